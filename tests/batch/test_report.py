@@ -1,0 +1,107 @@
+import os
+import re
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import nbformat
+import pandas as pd
+import pytest
+from nbformat.v4 import new_markdown_cell, new_notebook
+
+from tests.records.test_score import score
+from workbench.batch.report import command_of, find_runs, group_runs, write_html, write_markdown
+from workbench.records.files import write_json
+from workbench.records.ledger import Entry
+from workbench.records.run_folder import RunFolder
+
+
+def finished(root: Path, seed: int, ap: float, notebook: str = "10_detnas", **params: object) -> RunFolder:
+    values = {"preset": "tiny", "data": "", "seed": seed, "runs": str(root), "fresh": False, **params}
+    run = RunFolder.open(root, notebook, values, seed=seed, data_digest=f"{seed:016x}")
+    run.save_table(pd.DataFrame({"network": ["found"], "AP": [ap]}), "main", title="Comparison", note="Test split.")
+    given = {"preset": "tiny", "seed": seed, "fresh": True}
+    write_json(run.path / "command.json", {"notebook": f"notebooks/{notebook}.ipynb", "parameters": given})
+    run.finish()
+    return run
+
+
+def test_markdown_groups_seeds_and_states_what_it_is(tmp_path: Path) -> None:
+    runs = [finished(tmp_path, seed, ap) for seed, ap in ((2, 0.3), (0, 0.1), (1, 0.2))]
+    runs.append(finished(tmp_path, 0, 0.5, data="aquarium"))
+    write_markdown(runs, tmp_path / "out" / "detnas.md")
+    text = (tmp_path / "out" / "detnas.md").read_text()
+    assert text.count("## 10_detnas") == 2
+    first, second = text.split("## 10_detnas")[1:]
+    assert "- preset: tiny\n" in first and "- data: scenes (digest 0000000000000000, 0000" in first
+    assert "- seeds: 0, 1, 2; n = 3; cells are mean [95 % t-interval]" in first
+    assert "- command: `python -m workbench run notebooks/10_detnas.ipynb -p preset tiny --sweep seed=0,1,2`" in first
+    assert re.search(r"- date: \d{4}-\d\d-\d\d\n- git commit: \w", first)
+    assert "| found | 0.200 [-0.048, 0.448] |" in first and "Test split." in first
+    assert "n = 1" in second and "| found | 0.500 |" in second and "data: aquarium" in second
+    assert "`python -m workbench run notebooks/10_detnas.ipynb -p preset tiny -p seed 0`" in second
+
+
+def test_only_the_newest_finished_run_of_a_seed_counts(tmp_path: Path) -> None:
+    old, new = finished(tmp_path, 0, 0.1), finished(tmp_path, 0, 0.9)
+    broken = finished(tmp_path, 1, 0.5)
+    broken.fail("cell 3")
+    os.utime(old.path / "status", ns=(1, 1))
+    (group,) = group_runs([new, broken, old, new])
+    assert [run.path for run in group.runs] == [new.path]
+    assert group.left_out == (f"{broken.path} is failed: cell 3", f"{old.path} is an older run of seed 0")
+    with pytest.raises(ValueError, match="Expected a finished run"):
+        write_markdown([broken], tmp_path / "x.md")
+
+
+def test_runs_are_found_by_folder(tmp_path: Path) -> None:
+    first, second = finished(tmp_path, 0, 0.1), finished(tmp_path, 1, 0.2)
+    other = finished(tmp_path, 0, 0.1, notebook="01_data")
+    os.utime(first.path / "status", ns=(1, 1))
+    assert [run.path for run in find_runs([first.path])] == [first.path]
+    assert [run.path for run in find_runs([tmp_path / "10_detnas"])] == [second.path]
+    assert [run.path for run in find_runs([tmp_path])] == [other.path, second.path]
+    (tmp_path / "empty").mkdir()
+    for path in ("empty", "nowhere"):
+        with pytest.raises(ValueError, match="Expected a run folder"):
+            find_runs([tmp_path / path])
+
+
+def test_page_holds_everything_and_points_only_to_notebooks(tmp_path: Path) -> None:
+    run, failed = finished(tmp_path / "runs", 0, 0.1), finished(tmp_path / "runs", 1, 0.3, notebook="01_data")
+    failed.fail("cell In [3]: ValueError: <b>no</b>")
+    figure, axes = plt.subplots(figsize=(1, 1))
+    axes.plot([0, 1])
+    run.save_figure(figure, "line", 'rises "steadily" <')
+    plt.close(figure)
+    run.append(score())
+    run.append(score(metrics={}, error="nan"))
+    run.ledger.add(Entry(phase="search", seconds=130, images=12_800, forward_macs=3_000_000_000, cached=True))
+    heading = new_markdown_cell("# Searching with evolution\n\nText")
+    nbformat.write(new_notebook(cells=[heading]), run.path / "notebook.ipynb")
+    write_html([run, failed], tmp_path / "runs" / "report.html")
+    page = (tmp_path / "runs" / "report.html").read_text()
+    for piece in (
+        "<h2>Searching with evolution, seed 0</h2>",
+        "evaluations: 2, with an error: 1",
+        "alt='rises &quot;steadily&quot; &lt;' src='data:image/png;base64,iVBOR",
+        '<td>search (cached)</td><td class="number">about 2 min 10 s</td><td class="number">12,800</td>',
+        "&lt;b&gt;no&lt;/b&gt;",
+        "<dt>preset</dt><dd>tiny</dd>",
+    ):
+        assert piece in page
+    links = re.findall(r"(?:href|src)='([^'#][^']*)'", page)
+    assert [link for link in links if not link.startswith("data:")] == [f"10_detnas/{run.path.name}/notebook.ipynb"]
+
+
+def test_page_aggregates_several_seeds(tmp_path: Path) -> None:
+    runs = [finished(tmp_path, seed, 0.1 * seed) for seed in range(3)]
+    write_html(runs, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "10_detnas, 3 seeds" in page and "0.100 [-0.148, 0.348]" in page
+    assert page.count("<section") == 4
+
+
+def test_run_by_hand_has_no_command(tmp_path: Path) -> None:
+    run = finished(tmp_path, 0, 0.1)
+    (run.path / "command.json").unlink()
+    assert command_of([run]) == "run by hand in JupyterLab"

@@ -1,0 +1,109 @@
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from workbench.batch.tables import aggregate, as_html, as_markdown, interval, number, table_names
+from workbench.records.run_folder import RunFolder
+
+
+def runs_of(root: Path, *frames: pd.DataFrame, **options: object) -> list[RunFolder]:
+    runs = []
+    for seed, frame in enumerate(frames):
+        run = RunFolder.open(root, "lesson", {"seed": seed}, seed=seed, data_digest="d")
+        run.save_table(frame, "main", title="Comparison", **options)
+        run.finish()
+        runs.append(run)
+    return runs
+
+
+def frame(found: float, control: float, key: str = "k1") -> pd.DataFrame:
+    rows = {
+        "network": ["found", "control"],
+        "AP": [found, control],
+        "macs": [12_345_678, 300_000_000],
+        "arch": [key, "–"],
+    }
+    return pd.DataFrame(rows)
+
+
+def test_interval_is_students_t() -> None:
+    # t(0.975, 2) = 4.30265; the standard error of 1, 2, 3 is 1 / sqrt(3)
+    mean, low, high = interval([1.0, 2.0, 3.0])
+    assert (mean, low, high) == (2.0, pytest.approx(2 - 2.484138, abs=1e-5), pytest.approx(2 + 2.484138, abs=1e-5))
+    assert math.isnan(interval([1.0])[1])
+
+
+def test_aggregated_over_seeds(tmp_path: Path) -> None:
+    frames = [frame(0.30, 0.20, "k1"), frame(0.40, 0.30, "k2"), frame(0.50, 0.43, "k2").iloc[::-1]]
+    runs = runs_of(tmp_path, *frames, baseline="control", paired=["AP"])
+    table = aggregate(runs, "main")
+    assert table.columns == ("network", "AP", "macs", "arch", "AP − control")
+    assert table.numeric == (False, True, True, False, True)
+    # standard errors 0.1 / sqrt(3) and 0.0173205 / sqrt(3), times t = 4.30265; rows are matched by name, not by place
+    assert table.rows[0] == ("found", "0.400 [0.152, 0.648]", "12.35M", "k1, k2", "+0.090 [+0.047, +0.133]")
+    assert table.rows[1] == ("control", "0.310 [0.024, 0.596]", "300M", "–", "–")
+
+
+def test_one_run_is_shown_as_it_is(tmp_path: Path) -> None:
+    (run,) = runs_of(tmp_path, frame(0.3, 0.2))
+    assert aggregate([run], "main").rows == (("found", "0.300", "12.35M", "k1"), ("control", "0.200", "300M", "–"))
+    assert table_names([run]) == ["main"]
+
+
+def test_missing_values_lower_n_and_say_so(tmp_path: Path) -> None:
+    frames = [frame(0.2, 0.2), frame(0.4, 0.2), frame(float("nan"), 0.2).iloc[:1]]
+    table = aggregate(runs_of(tmp_path, *frames), "main")
+    assert table.rows[0][1] == "0.300 [-0.971, 1.571] (n=2)"
+    assert table.rows[1][1] == "0.200 [0.200, 0.200] (n=2)"
+
+
+def test_numeric_index_is_matched_not_averaged(tmp_path: Path) -> None:
+    frames = [pd.DataFrame({"step": [0, 1, 1], "loss": [value, 1.0, 2.0]}) for value in (1.0, 3.0)]
+    rows = aggregate(runs_of(tmp_path, *frames), "main").rows
+    assert [row[0] for row in rows] == ["0", "1", "1"]
+    assert rows[0][1].startswith("2 [") and rows[2][1].startswith("2 [2, 2")
+
+
+def test_other_columns_are_refused(tmp_path: Path) -> None:
+    runs = runs_of(tmp_path, frame(0.3, 0.2), frame(0.3, 0.2).drop(columns="arch"))
+    with pytest.raises(ValueError, match="other columns"):
+        aggregate(runs, "main")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "text"),
+    [
+        ("AP50", 0.12345, "0.123"),
+        ("AP (search)", 1.0, "1.000"),
+        ("backbone_macs", 300_123_456, "300.1M"),
+        ("MACs", 999_999, "1M"),
+        ("macs", 1_234_567_890, "1.235G"),
+        ("params", 512, "512"),
+        ("seconds", 1234.56, "1,234.6"),
+        ("images", 12_800, "12,800"),
+        ("rate", 0.00012345, "0.0001234"),
+    ],
+)
+def test_numbers_in_their_units(column: str, value: float, text: str) -> None:
+    assert number(column, value) == text
+
+
+def test_text_cannot_break_out_of_the_page(tmp_path: Path) -> None:
+    hostile = pd.DataFrame({"a|b": ["<script>alert(1)</script>\n| x"]})
+    (run,) = runs_of(tmp_path, hostile)
+    assert "<script>" not in as_html(aggregate([run], "main"))
+    assert as_markdown(aggregate([run], "main")).splitlines()[2:] == [
+        "| a\\|b |",
+        "| --- |",
+        "| <script>alert(1)</script> \\| x |",
+    ]
+
+
+@pytest.mark.parametrize("text", ["[]", '{"columns": []}', '{"columns": ["a"], "rows": [{"b": 1}]}'])
+def test_foreign_tables_are_refused(tmp_path: Path, text: str) -> None:
+    (run,) = runs_of(tmp_path, frame(0.3, 0.2))
+    (run.path / "tables" / "main.json").write_text(text)
+    with pytest.raises(ValueError, match=r"main\.json is not a table"):
+        aggregate([run], "main")

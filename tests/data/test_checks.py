@@ -1,0 +1,162 @@
+"""Every kind of badness becomes one sentence naming file and id."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from workbench.data.checks import check_classes, check_coco, check_splits
+from workbench.records.files import write_json
+
+
+def content() -> dict[str, Any]:
+    return {
+        "images": [
+            {"id": 7, "file_name": "a.png", "width": 40, "height": 30},
+            {"id": 9, "file_name": "b.png", "width": 40, "height": 30},
+        ],
+        "annotations": [
+            {"id": 1, "image_id": 7, "category_id": 3, "bbox": [0, 0, 10, 10], "area": 100, "iscrowd": 0},
+            {"id": 2, "image_id": 7, "category_id": 90, "bbox": [5, 5, 35.5, 20], "area": 600, "iscrowd": 0},
+        ],
+        "categories": [{"id": 90, "name": "shark"}, {"id": 3, "name": "fish"}],
+    }
+
+
+def write_picture(path: Path, seed: int, size: tuple[int, int] = (40, 30)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    write_json(tmp_path / "annotations" / "instances_train.json", content())
+    for seed, name in enumerate("ab"):
+        write_picture(tmp_path / "images" / f"{name}.png", seed)
+    return tmp_path
+
+
+def rewrite(root: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    value = content()
+    change(value)
+    (root / "annotations" / "instances_train.json").write_text(json.dumps(value))  # json also writes NaN
+
+
+def test_healthy_folder_has_no_problem(root: Path) -> None:
+    assert check_coco(root, "train") == []  # also a box that overhangs by half a pixel
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "severity"),
+    [
+        (lambda c: c.pop("categories"), ["categories"], "error"),
+        (lambda c: c.update(images=[]), ["no images"], "error"),
+        (lambda c: c["images"].append(3), ["entry 2", "images"], "error"),
+        (lambda c: c["images"][1].pop("width"), ["width", "9"], "error"),
+        (lambda c: c["images"][1].update(height=10**400), ["height", "9"], "error"),
+        (lambda c: c["images"][1].update(id=7), ["id 7", "2 times", "images"], "error"),
+        (lambda c: c["images"][1].update(file_name="../../secret.png"), ["id 9", "secret.png"], "error"),
+        (lambda c: c["images"][1].update(file_name="gone.png"), ["gone.png", "id 9", "missing"], "error"),
+        (lambda c: c["images"][1].update(width=80), ["b.png", "40x30", "80x30"], "error"),
+        (lambda c: c["annotations"][1].pop("bbox"), ["bbox", "id 2"], "error"),
+        (lambda c: c["annotations"][1].update(bbox=[1, 2, 3]), ["bbox", "id 2"], "error"),
+        (lambda c: c["annotations"][1].update(area=float("nan")), ["area", "id 2"], "error"),
+        (lambda c: c["annotations"][1].update(iscrowd=2), ["iscrowd", "id 2"], "error"),
+        (lambda c: c["annotations"][1].update(id=1), ["id 1", "2 times", "annotations"], "error"),
+        (lambda c: c["annotations"][1].update(category_id=4), ["id 2", "category id 4"], "error"),
+        (lambda c: c["annotations"][1].update(image_id=8), ["id 2", "image id 8"], "error"),
+        (lambda c: c["categories"][1].update(id=90), ["id 90", "2 times", "categories"], "error"),
+        (lambda c: c["annotations"][1].update(bbox=[5, 5, 0, 20]), ["id 2", "a.png", "no area"], "box"),
+        (lambda c: c["annotations"][1].update(bbox=[5, 5, 38, 20]), ["id 2", "a.png", "40x30"], "box"),
+        (lambda c: c["annotations"][1].update(bbox=[-3, 5, 10, 20]), ["id 2", "a.png", "40x30"], "box"),
+        (lambda c: c["annotations"][1].update(bbox=[5, 5, float("nan"), 20]), ["id 2", "not finite"], "box"),
+    ],
+)
+def test_each_fault_is_one_sentence(
+    root: Path, change: Callable[[dict[str, Any]], object], words: list[str], severity: str
+) -> None:
+    rewrite(root, change)
+    problems = check_coco(root, "train")
+    assert len(problems) == 1, problems
+    assert problems[0].severity == severity
+    assert all(word in str(problems[0]) for word in words), str(problems[0])
+
+
+def test_nothing_is_capped(root: Path) -> None:
+    def many(value: dict[str, Any]) -> None:
+        first = value["annotations"][0]
+        value["annotations"] = [{**first, "id": number, "bbox": [0, 0, 0, 0]} for number in range(300)]
+
+    rewrite(root, many)
+    assert [problem.annotation for problem in check_coco(root, "train")] == list(range(300))
+
+
+def test_broken_json_and_missing_files(root: Path) -> None:
+    file = root / "annotations" / "instances_train.json"
+    assert "instances_val.json" in str(check_coco(root, "val")[0])
+    shutil.rmtree(root / "images")
+    assert "none lies in" in str(check_coco(root, "train")[0])
+    file.write_text(file.read_text()[:100])
+    assert "instances_train.json" in str(check_coco(root, "train")[0])
+    file.write_text("[]")
+    assert "one JSON object" in str(check_coco(root, "train")[0])
+
+
+@pytest.mark.parametrize("name", ["b.png", "b.jpg"])
+def test_truncated_pictures_are_found_without_decoding_all(root: Path, name: str) -> None:
+    rewrite(root, lambda value: value["images"][1].update(file_name=name))
+    file = root / "images" / name
+    write_picture(file, 1)
+    assert check_coco(root, "train", decode=False) == []
+    file.write_bytes(file.read_bytes()[:-40])
+    for decode in (False, True):
+        [problem] = check_coco(root, "train", decode=decode)
+        assert name in problem.text and "decoded" in problem.text and problem.severity == "error"
+
+
+def test_damage_inside_a_picture_is_found_by_decoding(root: Path) -> None:
+    file = root / "images" / "b.png"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    file.write_bytes(data)
+    assert ["b.png" in problem.text for problem in check_coco(root, "train")] == [True]
+
+
+def test_splits_that_share_ids_or_pictures(root: Path) -> None:
+    value = content()
+    value["images"] = [
+        {"id": 9, "file_name": "c.png", "width": 40, "height": 30},
+        {"id": 11, "file_name": "d.png", "width": 40, "height": 30},
+    ]
+    value["annotations"] = []
+    write_json(root / "annotations" / "instances_val.json", value)
+    write_picture(root / "images" / "c.png", 2)
+    shutil.copy(root / "images" / "a.png", root / "images" / "d.png")
+    shared, same = check_splits(root)
+    assert "image id 9" in shared.text and "train and val" in shared.text
+    assert "a.png (train)" in same.text and "d.png (val)" in same.text
+    value["images"] = [{"id": 12, "file_name": "c.png", "width": 40, "height": 30}]
+    value["categories"][0]["name"] = "whale"
+    write_json(root / "annotations" / "instances_val.json", value)
+    assert ["categories" in problem.text for problem in check_splits(root)] == [True]
+
+
+def test_class_folders(tmp_path: Path) -> None:
+    assert "one folder per class" in str(check_classes(tmp_path, "train")[0])
+    for seed, name in enumerate(["train/cat/1.png", "train/dog/2.png", "val/cat/3.png", "val/dog/4.png"]):
+        write_picture(tmp_path / name, seed)
+    assert check_classes(tmp_path, "train") == [] and check_splits(tmp_path) == []
+    (tmp_path / "train" / "eel").mkdir()
+    shutil.copy(tmp_path / "train" / "cat" / "1.png", tmp_path / "val" / "dog" / "5.png")
+    (tmp_path / "train" / "dog" / "2.png").write_bytes(b"no picture")
+    empty_or_broken = " ".join(map(str, check_classes(tmp_path, "train")))
+    assert "eel holds no picture" in empty_or_broken and "2.png cannot be decoded" in empty_or_broken
+    other, same = check_splits(tmp_path)
+    assert "categories of val" in other.text
+    assert "1.png (train)" in same.text and "5.png (val)" in same.text

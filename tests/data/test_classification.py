@@ -1,0 +1,79 @@
+"""Class folders as classification data."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.data.test_checks import write_picture
+from workbench.data.classification import ClassFolder
+from workbench.data.splits import split_train
+
+SAMPLES = Path(os.environ.get("WORKBENCH_DATA", Path(__file__).parents[2] / "../shared/data"))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for seed, name in enumerate(["ray/b.png", "ray/a.png", "eel/c.jpg", "eel/d.PNG"]):
+        write_picture(tmp_path / "train" / name, seed)
+    (tmp_path / "train" / "eel" / "notes.txt").write_text("not a picture")
+    return tmp_path
+
+
+def test_items_follow_the_contract(root: Path) -> None:
+    data = ClassFolder(root, "train", side=16)
+    assert (data.categories, data.ids, data.labels) == (("eel", "ray"), (0, 1, 2, 3), (0, 0, 1, 1))
+    image, label = data[2]
+    assert image.dtype == torch.uint8 and image.shape == (3, 16, 16) and label == 1
+    view = data.take([3, 0])
+    assert view.labels == (1, 0) and torch.equal(view[0][0], data[3][0]) and view.digest != data.digest
+    train, search = split_train(data, 0.5, seed=0)
+    assert sorted(train.ids + search.ids) == [0, 1, 2, 3] and len(search) == 2
+
+
+def test_the_centre_square_is_kept(tmp_path: Path) -> None:
+    pixels = np.zeros((20, 60, 3), dtype=np.uint8)
+    pixels[:, 20:40] = 200
+    (tmp_path / "train" / "one").mkdir(parents=True)
+    Image.fromarray(pixels).save(tmp_path / "train" / "one" / "wide.png")
+    assert ClassFolder(tmp_path, "train", side=20)[0][0].eq(200).all()
+    assert ClassFolder(tmp_path, "train", side=10)[0][0][:, :, 1:-1].eq(200).all()  # the filter blends the rim
+
+
+def test_digest_follows_files_side_and_split(root: Path) -> None:
+    digest = ClassFolder(root, "train", side=16).digest
+    assert digest == ClassFolder(root, "train", side=16).digest != ClassFolder(root, "train", side=8).digest
+    (root / "train" / "ray" / "a.png").rename(root / "train" / "eel" / "a.png")
+    assert ClassFolder(root, "train", side=16).digest != digest
+
+
+def test_memory_limit_and_ownership(root: Path) -> None:
+    kept, read = ClassFolder(root, "train", side=16), ClassFolder(root, "train", side=16, memory_limit=10)
+    kept.preload()
+    first = read[0][0]
+    kept[0][0].zero_()
+    write_picture(root / "train" / "eel" / "c.jpg", 9)
+    assert torch.equal(kept[0][0], first) and not torch.equal(read[0][0], first)
+
+
+def test_faults_are_told_before_work_starts(root: Path) -> None:
+    with pytest.raises(ValueError, match="side"):
+        ClassFolder(root, "train", side=0)
+    with pytest.raises(ValueError, match="one folder per class"):
+        ClassFolder(root, "val", side=16)
+    file = root / "train" / "eel" / "c.jpg"
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(ValueError, match=r"c\.jpg cannot be decoded"):
+        ClassFolder(root, "train", side=16)
+
+
+@pytest.mark.parametrize(("name", "images"), [("imagenette96", 600), ("clothing96", 713)])
+def test_real_photographs(name: str, images: int) -> None:
+    if not (SAMPLES / name).is_dir():
+        pytest.skip(f"the sample {name} is not in {SAMPLES}")
+    data = ClassFolder(SAMPLES / name, "val", side=48)
+    assert len(data) == images and len(data.categories) == 10 == len(set(data.labels))
+    assert data[images - 1][0].shape == (3, 48, 48)

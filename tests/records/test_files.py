@@ -1,0 +1,59 @@
+from pathlib import Path
+
+import pytest
+
+from workbench.records.files import digest, inside, read_json, write_bytes, write_json, write_text
+
+
+def test_failed_write_keeps_the_old_content_and_leaves_nothing_behind(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "value.json"
+    write_json(path, {"a": 1})
+
+    def torn(*_: object) -> None:
+        raise OSError("power cut")
+
+    monkeypatch.setattr("os.replace", torn)
+    with pytest.raises(OSError, match="power cut"):
+        write_bytes(path, b"half")
+    assert read_json(path) == {"a": 1}
+    assert [each.name for each in tmp_path.iterdir()] == ["value.json"]
+
+
+def test_parents_are_made_and_text_is_utf8(tmp_path: Path) -> None:
+    write_text(tmp_path / "a" / "b.txt", "α → β\n")
+    assert (tmp_path / "a" / "b.txt").read_bytes() == "α → β\n".encode()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, object()])
+def test_json_refuses_what_it_cannot_hold(tmp_path: Path, value: object) -> None:
+    with pytest.raises(ValueError, match="plain finite JSON"):
+        write_json(tmp_path / "x.json", {"value": value})
+    assert not list(tmp_path.iterdir())
+
+
+def test_broken_and_missing_json_name_the_file(tmp_path: Path) -> None:
+    (tmp_path / "torn.json").write_text('{"a": ')
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
+    for name in ("torn.json", "deep.json", "binary.json", "missing.json"):
+        with pytest.raises(ValueError, match=name):
+            read_json(tmp_path / name)
+
+
+def test_digest_is_stable_and_ignores_key_order() -> None:
+    assert digest({"seed": 0, "data": "scenes", "r": 0.5}) == "835e1da5b8e0a1ac"
+    assert digest({"a": 1, "b": (1, 2)}) == digest({"b": [1, 2], "a": 1})
+    assert digest({"a": 1}) != digest({"a": 1.5})
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/../../x", "/etc/passwd", "a\\..\\b", "a\0b", "link/x"])
+def test_hostile_names_stay_inside(tmp_path: Path, name: str) -> None:
+    root = tmp_path / "run"
+    root.mkdir()
+    (root / "link").symlink_to(tmp_path)
+    with pytest.raises(ValueError, match="Expected a name inside"):
+        inside(root, name)
+
+
+def test_plain_names_are_inside(tmp_path: Path) -> None:
+    assert inside(tmp_path, "retrain/winner.json") == tmp_path / "retrain" / "winner.json"

@@ -1,0 +1,65 @@
+import json
+from typing import Any
+
+import pytest
+
+from workbench.records.score import Score
+
+
+def score(**changes: Any) -> Score:
+    values: dict[str, Any] = {
+        "arch": "k1",
+        "choices": (0, 3, 1),
+        "space": "shuffle-tiny",
+        "metrics": {"AP": 0.25, "AP_error": 0.01},
+        "macs": 5_000_000,
+        "params": 100_000,
+        "seconds": 0.5,
+        "seed": 0,
+        "phase": "evolution",
+        "step": 2,
+    }
+    return Score(**{**values, **changes})
+
+
+@pytest.mark.parametrize("row", [score(), score(metrics={}, error="out of memory"), score(metrics={"AP": 1 / 3})])
+def test_json_round_trip_is_exact(row: Score) -> None:
+    assert Score.from_json(json.loads(json.dumps(row.to_json()))) == row
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_non_finite_metrics_are_refused(value: float) -> None:
+    with pytest.raises(ValueError, match="'AP' of k1"):
+        score(metrics={"AP": value})
+    with pytest.raises(ValueError, match="finite seconds"):
+        score(seconds=value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("macs", 1.5),
+        ("macs", True),
+        ("choices", [0, "1"]),
+        ("choices", "012"),
+        ("metrics", []),
+        ("arch", 3),
+        ("metrics", {"AP": "0.2"}),
+        ("metrics", {"AP": True}),
+        ("error", 1),
+        ("seed", None),
+        ("phase", None),
+    ],
+)
+def test_wrong_fields_are_named(field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=field):
+        Score.from_json({**score().to_json(), field: value})
+
+
+def test_missing_and_unknown_fields_are_named() -> None:
+    data = score().to_json()
+    del data["macs"]
+    with pytest.raises(ValueError, match=r"missing: \['macs'\], unknown: \['mac'\]"):
+        Score.from_json({**data, "mac": 1})
+    with pytest.raises(ValueError, match="JSON object"):
+        Score.from_json([1])

@@ -1,0 +1,93 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.batch.test_report import finished
+from tests.batch.test_run import OPEN, notebook
+from workbench.__main__ import main
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WORKBENCH_DATA", raising=False)
+    return tmp_path
+
+
+def code(*words: str) -> int:
+    try:
+        return main(words)
+    except SystemExit as end:  # argparse leaves in this way
+        return int(end.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("", "required: COMMAND"),
+        ("rum", "invalid choice: 'rum'"),
+        ("run", "required: NOTEBOOK"),
+        ("run nowhere.ipynb", "Expected a notebook at nowhere.ipynb"),
+        ("run lesson.ipynb -p seed", "expected 2 arguments"),
+        ("run lesson.ipynb -p sede 1", "did you mean 'seed'"),
+        ("run lesson.ipynb -p seed 1 -p seed 2", "given twice"),
+        ("run lesson.ipynb -p seed 1 --sweep seed=1,2", "both set and swept"),
+        ("run lesson.ipynb --sweep seed", "Expected --sweep NAME=V1,V2"),
+        ("run lesson.ipynb --sweep seed=1,,2", "Expected --sweep NAME=V1,V2"),
+        ("run lesson.ipynb --workers 2", "unrecognized arguments: --workers"),
+        ("report nowhere", "Expected a run folder"),
+        ("report .", "Expected a run folder"),
+        ("predict nowhere image.png", "Expected a run folder"),
+        ("doctor --data nowhere", "Expected a data folder"),
+    ],
+)
+def test_mistakes_give_one_sentence_and_exit_code_2(folder: Path, capsys, words: str, sentence: str) -> None:
+    notebook(folder / "lesson.ipynb", OPEN)
+    assert code(*words.split()) == 2
+    message = capsys.readouterr().err
+    assert sentence in message and len(message.splitlines()) == 1 and message.startswith("workbench: ")
+
+
+def test_run_prints_a_line_per_notebook_and_fails_with_1(folder: Path, capsys) -> None:
+    notebook(folder / "good.ipynb", OPEN, "print('step 1 of 1')\nrun.finish()")
+    notebook(folder / "bad.ipynb", OPEN, "raise ValueError('too few images')")
+    assert code("run", "good.ipynb") == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "step 1 of 1" and out[1].startswith("good.ipynb: finished in ") and "runs/lesson/" in out[1]
+    assert code("run", "bad.ipynb", "-p", "seed", "1") == 1
+    captured = capsys.readouterr()
+    assert "bad.ipynb: failed after " in captured.out
+    error = captured.err.splitlines()
+    assert error[-1].startswith("workbench: cell In [4]: ValueError: too few images; partial notebook: runs/lesson/")
+
+
+def test_report_writes_what_was_asked_for(folder: Path, capsys) -> None:
+    run = finished(folder / "runs", 0, 0.5)
+    assert code("report", str(run.path)) == 0
+    assert code("report", "runs", "--markdown", "results.md") == 0
+    assert capsys.readouterr().out.splitlines() == ["runs/report.html", "results.md"]
+    assert "0.500" in Path("runs/report.html").read_text() and "0.500" in Path("results.md").read_text()
+
+
+def test_predict_wants_a_finished_run_and_pictures(folder: Path, capsys) -> None:
+    run = finished(folder / "runs", 0, 0.5)
+    assert code("predict", str(run.path), "nowhere.png") == 2
+    assert "no file nowhere.png" in capsys.readouterr().err
+    run.fail("cell 3")
+    assert code("predict", str(run.path), "nowhere.png") == 2
+    assert "is failed: cell 3" in capsys.readouterr().err
+
+
+def test_module_can_be_called() -> None:
+    project = Path(__file__).resolve().parents[1]
+    command = [sys.executable, "-m", "workbench", "rum"]
+    result = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (2, "") and "Traceback" not in result.stderr
+
+
+def test_doctor_speaks(capsys) -> None:
+    assert code("doctor") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("Python 3.") and any("images a second" in line for line in lines)

@@ -1,0 +1,91 @@
+"""Rules that a reader relies on: imports point one way, files stay small, the dependency lists agree."""
+
+import ast
+import re
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[1]
+FILES = sorted((PROJECT / "workbench").rglob("*.py"))
+TRUNK = {"records", "spaces", "data", "networks", "tasks", "training"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "records": set(),
+    "spaces": set(),
+    "data": {"records"},
+    "networks": {"spaces"},
+    "tasks": {"networks", "spaces", "data", "records"},
+    "training": TRUNK,
+    "evaluation": TRUNK,
+    "search": {"spaces", "records"},
+    "insight": TRUNK | {"evaluation", "search"},
+    "methods": TRUNK | {"evaluation", "search", "insight"},
+}
+MOST_LINES = 320
+MOST_BYTES = 500_000
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively; write the full path"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("folder", MAY_IMPORT)
+def test_imports_point_one_way(folder: str) -> None:
+    allowed = MAY_IMPORT[folder] | {folder}
+    for path in (PROJECT / "workbench" / folder).rglob("*.py"):
+        for name in imports(path):
+            parts = name.split(".")
+            assert parts[0] != "workbench" or parts[1] in allowed, f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("folder", ["spaces", "search"])
+def test_values_do_without_torch(folder: str) -> None:
+    for path in (PROJECT / "workbench" / folder).rglob("*.py"):
+        assert not {name.split(".")[0] for name in imports(path)} & {"torch", "torchvision"}, path
+
+
+def test_every_folder_has_its_place() -> None:
+    folders = {path.relative_to(PROJECT / "workbench").parts[0] for path in FILES if path.parent.name != "workbench"}
+    assert folders <= {*MAY_IMPORT, "batch"}
+
+
+def test_files_stay_readable() -> None:
+    lengths = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
+    assert {name: length for name, length in lengths.items() if length > MOST_LINES} == {}
+
+
+def test_packages_import_by_full_path() -> None:
+    assert [path for path in FILES if path.name == "__init__.py" and path.read_text(encoding="utf-8").strip()] == []
+
+
+def test_nothing_large_is_tracked() -> None:
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    result = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    if result.returncode:
+        pytest.skip("not a git checkout, so nothing is tracked")
+    paths = [PROJECT / name for name in result.stdout.split("\0") if name]
+    assert [str(path) for path in paths if path.is_file() and path.stat().st_size > MOST_BYTES] == []
+
+
+def test_dependency_lists_agree() -> None:
+    """environment.yml asks for the bounds of pyproject.toml, and constraints.txt pins each of them."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = {*project["dependencies"], *project["optional-dependencies"]["dev"]}
+    conda = (PROJECT / "environment.yml").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^ +- ([\w-]+>=[\w.]+)$", conda, re.M))
+    renamed = {
+        "pytorch": "torch",
+        "matplotlib-base": "matplotlib",
+        "jupyter_client": "jupyter-client",
+    }  # on conda-forge
+    assert {re.sub(r"^[\w-]+", lambda name: renamed.get(name[0], name[0]), line) for line in listed} == wanted
+    pinned = re.findall(r"^([\w-]+)==", (PROJECT / "constraints.txt").read_text(encoding="utf-8"), re.M)
+    assert set(pinned) == {line.split(">=")[0] for line in wanted}

@@ -1,0 +1,61 @@
+"""Every notebook runs in the smoke preset and keeps the house rules (one test per notebook; none while none exists)."""
+
+import ast
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+
+from workbench.batch.run import parameters_of, run_notebooks
+from workbench.records.run_folder import RunFolder
+
+PROJECT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted([*PROJECT.glob("notebooks/*.ipynb"), *PROJECT.glob("notebooks/solutions/*.ipynb")])
+MOST_CELLS, MOST_LINES = 25, 15
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
+
+
+@every_notebook
+def test_runs_in_smoke(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(PROJECT)  # relative data paths in the notebooks start here
+    (done,) = run_notebooks([path], parameters={"preset": "smoke", "runs": str(tmp_path)}, echo=sys.stdout)
+    assert done.error is None and done.run is not None
+    assert RunFolder(done.run).status == "finished"
+
+
+@every_notebook
+def test_is_thin(path: Path) -> None:
+    cells = code_cells(path)
+    assert len(cells) <= MOST_CELLS
+    for cell in cells:
+        assert len(cell.source.splitlines()) <= MOST_LINES, cell.source
+        for node in ast.walk(ast.parse(cell.source)):
+            assert not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef), cell.source
+
+
+@every_notebook
+def test_each_cell_is_explained_and_has_no_outputs(path: Path) -> None:
+    cells = nbformat.read(path, as_version=4).cells
+    for before, cell in zip([None, *cells], cells, strict=False):
+        if cell.cell_type == "code":
+            assert before is not None and before.cell_type == "markdown" and before.source.strip(), cell.source
+            assert not cell.outputs and cell.execution_count is None, cell.source
+
+
+@every_notebook
+def test_parameters_are_typed_literals(path: Path) -> None:
+    tagged = [cell for cell in code_cells(path) if "parameters" in cell.metadata.get("tags", [])]
+    assert len(tagged) == 1
+    assert {"preset", "fresh", "runs"} <= set(parameters_of(path))
+    types = {"int": int, "float": float, "str": str, "bool": bool, "list": list}
+    for statement in ast.parse(tagged[0].source).body:
+        assert isinstance(statement, ast.AnnAssign) and isinstance(statement.annotation, ast.Name)
+        assert statement.value is not None and isinstance(statement.target, ast.Name)
+        assert statement.target.id.islower()
+        assert type(ast.literal_eval(statement.value)) is types[statement.annotation.id], statement.target.id
+
+
+def code_cells(path: Path) -> list[NotebookNode]:
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]

@@ -1,0 +1,132 @@
+"""The command line: `python -m workbench {run,report,predict,doctor}`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+# Each command imports what it needs when it runs, so that --help and mistakes answer at once.
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Execute notebooks; 1 when one of them failed."""
+    from workbench.batch.run import run_notebooks
+
+    sweep = dict(_swept(text) for text in arguments.sweep)
+    given = dict(arguments.parameter)
+    if len(given) < len(arguments.parameter) or len(sweep) < len(arguments.sweep):
+        raise ValueError("Expected each parameter once, but one was given twice; use --sweep NAME=V1,V2 for several.")
+    failed = False
+    for done in run_notebooks(
+        arguments.notebooks, parameters=given, sweep=sweep, fresh=arguments.fresh, echo=sys.stdout
+    ):
+        where = done.run or done.notebook
+        if done.error is None:
+            print(f"{done.source}: finished in {done.seconds:.1f} s, {where}", flush=True)
+        else:
+            failed = True
+            print(f"{done.source}: failed after {done.seconds:.1f} s, {where}", flush=True)
+            print(f"workbench: {done.error}; partial notebook: {done.notebook}", file=sys.stderr, flush=True)
+    return 1 if failed else 0
+
+
+def report(arguments: argparse.Namespace) -> int:
+    """Write Markdown when asked for, else (or also when --html is given) one HTML page."""
+    from workbench.batch.report import find_runs, write_html, write_markdown
+
+    runs = find_runs(arguments.runs)
+    if arguments.markdown:
+        write_markdown(runs, arguments.markdown)
+        print(arguments.markdown)
+    if arguments.html or not arguments.markdown:
+        page = arguments.html or Path("runs") / "report.html"
+        write_html(runs, page)
+        print(page)
+    return 0
+
+
+def predict(arguments: argparse.Namespace) -> int:
+    """Draw the boxes that a finished run's detector finds on pictures."""
+    from workbench.records.run_folder import RunFolder
+
+    finished = RunFolder(arguments.run)
+    if finished.status != "finished":
+        raise ValueError(f"Expected a finished run, but {arguments.run} is {finished.status}; finish it first.")
+    if missing := [str(image) for image in arguments.images if not image.is_file()]:
+        raise ValueError(f"Expected pictures, but there is no file {', '.join(missing)}; check the paths.")
+    from workbench.methods.phases import predict_images
+
+    for path in predict_images(arguments.run, arguments.images, arguments.out or arguments.run / "predictions"):
+        print(path)
+    return 0
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    """Say in plain words what is installed and how healthy the data sets are."""
+    from workbench.batch.doctor import examine
+
+    for sentence in examine(arguments.data):
+        print(sentence)
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]  # one sentence instead of the usage text
+        print(f"workbench: {message}; see python -m {self.prog} --help", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command; 0 on success, 1 when a notebook failed, 2 for a mistake in the command, 130 after Ctrl-C."""
+    arguments = _parser().parse_args(words)
+    command: Callable[[argparse.Namespace], int] = arguments.command
+    try:
+        return command(arguments)
+    except (ValueError, OSError) as error:
+        print(f"workbench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("workbench: interrupted; the same command continues where it stopped", file=sys.stderr)
+        return 130
+
+
+def _swept(text: str) -> tuple[str, list[str]]:
+    name, equals, values = text.partition("=")
+    if not name or not equals or not all(values.split(",")):
+        raise ValueError(f"Expected --sweep NAME=V1,V2, got {text!r}; write for example --sweep seed=0,1,2.")
+    return name, values.split(",")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="workbench", description="Search detector backbones, notebook by notebook.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("run", help="execute notebooks without a person")
+    command.add_argument("notebooks", nargs="+", type=Path, metavar="NOTEBOOK")
+    command.add_argument("-p", dest="parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    command.add_argument("--sweep", action="append", default=[], metavar="NAME=V1,V2", help="run once per value")
+    command.add_argument("--fresh", action="store_true", help="start anew instead of continuing an unfinished run")
+    command.set_defaults(command=run)
+
+    command = commands.add_parser("report", help="one HTML page, or Markdown tables over seeds")
+    command.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run, or a folder: its newest run")
+    command.add_argument("--html", type=Path, metavar="FILE", help="default runs/report.html")
+    command.add_argument("--markdown", type=Path, metavar="FILE")
+    command.set_defaults(command=report)
+
+    command = commands.add_parser("predict", help="a finished run's detector on your own pictures")
+    command.add_argument("run", type=Path, metavar="RUN")
+    command.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    command.add_argument("--out", type=Path, metavar="DIR", help="default RUN/predictions")
+    command.set_defaults(command=predict)
+
+    command = commands.add_parser("doctor", help="versions, device, data set health")
+    folder = os.environ.get("WORKBENCH_DATA")
+    command.add_argument("--data", type=Path, metavar="DIR", default=Path(folder) if folder else None)
+    command.set_defaults(command=doctor)
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

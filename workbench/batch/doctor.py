@@ -1,0 +1,64 @@
+"""Is everything in place? Versions, device, speed and data sets in plain words."""
+
+import os
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from workbench.records.environment import environment
+
+MOST_PROBLEMS = 20  # shown per split; the number of the rest is told
+
+
+def examine(data: Path | None) -> Iterator[str]:
+    """Sentences about this installation, then about each COCO-format data set at or directly below `data`."""
+    if data is not None and not data.is_dir():
+        raise ValueError(f"Expected a data folder, but {data} is none; give an existing folder.")
+    found = environment("")
+    yield f"Python {found['python']} on {found['platform']}."
+    for name, version in found["packages"].items():
+        yield f"{name} {version}." if version else f"{name} is missing: install the project again."
+    git = found["git"]
+    if git:
+        yield f"Commit {git['commit'] or 'none yet'}{' with local changes' if git['dirty'] else ''}."
+    yield f"Device {found['device']}, {found['threads']} threads of {os.cpu_count()} processors."
+    yield f"A small network sees {_images_per_second():.0f} images a second (forward only, 128 px, CPU)."
+    if data is None:
+        yield "No data folder was given (--data DIR or WORKBENCH_DATA): generated scenes work without one."
+    else:
+        yield from _data_health(data)
+
+
+def _images_per_second() -> float:
+    import torch
+    from torchvision.models import shufflenet_v2_x0_5
+
+    network, images = shufflenet_v2_x0_5(weights=None).eval(), torch.zeros(8, 3, 128, 128)
+    seconds = []
+    with torch.inference_mode():
+        for _ in range(12):
+            start = time.perf_counter()
+            network(images)
+            seconds.append(time.perf_counter() - start)
+    return len(images) / statistics.median(seconds[3:])  # the first passes also warm up
+
+
+def _data_health(data: Path) -> Iterator[str]:
+    from workbench.data.checks import check_coco, check_splits
+
+    annotations = sorted([*data.glob("annotations/instances_*.json"), *data.glob("*/annotations/instances_*.json")])
+    if not annotations:
+        yield f"{data} holds no COCO-format data set (annotations/instances_<split>.json)."
+    for path in annotations:
+        root, split = path.parent.parent, path.stem.removeprefix("instances_")
+        problems = check_coco(root, split)
+        yield f"{root}, {split}: " + (f"{len(problems)} problems." if problems else "healthy.")
+        yield from (f"  {problem}" for problem in problems[:MOST_PROBLEMS])
+        if len(problems) > MOST_PROBLEMS:
+            yield f"  ... and {len(problems) - MOST_PROBLEMS} more of {root}, {split}."
+    for root in dict.fromkeys(path.parent.parent for path in annotations):
+        splits = [path.stem.removeprefix("instances_") for path in annotations if path.parent.parent == root]
+        shared = check_splits(root, splits)
+        yield f"{root}, between {', '.join(splits)}: " + (f"{len(shared)} problems." if shared else "nothing shared.")
+        yield from (f"  {problem}" for problem in shared[:MOST_PROBLEMS])

@@ -1,0 +1,191 @@
+"""Notebooks executed without a person: strict parameters, sweeps, and everything kept in the run folder."""
+
+import ast
+import contextlib
+import difflib
+import itertools
+import os
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import nbformat
+import papermill
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+from nbclient.exceptions import DeadKernelError
+from papermill.exceptions import PapermillException, PapermillExecutionError
+
+from workbench.records.files import write_json
+from workbench.records.run_folder import MIME_TYPE, RunFolder
+
+TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str, "list": list}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Executed:
+    """One executed notebook; `run` is None when it never opened a run folder, `error` None when it finished."""
+
+    source: Path
+    parameters: dict[str, Any]  # only those given, not the defaults
+    seconds: float
+    notebook: Path  # the executed copy, partial when it failed
+    run: Path | None
+    error: str | None
+
+
+def run_notebooks(
+    notebooks: Sequence[str | Path],
+    *,
+    parameters: Mapping[str, Any] | None = None,
+    sweep: Mapping[str, Sequence[Any]] | None = None,
+    fresh: bool = False,
+    echo: TextIO | None = None,
+) -> Iterator[Executed]:
+    """Execute each notebook once per combination of the swept values, yielding each as it ends.
+
+    Kernels run this interpreter in the current folder. Text values are read as the parameter's type. All names and
+    values are checked before the first kernel starts: ValueError for a notebook or a parameter that does not fit.
+    `echo` receives what the cells print. A notebook that fails does not stop the others.
+    """
+    given, swept = dict(parameters or {}), dict(sweep or {})
+    if twice := sorted(set(given) & set(swept)):
+        raise ValueError(f"Expected each parameter once, but {twice} are both set and swept; drop one of the two.")
+    if fresh:
+        given["fresh"] = True
+    jobs: list[tuple[Path, dict[str, Any], dict[str, Any]]] = []
+    for notebook in map(Path, notebooks):
+        known = parameters_of(notebook)
+        for values in itertools.product(*swept.values()):
+            chosen = {**given, **dict(zip(swept, values, strict=True))}
+            jobs.append((notebook, {name: _checked(notebook, known, name, chosen[name]) for name in chosen}, known))
+    return (_execute(notebook, chosen, known, echo) for notebook, chosen, known in jobs)
+
+
+def parameters_of(notebook: Path) -> dict[str, Any]:
+    """Name and default value of each parameter in the notebook's parameters cell; ValueError when it has none."""
+    if not notebook.is_file():
+        near = difflib.get_close_matches(notebook.name, [path.name for path in notebook.parent.glob("*.ipynb")], n=1)
+        hint = f"did you mean {notebook.parent / near[0]}?" if near else "give the path of an .ipynb file."
+        raise ValueError(f"Expected a notebook at {notebook}, but there is none; {hint}")
+    if "{" in str(notebook):
+        raise ValueError(f"Expected a path without braces (papermill would fill them in), got {notebook}; rename it.")
+    try:
+        found = papermill.inspect_notebook(str(notebook))
+    except Exception as error:  # nbformat, papermill and json each have errors of their own for a broken file
+        raise ValueError(f"{notebook} cannot be read as a notebook: {error}.") from error
+    if not found:
+        raise ValueError(f"{notebook} has no parameters; tag a cell 'parameters' and assign literals there.")
+    try:
+        return {name: ast.literal_eval(parameter["default"]) for name, parameter in found.items()}
+    except (ValueError, SyntaxError) as error:
+        raise ValueError(f"The parameters cell of {notebook} may hold only literals: {error}.") from error
+
+
+def _checked(notebook: Path, known: Mapping[str, Any], name: str, value: Any) -> Any:
+    """The value as the type of the parameter's default; ValueError for an unknown name or a value of another type."""
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}."
+        raise ValueError(f"{notebook} has no parameter {name!r}; {hint}")
+    expected = TYPES.get(type(known[name]).__name__)
+    if expected is None:
+        raise ValueError(f"Parameter {name!r} of {notebook} has no type that can be set; edit the notebook instead.")
+    problem = f"Parameter {name!r} of {notebook} expects {expected.__name__} (as {known[name]!r}), got {value!r}."
+    if isinstance(value, str) and expected is not str:
+        value = _parsed(value, expected, problem)
+    if expected is float and type(value) is int:
+        value = float(value)
+    if type(value) is not expected:
+        raise ValueError(problem)
+    return value
+
+
+def _parsed(text: str, expected: type, problem: str) -> Any:
+    if expected is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError(problem + " Write true or false.")
+        return text.lower() == "true"
+    try:
+        return ast.literal_eval(text) if expected is list else expected(text)
+    except (ValueError, SyntaxError) as error:
+        raise ValueError(problem) from error
+
+
+class _ThisInterpreter(AsyncKernelManager):
+    """Starts the kernel with the running interpreter, whatever kernels are installed on the machine."""
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        package_home = str(Path(__file__).resolve().parents[2])
+        search_path = os.pathsep.join(filter(None, [package_home, os.environ.get("PYTHONPATH")]))
+        return KernelSpec(
+            # Log level 50: each start would else warn that a local kernel talks unencrypted.
+            argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--IPKernelApp.log_level=50"],
+            language="python",
+            display_name="this interpreter",
+            env={
+                "WORKBENCH_HEADLESS": "1",
+                # Without the second renderer nbconvert's HTML of an executed notebook contains no plotly figure.
+                "PLOTLY_RENDERER": "plotly_mimetype+notebook_connected",
+                "PYTHONPATH": search_path,
+            },
+        )
+
+
+def _execute(source: Path, chosen: dict[str, Any], known: Mapping[str, Any], echo: TextIO | None) -> Executed:
+    home = Path(chosen.get("runs", known.get("runs", "runs")))
+    partial = home / f".{uuid.uuid4().hex}.ipynb"  # hidden until its run folder is known
+    home.mkdir(parents=True, exist_ok=True)
+    start, error, interrupted = time.monotonic(), None, False
+    try:
+        papermill.execute_notebook(
+            str(source),
+            str(partial),
+            parameters=chosen,
+            kernel_name="python3",
+            language="python",
+            kernel_manager_class=_ThisInterpreter,
+            progress_bar=False,
+            stdout_file=echo,
+        )
+    except PapermillExecutionError as failure:
+        error = f"cell In [{failure.exec_count}]: {failure.ename}: {failure.evalue}"
+    except (KeyboardInterrupt, DeadKernelError) as failure:  # a Ctrl-C reaches us as either
+        interrupted = isinstance(failure, KeyboardInterrupt)
+        error = "interrupted" if interrupted else "the kernel died (out of memory, or interrupted)"
+    except (PapermillException, RuntimeError, TimeoutError) as failure:
+        error = f"the notebook could not be executed: {failure}"
+    seconds = time.monotonic() - start
+    run = _run_folder(partial)
+    kept = run.path / "notebook.ipynb" if run else home / source.name
+    if partial.exists():
+        partial.replace(kept)
+    if run:
+        write_json(run.path / "command.json", {"notebook": source.as_posix(), "parameters": chosen})
+        if error is None and run.status != "finished":
+            error = "the notebook ended, but its run is not finished; end it with run.finish()"
+        if error:
+            run.fail(error)
+    if interrupted:
+        raise KeyboardInterrupt
+    return Executed(
+        source=source, parameters=chosen, seconds=seconds, notebook=kept, run=run.path if run else None, error=error
+    )
+
+
+def _run_folder(notebook: Path) -> RunFolder | None:
+    """The run that an executed notebook showed last, or None."""
+    if not notebook.exists():
+        return None
+    found = None
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            found = output.get("data", {}).get(MIME_TYPE, found)
+    with contextlib.suppress(TypeError, KeyError, ValueError):
+        return RunFolder(found["path"]) if found else None
+    return None

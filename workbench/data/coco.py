@@ -1,0 +1,172 @@
+"""Detection data from a COCO-format folder."""
+
+import copy
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from workbench.data.checks import Problem, read_coco, summary
+from workbench.data.images import MEMORY_LIMIT, ImageMemory, read_image, to_tensor
+from workbench.records.files import digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Annotated:
+    """One picture's file, its size as annotated and as served, and its M objects in pixels as served."""
+
+    path: Path
+    stored_size: tuple[int, int]  # (width, height)
+    size: tuple[int, int]
+    boxes: NDArray[np.float64]  # (M, 4) xyxy
+    labels: NDArray[np.int64]  # (M,) 1..K
+    area: NDArray[np.float64]  # (M,)
+    iscrowd: NDArray[np.int64]  # (M,)
+
+
+class CocoFolder:
+    """`data[i]` is a uint8 image (3, H, W) and its target: boxes (xyxy pixels), labels, area, iscrowd, image_id.
+
+    Category ids, however sparse, become labels 1..K in id order. `max_size` shrinks the long side of larger pictures.
+    Everything is checked first: ValueError lists the problems. `bad_boxes="drop"` goes on without the boxes that have
+    no area or leave the image, and lists them in `dropped`. Decoded pictures stay in memory when all fit
+    `memory_limit` bytes.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        *,
+        max_size: int | None = None,
+        bad_boxes: Literal["error", "drop"] = "error",
+        memory_limit: int = MEMORY_LIMIT,
+    ) -> None:
+        if max_size is not None and max_size < 1:
+            raise ValueError(f"max_size is a number of pixels of at least 1, but is {max_size}; None keeps all sizes.")
+        if bad_boxes not in ("error", "drop"):
+            raise ValueError(f'bad_boxes is "error" or "drop", but is {bad_boxes!r}; choose one.')
+        files, problems = read_coco(root, split, decode=False)
+        bad = tuple(problem for problem in problems if problem.severity == "box")
+        if files is None or len(bad) < len(problems):
+            raise ValueError(summary(problems, f"{root} ({split})", "mend the files named here"))
+        if bad and bad_boxes == "error":
+            advice = 'mend the boxes, or go on without them with bad_boxes="drop"'
+            raise ValueError(summary(bad, f"{root} ({split})", advice))
+        categories = sorted(files.content["categories"], key=lambda category: category["id"])
+        self.name = f"{Path(root).resolve().name}-{split}"
+        self.categories: tuple[str, ...] = tuple(category["name"] for category in categories)
+        self.dropped: tuple[Problem, ...] = bad  # of the whole folder, also on a view
+        labels = {category["id"]: label for label, category in enumerate(categories, start=1)}
+        unusable = {problem.annotation for problem in bad}
+        objects: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        for annotation in files.content["annotations"]:
+            if annotation["id"] not in unusable:
+                objects[annotation["image_id"]].append(annotation)
+        self._images = {
+            image["id"]: _annotated(image, objects[image["id"]], labels, files.images, max_size)
+            for image in files.content["images"]
+        }
+        with files.annotations.open("rb") as file:
+            self._source: dict[str, object] = {
+                "annotations": hashlib.file_digest(file, "sha256").hexdigest(),
+                "split": split,
+                "max_size": max_size,
+                "bad_boxes": bad_boxes,
+            }
+        needed = sum(3 * image.size[0] * image.size[1] for image in self._images.values())
+        self._memory = ImageMemory(needed, memory_limit)
+        self._choose(tuple(self._images))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
+        number = self.ids[index]
+        image = self._images[number]
+        target = {
+            "boxes": torch.tensor(image.boxes, dtype=torch.float32),
+            "labels": torch.tensor(image.labels),
+            "area": torch.tensor(image.area, dtype=torch.float32),
+            "iscrowd": torch.tensor(image.iscrowd),
+            "image_id": number,
+        }
+        return self._memory.get(number, lambda: _read(image)), target
+
+    def take(self, indices: Sequence[int]) -> Self:
+        """A view on these images in this order; pictures in memory are shared, not copied."""
+        view = copy.copy(self)
+        view._choose(tuple(self.ids[index] for index in indices))
+        return view
+
+    def preload(self) -> None:
+        """Decode every picture now if all fit in memory, so that no training step waits for it."""
+        if self._memory.fits:
+            for index in range(len(self)):
+                self[index]
+
+    def ground_truth(self) -> dict[str, Any]:
+        """The annotations as a COCO dict, with boxes and sizes as served and category ids 1..K."""
+        annotations: list[dict[str, Any]] = []
+        for number in self.ids:
+            image = self._images[number]
+            for (x1, y1, x2, y2), label, area, crowd in zip(
+                image.boxes.tolist(), image.labels.tolist(), image.area.tolist(), image.iscrowd.tolist(), strict=True
+            ):
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": number,
+                        "category_id": label,
+                        "bbox": [x1, y1, x2 - x1, y2 - y1],
+                        "area": area,
+                        "iscrowd": crowd,
+                    }
+                )
+        sizes = [(number, *self._images[number].size) for number in self.ids]
+        return {
+            "images": [{"id": number, "width": width, "height": height} for number, width, height in sizes],
+            "annotations": annotations,
+            "categories": [{"id": label, "name": name} for label, name in enumerate(self.categories, start=1)],
+        }
+
+    def _choose(self, ids: tuple[int, ...]) -> None:
+        self.ids: tuple[int, ...] = ids
+        self.digest = digest({**self._source, "ids": list(ids)})
+
+
+def _annotated(
+    image: dict[str, Any], objects: list[dict[str, Any]], labels: dict[int, int], folder: Path, max_size: int | None
+) -> Annotated:
+    """One checked image entry and its annotations, scaled to `max_size` and clipped to the picture."""
+    stored = (image["width"], image["height"])
+    shrink = 1.0 if max_size is None else min(1.0, max_size / max(stored))
+    size = (max(1, round(stored[0] * shrink)), max(1, round(stored[1] * shrink)))
+    scale = np.array([size[0] / stored[0], size[1] / stored[1]])  # the sides round apart, so each has its own
+    xywh = np.array([row["bbox"] for row in objects], dtype=np.float64).reshape(-1, 4)
+    corners = np.stack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)  # (M, 2, 2): which corner, x or y
+    area = np.array([row.get("area", row["bbox"][2] * row["bbox"][3]) for row in objects], dtype=np.float64)
+    return Annotated(
+        path=folder / image["file_name"],
+        stored_size=stored,
+        size=size,
+        boxes=(np.clip(corners, 0, stored) * scale).reshape(-1, 4),
+        labels=np.array([labels[row["category_id"]] for row in objects], dtype=np.int64),
+        area=area * scale.prod(),
+        iscrowd=np.array([row.get("iscrowd", 0) for row in objects], dtype=np.int64),
+    )
+
+
+def _read(image: Annotated) -> Tensor:
+    picture = read_image(image.path, image.stored_size)
+    if picture.size != image.size:
+        picture = picture.resize(image.size, Image.Resampling.BILINEAR)
+    return to_tensor(picture)

@@ -1,0 +1,80 @@
+"""Batch-norm statistics for one path of a supernet.
+
+A supernet's running statistics mix all paths that were trained, so before an architecture is scored they are recomputed for it on a
+fixed set of training images (DetNAS, section 5). The original forgets all but the last batches (momentum 0.1, pitfall P8); here it is the
+exact cumulative average over all of them.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from workbench.networks.count import evaluating
+
+
+class Runnable(Protocol):
+    """The part of a task that recalibration needs."""
+
+    def run_layers(self, model: nn.Module, images: list[Tensor]) -> None: ...
+
+
+def recalibrate(model: nn.Module, task: Runnable, batches: Iterable[list[Tensor]]) -> None:
+    """Replaces the running statistics of every norm layer that runs by their average over `batches` of images.
+
+    Layers that do not run (other options of a supernet) keep theirs. Only statistics change; all modes are restored.
+    """
+    norms = batch_norms(model)
+    ran: set[nn.Module] = set()
+    handles = [norm.register_forward_pre_hook(lambda layer, _: ran.add(layer)) for norm in norms]
+    before = {norm: (norm.momentum, _statistics(norm)) for norm in norms}
+    try:
+        with evaluating(model), torch.no_grad():
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum = None  # PyTorch's cumulative average
+                norm.train()
+            for images in batches:
+                task.run_layers(model, images)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for norm, (momentum, statistics) in before.items():
+            norm.momentum = momentum
+            if norm not in ran:
+                _restore(norm, statistics)
+
+
+@contextmanager
+def keeping_statistics(model: nn.Module) -> Iterator[None]:
+    """Puts all running statistics back at the end, so that scoring one architecture leaves no trace for the next."""
+    before = [(norm, _statistics(norm)) for norm in batch_norms(model)]
+    try:
+        yield
+    finally:
+        for norm, statistics in before:
+            _restore(norm, statistics)
+
+
+def batch_norms(model: nn.Module) -> list[_BatchNorm]:
+    """The layers with running statistics."""
+    return [layer for layer in model.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
+
+
+Statistics = tuple[Tensor, Tensor, Tensor]
+
+
+def _statistics(norm: _BatchNorm) -> Statistics:
+    assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
+    return norm.running_mean.clone(), norm.running_var.clone(), norm.num_batches_tracked.clone()
+
+
+def _restore(norm: _BatchNorm, statistics: Statistics) -> None:
+    assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
+    with torch.no_grad():
+        norm.running_mean.copy_(statistics[0])
+        norm.running_var.copy_(statistics[1])
+        norm.num_batches_tracked.copy_(statistics[2])

@@ -1,0 +1,117 @@
+"""Scores candidates with inherited weights, and runs a searcher against the record."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from workbench.evaluation.recalibration import keeping_statistics, recalibrate
+from workbench.networks.supernet import Supernet
+from workbench.records.progress import Progress, silent
+from workbench.records.run_folder import RunFolder
+from workbench.records.score import Score
+from workbench.spaces.arch import Arch
+from workbench.spaces.costs import ImageSize
+
+
+class Asked(Protocol):
+    """What a searcher asks for."""
+
+    @property
+    def arch(self) -> Arch: ...
+
+
+class Searcher(Protocol):
+    """Random, evolution, ...: plain ask and tell."""
+
+    def ask(self, count: int) -> Sequence[Asked]: ...
+    def tell(self, scores: Sequence[Score]) -> None: ...
+
+
+@dataclass(kw_only=True)
+class Scorer:
+    """Scores an architecture by the supernet's own weights; calling it leaves the model as it was.
+
+    `supernet` is the part of `model` that switches paths. Statistics are recalibrated on `calibration` (training images), then
+    `measure` computes the metrics, fitness and its `<fitness>_error` among them. MACs are stated at `image_size`.
+    """
+
+    model: nn.Module
+    supernet: Supernet
+    task: Any
+    calibration: list[list[torch.Tensor]]  # batches of images
+    measure: Callable[[nn.Module], dict[str, float]]
+    image_size: ImageSize
+    seed: int
+    recalibrated: bool = True
+
+    def __call__(self, arch: Arch, *, phase: str, step: int) -> Score:
+        """The score, or a row with the error that the candidate died of (an illegal architecture is a bug and raises)."""
+        space = self.supernet.space
+        space.check(arch)
+        start = time.perf_counter()
+        metrics: dict[str, float] = {}
+        error = None
+        try:
+            with keeping_statistics(self.model):
+                self.supernet.activate(arch)
+                if self.recalibrated:
+                    recalibrate(self.model, self.task, self.calibration)
+                metrics = self.measure(self.model)
+            broken = [name for name, value in metrics.items() if not math.isfinite(value)]
+            if broken:
+                metrics, error = {}, f"not finite: {', '.join(broken)}"
+        except Exception as failure:  # one bad candidate must not end a search of a thousand
+            error = f"{type(failure).__name__}: {failure}"
+        return Score(
+            arch=arch.key,
+            choices=arch.choices,
+            space=arch.space,
+            metrics=metrics,
+            macs=space.macs(arch, self.image_size),
+            params=space.params(arch),
+            seconds=time.perf_counter() - start,
+            seed=self.seed,
+            phase=phase,
+            step=step,
+            error=error,
+        )
+
+
+def run_search(
+    searcher: Searcher,
+    score: Callable[..., Score],
+    run: RunFolder,
+    *,
+    phase: str,
+    metric: str,
+    evaluations: int,
+    generation: int,
+    progress: Progress = silent,
+) -> list[Score]:
+    """Asks `generation` architectures at a time until `evaluations` are scored; returns all scores in order.
+
+    Every score is in the run's record before it counts. A killed search is replayed from there: the searcher asks the same questions
+    again and gets the recorded answers, so it ends as if it had never been interrupted.
+    """
+    recorded = {row.arch: row for row in run.scores(phase)}
+    scores: list[Score] = []
+    step = 0
+    while len(scores) < evaluations:
+        told = []
+        for query in searcher.ask(min(generation, evaluations - len(scores))):
+            row = recorded.get(query.arch.key)
+            if row is None:
+                row = score(query.arch, phase=phase, step=step)
+                run.append(row)
+            told.append(row)
+            best = max((row.metrics[metric] for row in [*scores, *told] if row.error is None), default=0.0)
+            progress(len(scores) + len(told), evaluations, f"best {metric} {best:.3f}")
+        searcher.tell(told)
+        scores += told
+        step += 1
+    return scores

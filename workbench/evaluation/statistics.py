@@ -1,0 +1,61 @@
+"""Small-sample statistics: intervals, rank correlation, Pareto front."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+
+class Interval(NamedTuple):
+    """An estimate with its interval and the number of observations."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
+    """Mean with Student's t interval; with one observation the interval is the whole line (low, high are -inf, inf)."""
+    array = np.asarray(values, dtype=float)
+    mean = float(array.mean())
+    if len(array) < 2:
+        return Interval(mean, -np.inf, np.inf, len(array))
+    half = float(stats.t.ppf((1 + confidence) / 2, len(array) - 1) * array.std(ddof=1) / np.sqrt(len(array)))
+    return Interval(mean, mean - half, mean + half, len(array))
+
+
+def rank_correlation(
+    first: Sequence[float], second: Sequence[float], rng: np.random.Generator, resamples: int = 500
+) -> Interval:
+    """Kendall's tau-b of two scorings of the same items, with a 95 % bootstrap interval over items.
+
+    ValueError for fewer than three items. A scoring that is constant has no order: tau is nan.
+    """
+    a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    if len(a) != len(b) or len(a) < 3:
+        raise ValueError(f"Rank correlation needs two scorings of the same items, at least 3; got {len(a)} and {len(b)}.")
+    tau = float(stats.kendalltau(a, b).statistic)
+    draws = (rng.integers(len(a), size=len(a)) for _ in range(resamples))
+    values = np.array([stats.kendalltau(a[draw], b[draw]).statistic for draw in draws])
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return Interval(tau, float("nan"), float("nan"), len(a))
+    low, high = np.percentile(values, [2.5, 97.5])
+    return Interval(tau, float(low), float(high), len(a))
+
+
+def pareto_front(costs: Sequence[float], values: Sequence[float]) -> list[int]:
+    """Indices of the points that no other point beats in both (lower cost, higher value), by rising cost."""
+    order = sorted(range(len(costs)), key=lambda index: (costs[index], -values[index]))
+    front: list[int] = []
+    for index in order:
+        if not front or values[index] > values[front[-1]]:
+            front.append(index)
+    return front
+
+
+def best_so_far(values: Sequence[float]) -> list[float]:
+    """Running maximum."""
+    return np.maximum.accumulate(np.asarray(values, dtype=float)).tolist()

@@ -1,0 +1,51 @@
+"""Interactive views; each returns a static twin when nobody is watching."""
+
+from typing import Any
+
+import ipywidgets as widgets
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+from workbench.insight.plots import plot_op_strip
+from workbench.records.progress import headless
+from workbench.spaces.arch import Arch
+from workbench.spaces.costs import ImageSize
+from workbench.spaces.space import SearchSpace
+
+
+def cost_line(space: SearchSpace, arch: Arch, image_size: ImageSize, limit: float) -> str:
+    """MACs and params of `arch` in words, and whether it keeps the limit."""
+    macs = space.macs(arch, image_size)
+    verdict = "within" if macs <= limit else "over"
+    return f"{macs / 1e6:.2f} MMACs ({verdict} the limit of {limit / 1e6:.1f}), {space.params(arch) / 1e3:.0f}k params"
+
+
+def arch_editor(space: SearchSpace, arch: Arch, image_size: ImageSize, limit: float) -> Axes | widgets.Widget:
+    """One menu for each block; the strip and the costs follow. Headless: the strip of `arch` with its costs."""
+    if headless():
+        ax = plot_op_strip(space, {"architecture": arch})
+        ax.set_title(cost_line(space, arch, image_size, limit), pad=16)
+        return ax
+    menus = [
+        widgets.Dropdown(
+            options=[(option, index) for index, option in enumerate(decision.options)],
+            value=choice,
+            description=decision.name.replace("stage ", "s").replace(" block ", "b"),
+            layout=widgets.Layout(width="180px"),
+        )
+        for decision, choice in zip(space.decisions, arch.choices, strict=True)
+    ]
+    picture = widgets.Output()
+
+    def redraw(_change: Any = None) -> None:
+        edited = space.arch([menu.value for menu in menus])
+        with picture:
+            picture.clear_output(wait=True)
+            ax = plot_op_strip(space, {"architecture": edited})
+            ax.set_title(cost_line(space, edited, image_size, limit), pad=16)
+            plt.show()
+
+    for menu in menus:
+        menu.observe(redraw, names="value")
+    redraw()
+    return widgets.VBox([widgets.Box(menus, layout=widgets.Layout(flex_flow="row wrap")), picture])

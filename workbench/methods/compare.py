@@ -1,0 +1,162 @@
+"""Networks trained alike and compared alike: pre-train, fine-tune in the detector, measure once on the test split."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from torch import nn
+
+from workbench.methods.phases import Study, new_model, train_phase
+from workbench.networks.backbone import Backbone
+from workbench.records.ledger import Entry, peak_memory
+from workbench.records.seeds import generator
+from workbench.spaces.arch import Arch
+from workbench.spaces.costs import backbone_cost
+from workbench.spaces.network_spec import NetworkSpec
+from workbench.tasks.box_metrics import bootstrap_ap, evaluate_boxes
+from workbench.tasks.classification import Classification
+from workbench.tasks.detection import Detection, Detections
+from workbench.training.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """A network that takes part in a comparison; `group` gathers several that stand for one row (random networks)."""
+
+    name: str
+    spec: NetworkSpec
+    arch: Arch | None = None
+    group: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A trained contender with its metrics on the test split and its detections there."""
+
+    contender: Contender
+    metrics: dict[str, float]
+    model: nn.Module
+    detections: Detections
+    losses: tuple[float, ...]
+    macs: int  # backbone, at the image size of the comparison
+    params: int  # backbone
+    detector_params: int
+    seconds: float  # pre-training and fine-tuning
+
+
+def train_contender(
+    study: Study,
+    contender: Contender,
+    *,
+    classification: Classification,
+    detection: Detection,
+    pretrain: Recipe,
+    finetune: Recipe,
+    macs_at: int,
+) -> Result:
+    """Equal training for everybody: the same recipes, the same data order, initial weights from the same seed."""
+    slug = contender.name.lower().replace(" ", "-").replace("/", "-")
+    origin = {"spec": contender.spec.to_json()["blocks"]}
+    classifier = new_model(lambda: classification.build(Backbone(contender.spec)), study.seed, "contender")
+    first = train_phase(
+        study,
+        f"pretrain {slug}",
+        classifier,
+        classification,
+        study.data.crops,
+        pretrain,
+        origin=origin,
+        shared=True,
+        image_side=study.data.crops[0][0].shape[-1],
+    )
+    detector = new_model(lambda: detection.build(Backbone(contender.spec)), study.seed, "detector head")
+    detector.backbone.body.load_state_dict(classifier.backbone.state_dict())
+    second = train_phase(
+        study,
+        f"finetune {slug}",
+        detector,
+        detection,
+        study.data.full_train,
+        finetune,
+        origin={**origin, "pretrained": first.key},
+        image_side=study.plan.data.image_side,
+    )
+    start = time.perf_counter()
+    metrics, detections = test_metrics(study, detector, detection)
+    metrics |= classification.evaluate(classifier, study.data.crops_test, study.device)
+    cost = backbone_cost(contender.spec, macs_at)
+    study.run.ledger.add(
+        Entry(
+            phase=f"test {slug}",
+            seconds=time.perf_counter() - start,
+            images=len(study.data.test),
+            forward_macs=second.entry.forward_macs // max(1, second.entry.images) * len(study.data.test),
+            peak_memory=peak_memory(),
+        )
+    )
+    return Result(
+        contender=contender,
+        metrics=metrics,
+        model=detector,
+        detections=detections,
+        losses=second.losses,
+        macs=cost.macs,
+        params=cost.params,
+        detector_params=sum(parameter.numel() for parameter in detector.parameters()),
+        seconds=first.entry.seconds + second.entry.seconds,
+    )
+
+
+def test_metrics(study: Study, model: nn.Module, detection: Detection) -> tuple[dict[str, float], Detections]:
+    """COCO metrics on the test split, `AP_error` by resampling its images, and the detections."""
+    truth = study.data.test.ground_truth()
+    found = detection.predict(model, study.data.test, study.device)
+    metrics = evaluate_boxes(truth, found, relative=True)
+    metrics["AP_error"] = bootstrap_ap(truth, found, resamples=100, rng=generator(study.seed, "bootstrap"))
+    return metrics, found
+
+
+def frozen_random_backbone(study: Study, spec: NetworkSpec, *, detection: Detection, finetune: Recipe) -> float:
+    """Test AP50 of the same detector when its backbone keeps random weights: what the head alone can learn."""
+    model = new_model(lambda: detection.build(Backbone(spec)), study.seed, "detector head")
+    for parameter in model.backbone.body.parameters():
+        parameter.requires_grad = False
+    train_phase(
+        study,
+        "finetune frozen random backbone",
+        model,
+        detection,
+        study.data.full_train,
+        finetune,
+        origin={"spec": spec.to_json()["blocks"], "frozen": True},
+        image_side=study.plan.data.image_side,
+    )
+    return test_metrics(study, model, detection)[0]["AP50"]
+
+
+def comparison_table(results: Sequence[Result]) -> pd.DataFrame:
+    """One row for each contender: costs beside every accuracy. A group of networks becomes one row of means."""
+    rows = []
+    for result in results:
+        metrics = result.metrics
+        rows.append(
+            {
+                "network": result.contender.group or result.contender.name,
+                "MACs": result.macs,
+                "params": result.params,
+                "detector params": result.detector_params,
+                **{name: metrics.get(name, float("nan")) for name in COLUMNS},
+                "AP error": metrics["AP_error"],
+                "training seconds": round(result.seconds, 1),
+            }
+        )
+    frame = pd.DataFrame(rows)
+    sizes = frame.groupby("network", sort=False).size()
+    means = frame.groupby("network", sort=False).mean().reset_index()
+    means["network"] = [f"{name} (mean of {sizes[name]})" if sizes[name] > 1 else name for name in means["network"]]
+    return means
+
+
+COLUMNS = ("top1", "AP", "AP50", "AP75", "AP_rel_s", "AP_rel_m", "AP_rel_l", "AR")
+

@@ -1,0 +1,83 @@
+"""A found detector on disk, and its use on pictures: `weights.safetensors` beside `arch.json` in the run folder."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from PIL import Image, ImageOps, UnidentifiedImageError
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from workbench.insight.plots import plot_detections
+from workbench.methods.phases import load_weights
+from workbench.networks.backbone import Backbone
+from workbench.records.files import read_json, write_bytes, write_json
+from workbench.spaces.arch import Arch
+from workbench.spaces.network_spec import NetworkSpec
+from workbench.tasks.detection import Detection, DetectorConfig
+
+
+def save_detector(
+    folder: Path, model: nn.Module, task: Detection, spec: NetworkSpec, *, image_side: int, arch: Arch | None
+) -> None:
+    """Writes `arch.json` (architecture, specification, detector, classes, image side) and `weights.safetensors`."""
+    write_bytes(folder / "weights.safetensors", save({k: v.contiguous().cpu() for k, v in model.state_dict().items()}))
+    record = {
+        "arch": arch.to_json() if arch else None,
+        "spec": spec.to_json(),
+        "detector": asdict(task.config),
+        "categories": list(task.categories),
+        "image_side": image_side,
+    }
+    write_json(folder / "arch.json", record)
+
+
+def load_detector(folder: Path) -> tuple[nn.Module, Detection, int]:
+    """The detector of a finished run in eval mode, its task, and the side its pictures had; ValueError when there is none."""
+    if not (folder / "arch.json").is_file():
+        raise ValueError(f"{folder} holds no detector (arch.json is missing); give the folder of a finished run.")
+    record = read_json(folder / "arch.json")
+    try:
+        task = Detection(categories=tuple(record["categories"]), config=_config(record["detector"]))
+        model = task.build(Backbone(NetworkSpec.from_json(record["spec"])))
+        image_side = int(record["image_side"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{folder / 'arch.json'} does not describe a detector ({error!r}).") from error
+    load_weights(model, folder / "weights.safetensors")
+    return model.eval(), task, image_side
+
+
+def predict_images(run: Path, images: Sequence[Path], out: Path, *, threshold: float = 0.3) -> list[Path]:
+    """Draws the run's detections on each picture and saves them as PNG below `out`; all pictures are read first."""
+    model, task, image_side = load_detector(run)
+    pictures = [read_picture(path, image_side) for path in images]
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    for path, picture in zip(images, pictures, strict=True):
+        with torch.inference_mode():
+            found = model([picture.float() / 255])[0]
+        figure = Figure(figsize=(6, 6 * picture.shape[1] / picture.shape[2]), layout="constrained")
+        plot_detections(picture, found, task.categories, threshold=threshold, ax=figure.subplots())
+        written.append(out / f"{path.stem}_detections.png")
+        figure.savefig(written[-1], dpi=150)
+    return written
+
+
+def read_picture(path: Path, image_side: int) -> Tensor:
+    """uint8 (3, H, W), the long side shrunk to `image_side`; ValueError when it is no picture."""
+    try:
+        with Image.open(path) as image:
+            picture = ImageOps.exif_transpose(image).convert("RGB")
+    except (OSError, UnidentifiedImageError) as error:
+        raise ValueError(f"{path} cannot be read as a picture ({error}); give PNG or JPEG files.") from error
+    if image_side:
+        picture.thumbnail((image_side, image_side), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
+
+
+def _config(plain: Mapping[str, Any]) -> DetectorConfig:
+    return DetectorConfig(**{name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()})

@@ -1,0 +1,143 @@
+"""From the parameters of a notebook to the plan of a run: presets, overrides, and the data they name."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from workbench.data.batches import ClassificationSet, DetectionSet
+from workbench.data.checks import check_splits
+from workbench.data.classification import ClassFolder
+from workbench.data.coco import CocoFolder
+from workbench.data.scenes import SceneConfig, SceneCrops, Scenes
+from workbench.data.splits import split_train
+from workbench.records.files import digest
+from workbench.training.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataPlan:
+    """How much data a preset uses, and at which size. Generated scenes are drawn to these numbers; folders are what they are."""
+
+    image_side: int  # scenes: side in pixels; folders: the long side that pictures are shrunk to (0 keeps them)
+    crop_side: int  # side of the pre-training images
+    train_images: int = 0  # scenes only
+    search_images: int = 0  # scenes: drawn apart; folders: cut from train, see search_share
+    test_images: int = 0  # scenes only
+    crops: int = 0
+    search_share: float = 0.15  # folders: share of train cut away for the search
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """The data of a run. `train` + `search` are what training may see; `test` is touched once, for the reported numbers."""
+
+    train: DetectionSet
+    search: DetectionSet
+    full_train: DetectionSet  # train and search together where they come from one folder: what final networks are trained on
+    test: DetectionSet
+    crops: ClassificationSet  # pre-training
+    crops_search: ClassificationSet  # cut from its training images, for searches by classification accuracy
+    crops_test: ClassificationSet
+    digest: str
+    description: str
+
+
+def preset_named(presets: Mapping[str, Any], name: str) -> Any:
+    """The preset of that name; ValueError lists the names there are."""
+    if name not in presets:
+        near = get_close_matches(name, presets, 1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise ValueError(f"A preset is one of {', '.join(presets)}; got {name!r}.{hint}")
+    return presets[name]
+
+
+def shortened(plan: Any, max_steps: int) -> Any:
+    """The plan with no recipe longer than `max_steps` (0 leaves it as it is); schedules shrink as a whole."""
+    if max_steps <= 0:
+        return plan
+    changes = {}
+    for field in fields(plan):
+        value = getattr(plan, field.name)
+        if isinstance(value, Recipe):
+            changes[field.name] = replace(value, steps=min(value.steps, max_steps))
+        elif is_dataclass(value) and not isinstance(value, type):
+            changes[field.name] = shortened(value, max_steps)
+    return replace(plan, **changes)
+
+
+def load_data(plan: DataPlan, data: str, pretrain_data: str, seed: int) -> Data:
+    """The data sets that the parameters `data` and `pretrain_data` name: `scenes`, or a folder (COCO format; class folders).
+
+    A relative folder is looked for below the current directory and below WORKBENCH_DATA. Everything is validated here, before work starts.
+    """
+    config = SceneConfig(image_size=plan.image_side or 128, classes="species")
+    if data == "scenes":
+        train: Any = Scenes(config, seed, "train", plan.train_images)
+        search: Any = Scenes(config, seed, "search", plan.search_images)
+        test: Any = Scenes(config, seed, "test", plan.test_images)
+        full = train
+        described = f"generated scenes, {plan.image_side} px ({len(train)} / {len(search)} / {len(test)} images)"
+    else:
+        folder, size = find_folder(data), plan.image_side or None
+        train_split, test_split = split_names(folder)
+        full = CocoFolder(folder, train_split, max_size=size, bad_boxes="drop")
+        test = CocoFolder(folder, test_split, max_size=size, bad_boxes="drop")
+        # Reading every file of full COCO takes minutes: there `doctor --data` does it once.
+        if len(full) + len(test) < 20_000 and (problems := check_splits(folder, [train_split, test_split])):
+            raise ValueError(f"The reported split must be unseen in training: {problems[0]}")
+        train, search = split_train(full, plan.search_share, seed)
+        described = f"{folder.name}, {plan.image_side} px ({len(train)} / {len(search)} / {len(test)} images)"
+        if dropped := len(full.dropped) + len(test.dropped):
+            described += f", {dropped} bad boxes dropped"
+    if pretrain_data == "scenes":
+        crops: Any = SceneCrops(config, seed, "train", plan.crops, side=plan.crop_side)
+        crops_search: Any = SceneCrops(config, seed, "search", max(64, plan.crops // 8), side=plan.crop_side)
+        crops_test: Any = SceneCrops(config, seed, "test", max(64, plan.crops // 8), side=plan.crop_side)
+    else:
+        crop_folder = find_folder(pretrain_data)
+        crops, crops_search = split_train(ClassFolder(crop_folder, "train", side=plan.crop_side), 0.1, seed)
+        crops_test = ClassFolder(crop_folder, "val", side=plan.crop_side)
+    digests = [part.digest for part in (full, train, search, test, crops, crops_search, crops_test)]
+    return Data(
+        train=train,
+        search=search,
+        full_train=full,
+        test=test,
+        crops=crops,
+        crops_search=crops_search,
+        crops_test=crops_test,
+        digest=digest(digests),
+        description=f"{described}; pre-training on {crops.name} ({len(crops)} images at {plan.crop_side} px)",
+    )
+
+
+def find_folder(name: str) -> Path:
+    """The folder `name`, as given or below WORKBENCH_DATA; ValueError says where it was looked for."""
+    tried = [Path(name).expanduser()]
+    if "WORKBENCH_DATA" in os.environ:
+        tried.append(Path(os.environ["WORKBENCH_DATA"]) / name)
+    for path in tried:
+        if path.is_dir():
+            return path
+    places = " and ".join(str(path) for path in tried)
+    raise ValueError(f"The data folder {name!r} was not found (looked at {places}); give scenes or an existing folder.")
+
+
+def split_names(folder: Path) -> tuple[str, str]:
+    """The names of the train and test splits of a COCO-format folder."""
+    for train, test in (("train", "val"), ("train2017", "val2017")):
+        if (folder / "annotations" / f"instances_{train}.json").exists():
+            return train, test
+    raise ValueError(
+        f"{folder} has no annotations/instances_train.json (or instances_train2017.json); see data/README.md for the layout."
+    )
+
+
+def one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
+    """`value` itself; ValueError when the parameter `name` is none of the allowed ones."""
+    if value not in allowed:
+        raise ValueError(f"The parameter {name} is one of {', '.join(allowed)}; got {value!r}.")
+    return value

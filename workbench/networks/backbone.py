@@ -1,0 +1,30 @@
+"""A stand-alone network: the blocks of a specification in order, returning the tapped feature maps."""
+
+from torch import Tensor, nn
+
+from workbench.networks.blocks import build_block
+from workbench.spaces.network_spec import NetworkSpec
+
+
+class Backbone(nn.Module):
+    """(N, 3, H, W) -> list of (N, channels[i], H / strides[i], W / strides[i]), from high to low resolution."""
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.channels = spec.channels
+        self.strides = spec.strides
+        self.blocks = nn.ModuleList(build_block(block) for block in spec.blocks)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return run_blocks(self.blocks, self.spec.taps, images)
+
+
+def run_blocks(blocks: nn.ModuleList, taps: tuple[int, ...], images: Tensor) -> list[Tensor]:
+    """Applies the blocks in order and returns the maps after the tapped ones."""
+    maps, features = [], images
+    for index, block in enumerate(blocks):
+        features = block(features)
+        if index in taps:
+            maps.append(features)
+    return maps

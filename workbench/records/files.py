@@ -1,0 +1,69 @@
+"""Files written whole or not at all, and names that cannot leave their folder."""
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write atomically: a reader (or a killed writer) sees the old content or the new one, never a part of it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The temporary file lies in the same folder, because a rename is atomic only within one file system.
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp makes files private; records are for sharing
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: str | Path, value: object) -> None:
+    """Write readable JSON atomically; ValueError for values that JSON cannot hold (NaN, infinity, tensors)."""
+    try:
+        text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} can hold only plain finite JSON values, but got one that is not: {error}.") from error
+    write_text(path, text + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """The value in a JSON file; ValueError naming the file when it is missing or broken."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"Expected a JSON file at {path}, but it cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not valid JSON ({error}); restore it or delete it.") from error
+
+
+def digest(value: object) -> str:
+    """The first 16 hex digits of SHA-256 over canonical JSON: equal values give equal digests on every machine."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+
+
+def inside(root: str | Path, name: str) -> Path:
+    """`root / name`; ValueError when the name (from a file, so perhaps hostile) is empty or leads out of `root`."""
+    refusal = f"Expected a name inside {root}, got {name!r}; use a relative name without '..'."
+    if not name or "\0" in name or "\\" in name or Path(name).is_absolute():
+        raise ValueError(refusal)
+    path = Path(root) / name
+    base = Path(root).resolve()
+    target = path.resolve()  # follows symbolic links, so that a link cannot lead out either
+    if ".." in Path(name).parts or target == base or not target.is_relative_to(base):
+        raise ValueError(refusal)
+    return path

@@ -1,0 +1,75 @@
+"""What each phase of a run cost."""
+
+import dataclasses
+import resource
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from workbench.records.files import read_json, write_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """The cost of one phase; a phase taken from the cache keeps its original cost and is marked `cached`."""
+
+    phase: str
+    seconds: float
+    images: int  # images seen, repetitions counted
+    forward_macs: int  # multiply-accumulates of all forward passes
+    backward_macs: int = 0
+    peak_memory: int = 0  # bytes
+    cached: bool = False
+
+
+class Ledger:
+    """The entries of a run in the order they were added, kept in one JSON file that is written atomically."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._entries: dict[str, Entry] = {}
+        if self.path.exists():
+            for entry in _entries(read_json(self.path), self.path):
+                self._entries[entry.phase] = entry
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        return tuple(self._entries.values())
+
+    def add(self, entry: Entry) -> None:
+        """Record a phase and save; a phase of the same name is replaced (it ran again)."""
+        entries = {**self._entries, entry.phase: entry}
+        write_json(self.path, [dataclasses.asdict(each) for each in entries.values()])
+        self._entries = entries
+
+    def total(self) -> Entry:
+        """The sums over all phases (the largest peak memory), as an entry named "total"."""
+        return Entry(
+            phase="total",
+            seconds=sum(entry.seconds for entry in self.entries),
+            images=sum(entry.images for entry in self.entries),
+            forward_macs=sum(entry.forward_macs for entry in self.entries),
+            backward_macs=sum(entry.backward_macs for entry in self.entries),
+            peak_memory=max((entry.peak_memory for entry in self.entries), default=0),
+            cached=any(entry.cached for entry in self.entries),
+        )
+
+
+def peak_memory() -> int:
+    """The most memory in bytes that this process has used so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux kilobytes
+
+
+def _entries(data: object, path: Path) -> list[Entry]:
+    try:
+        if not isinstance(data, list):
+            raise TypeError("it is not a list")
+        entries = [Entry(**each) for each in data]
+        for entry in entries:
+            for name, value in dataclasses.asdict(entry).items():
+                if not isinstance(value, str if name == "phase" else int | float):
+                    raise TypeError(f"{name} is {value!r}")
+    except TypeError as error:
+        raise ValueError(f"Expected ledger entries in {path}, got something else ({error}).") from error
+    return entries

@@ -1,0 +1,184 @@
+"""The folder of one run: parameters, environment, evaluations, costs, figures, tables, weights and its status."""
+
+import io
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.records.environment import environment
+from workbench.records.files import digest, inside, read_json, write_bytes, write_json, write_text
+from workbench.records.ledger import Ledger
+from workbench.records.score import Score
+
+if TYPE_CHECKING:  # plotting and tables are needed only where a caller already has them
+    import pandas
+    from matplotlib.figure import Figure
+
+MIME_TYPE = "application/vnd.workbench.run+json"  # the headless runner finds the folder of an executed notebook by it
+NOT_IDENTITY = ("fresh", "runs")  # parameters that say where to record, not what to compute
+
+
+class RunFolder:
+    """One run on disk; everything is written atomically, so that a killed run can be continued."""
+
+    def __init__(self, path: str | Path) -> None:
+        """The run recorded at `path`; ValueError when there is none (`RunFolder.open` starts one)."""
+        self.path = Path(path)
+        if not (self.path / "params.json").is_file():
+            raise ValueError(f"Expected a run folder, but {path} holds no params.json; give a folder below runs/.")
+        record = read_json(self.path / "params.json")
+        try:
+            self.notebook: str = str(record["notebook"])
+            self.params: dict[str, Any] = dict(record["params"])
+            self.seed: int = int(record["seed"])
+            self.data_digest: str = str(record["data_digest"])
+            self.started: str = str(record["started"])  # UTC, ISO 8601
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{self.path / 'params.json'} is not the record of a run: {error!r}.") from error
+        self.ledger = Ledger(self.path / "ledger.json")
+
+    @staticmethod
+    def open(
+        root: str | Path, notebook: str, params: Mapping[str, Any], *, seed: int, data_digest: str, fresh: bool = False
+    ) -> "RunFolder":
+        """Continue the newest unfinished run of these parameters, seed and data, or start the next one.
+
+        The folder is `root/<notebook>/<digest>-<n>`. `fresh=True` always starts the next number.
+        """
+        if not re.fullmatch(r"\w[\w.-]*", notebook):
+            raise ValueError(f"Expected a plain notebook name such as '10_detnas', got {notebook!r}.")
+        identity = {name: value for name, value in params.items() if name not in NOT_IDENTITY}
+        key = digest({"notebook": notebook, "params": identity, "seed": seed, "data": data_digest})
+        home = Path(root) / notebook
+        numbers = sorted(_numbers(home, key))
+        unfinished = [number for number in numbers if _status(home / f"{key}-{number}") != "finished"]
+        number = unfinished[-1] if unfinished and not fresh else (numbers[-1] + 1 if numbers else 1)
+        path = home / f"{key}-{number}"
+        if not (path / "params.json").is_file():
+            record = {"notebook": notebook, "params": dict(params), "seed": seed, "data_digest": data_digest}
+            started = datetime.now(UTC).isoformat(timespec="seconds")
+            write_json(path / "params.json", {**record, "started": started})
+        # A run may be continued on another machine or commit: the earlier environments stay on record.
+        now: dict[str, Any] = environment(data_digest)
+        before = read_json(path / "env.json") if (path / "env.json").is_file() else {}
+        earlier = before.pop("earlier", [])
+        if before and before != now:
+            earlier = [*earlier, before]
+        write_json(path / "env.json", {**now, "earlier": earlier} if earlier else now)
+        write_text(path / "status", "running\n")
+        return RunFolder(path)
+
+    @property
+    def status(self) -> str:
+        """ "running" (or killed), "finished", or "failed: " and the reason."""
+        return _status(self.path)
+
+    def finish(self) -> None:
+        write_text(self.path / "status", "finished\n")
+
+    def fail(self, message: str) -> None:
+        write_text(self.path / "status", "failed: " + " ".join(message.split()) + "\n")
+
+    def append(self, score: Score) -> None:
+        """Add a row to evaluations.jsonl; when this returns, the row is on disk."""
+        path = self.path / "evaluations.jsonl"
+        line = json.dumps(score.to_json(), allow_nan=False) + "\n"
+        with path.open("r+b" if path.exists() else "x+b") as file:
+            file.truncate(len(_whole_lines(file.read())))  # a line torn by a kill never counted
+            file.seek(0, os.SEEK_END)
+            file.write(line.encode("utf-8"))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def scores(self, phase: str | None = None) -> list[Score]:
+        """The rows of evaluations.jsonl in order, or those of one phase; ValueError naming a broken line."""
+        path = self.path / "evaluations.jsonl"
+        if not path.exists():
+            return []
+        rows = []
+        for number, line in enumerate(_whole_lines(path.read_bytes()).splitlines(), start=1):
+            try:
+                rows.append(Score.from_json(json.loads(line)))
+            except ValueError as error:
+                raise ValueError(f"{path} line {number} is broken: {error}") from error
+        return [row for row in rows if phase is None or row.phase == phase]
+
+    def store(self, name: str, key: str, value: Mapping[str, Any]) -> None:
+        """Keep the result of a finished phase under a key that tells what it was computed from."""
+        write_json(inside(self.path / "phases", name + ".json"), {"key": key, "value": dict(value)})
+
+    def load(self, name: str, key: str) -> dict[str, Any] | None:
+        """The stored result of a phase, or None when there is none or it was computed from something else."""
+        path = inside(self.path / "phases", name + ".json")
+        if not path.is_file():
+            return None
+        record = read_json(path)
+        if not isinstance(record, dict) or not isinstance(record.get("value"), dict):
+            raise ValueError(f"{path} is not the stored result of a phase; delete it to compute the phase again.")
+        return dict(record["value"]) if record.get("key") == key else None
+
+    def weights(self, name: str) -> Path:
+        """The path for a weights file of this run (its folder exists afterwards)."""
+        path = inside(self.path / "weights", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def save_figure(self, figure: "Figure", name: str, alt: str) -> Path:
+        """Save a matplotlib figure as figures/<name>.png (150 dpi); `alt` says in words what it shows."""
+        path = inside(self.path / "figures", name + ".png")
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
+        write_bytes(path, buffer.getvalue())
+        captions = self.path / "figures" / "captions.json"
+        write_json(captions, {**(read_json(captions) if captions.exists() else {}), f"{name}.png": alt})
+        return path
+
+    def save_table(
+        self,
+        frame: "pandas.DataFrame",
+        name: str,
+        title: str = "",
+        note: str = "",
+        *,
+        index: Sequence[str] = (),
+        baseline: str = "",
+        paired: Sequence[str] = (),
+    ) -> Path:
+        """Save a table for the report as tables/<name>.json; non-finite numbers become empty cells.
+
+        `index` names the columns that identify a row across seeds (default: the first column). With `baseline`, the
+        first index value of a control row, the report adds the difference to it, paired by seed, for `paired` columns.
+        """
+        columns = [str(column) for column in frame.columns]
+        index = list(index) or columns[:1]
+        if unknown := sorted({*index, *paired} - set(columns)):
+            raise ValueError(f"Expected columns of table {name!r} (it has {columns}), got {unknown}.")
+        rows = json.loads(frame.set_axis(columns, axis=1).to_json(orient="records", double_precision=15))
+        table = {"title": title, "note": note, "columns": columns, "index": index, "baseline": baseline}
+        path = inside(self.path / "tables", name + ".json")
+        write_json(path, {**table, "paired": list(paired), "rows": rows})
+        return path
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        text = f"run folder {self.path}: {self.status}, {len(self.scores())} evaluations"
+        return {"text/plain": text, MIME_TYPE: {"path": str(self.path)}}
+
+
+def _numbers(home: Path, key: str) -> list[int]:
+    matches = [re.fullmatch(re.escape(key) + r"-([1-9]\d*)", path.name) for path in home.glob(f"{key}-*")]
+    return [int(match.group(1)) for match in matches if match]
+
+
+def _status(path: Path) -> str:
+    try:
+        return (path / "status").read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return "running"  # killed while it was being made
+
+
+def _whole_lines(data: bytes) -> bytes:
+    return data[: data.rfind(b"\n") + 1]

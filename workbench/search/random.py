@@ -1,0 +1,76 @@
+"""Random search: the control of every other search."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from workbench.records.score import Score
+from workbench.records.seeds import generator
+from workbench.search.limits import Limit, describe, feasible
+from workbench.search.query import NoFeasibleArchitecture, Query, SpaceExhausted
+from workbench.spaces.arch import Arch
+from workbench.spaces.space import SearchSpace
+
+
+class RandomSearch:
+    """Asks for distinct architectures drawn uniformly within the limits; what it is told changes nothing."""
+
+    def __init__(self, space: SearchSpace, *, seed: int, limits: Sequence[Limit] = ()) -> None:
+        self.space = space
+        self.limits = tuple(limits)
+        self.rng = generator(seed, "random search")
+        self.asked: set[Arch] = set()
+
+    def ask(self, count: int) -> list[Query]:
+        """`count` architectures never asked for before."""
+        queries = []
+        for _ in range(count):
+            arch = draw_new(self.space, self.rng, self.limits, self.asked)
+            self.asked.add(arch)
+            queries.append(Query(arch))
+        return queries
+
+    def tell(self, scores: Sequence[Score]) -> None:
+        """Random search does not learn."""
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Plain JSON data; `restore` continues from it exactly."""
+        return {"rng": self.rng.bit_generator.state, "asked": sorted(list(arch.choices) for arch in self.asked)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.rng.bit_generator.state = state["rng"]
+        self.asked = {self.space.arch(choices) for choices in state["asked"]}
+
+
+def draw_new(
+    space: SearchSpace,
+    rng: np.random.Generator,
+    limits: Sequence[Limit],
+    taken: set[Arch],
+    attempts: int = 2000,
+) -> Arch:
+    """An architecture within the limits that is not in `taken`, drawn uniformly.
+
+    SpaceExhausted when all that exist are taken; NoFeasibleArchitecture when `attempts` draws found none within the limits.
+    """
+    found_feasible = False
+    for _ in range(attempts):
+        arch = space.sample(rng)
+        if feasible(arch, limits):
+            found_feasible = True
+            if arch not in taken:
+                return arch
+    if space.size <= attempts:  # small enough to be certain
+        left = [arch for arch in space.all() if feasible(arch, limits) and arch not in taken]
+        if left:
+            return left[int(rng.integers(len(left)))]
+    if found_feasible:
+        raise SpaceExhausted(
+            f"{attempts:,} draws from {space.name} ({space.size:,} architectures, {describe(limits)}) gave only architectures that"
+            f" were asked for already ({len(taken):,}). Ask for fewer evaluations or loosen the limits."
+        )
+    raise NoFeasibleArchitecture(
+        f"None of {attempts:,} draws from {space.name} keeps {describe(limits)}. Loosen the limits or take a smaller space."
+    )

@@ -1,0 +1,76 @@
+"""Chains of ShuffleNetV2 blocks with four operations to choose from in every block (DetNAS, section 2).
+
+The published spaces are `shuffle-20` (about 300 MMACs at 224), `shuffle-40` (1.3 GMACs) and its widened form
+`shuffle-40-wide` (3.8 GMACs). `shuffle-tiny` is ours, for 128-pixel images on a laptop: three stages, the last at stride
+16, so that a 7x7 kernel still reads picture and not padding there.
+"""
+
+from functools import partial
+
+from workbench.spaces.costs import ImageSize, backbone_cost
+from workbench.spaces.network_spec import BlockSpec, NetworkSpec
+from workbench.spaces.space import Decision, SearchSpace
+
+OPERATIONS = ("shuffle 3x3", "shuffle 5x5", "shuffle 7x7", "xception 3x3")  # op ids 0 to 3, DetNAS's order
+Layout = tuple[int, tuple[int, ...], tuple[int, ...]]  # stem width, stage widths, blocks per stage
+
+LAYOUTS: dict[str, Layout] = {
+    "shuffle-20": (16, (64, 160, 320, 640), (4, 4, 8, 4)),
+    "shuffle-40": (48, (96, 240, 480, 960), (8, 8, 16, 8)),
+    "shuffle-40-wide": (72, (172, 432, 864, 1728), (8, 8, 16, 8)),
+    "shuffle-tiny": (16, (32, 64, 128), (2, 3, 3)),
+}
+
+
+def shuffle_space(name: str) -> SearchSpace:
+    """One of the spaces of `LAYOUTS`: an operation for each block, the stride-2 ones included."""
+    _, widths, depths = LAYOUTS[name]
+    decisions = []
+    for stage, depth in enumerate(depths, start=1):
+        for block in range(1, depth + 1):
+            decisions.append(Decision(f"stage {stage} block {block}", OPERATIONS, len(decisions) + 1, stage))
+    return SearchSpace(
+        name=name,
+        decisions=tuple(decisions),
+        build=partial(shuffle_spec, name, LAYOUTS[name]),
+        image_size=128 if name == "shuffle-tiny" else 224,
+    )
+
+
+def shuffle_spec(name: str, layout: Layout, choices: tuple[int, ...]) -> NetworkSpec:
+    """The network of one operation id per block. Stem and the first block of each stage halve the resolution."""
+    stem, widths, depths = layout
+    blocks = [BlockSpec(kind="stem", in_channels=3, out_channels=stem, stride=2)]
+    taps = []
+    for stage, (width, depth) in enumerate(zip(widths, depths, strict=True), start=1):
+        for index in range(depth):
+            operation = choices[len(blocks) - 1]
+            blocks.append(
+                BlockSpec(
+                    kind="xception" if operation == 3 else "shuffle",
+                    in_channels=blocks[-1].out_channels,
+                    out_channels=width,
+                    stride=2 if index == 0 else 1,
+                    kernel=(3, 5, 7, 3)[operation],
+                    stage=stage,
+                )
+            )
+        taps.append(len(blocks) - 1)
+    return NetworkSpec(name=name, blocks=tuple(blocks), taps=tuple(taps))
+
+
+def widened_spec(name: str, choices: tuple[int, ...], macs: int, image_size: ImageSize) -> NetworkSpec:
+    """The network of `choices` with all widths scaled by one factor so that its backbone MACs come closest to `macs`.
+
+    This is DetNAS's control: does the search find more than the same multiply-accumulates spent on width would give?
+    """
+    stem, widths, depths = LAYOUTS[name]
+
+    def scaled(factor: float) -> NetworkSpec:
+        # Both halves of a ShuffleNetV2 block need an integer width: round to multiples of 4.
+        wide = tuple(4 * round(width * factor / 4) for width in widths)
+        layout = (4 * round(stem * factor / 4), wide, depths)
+        return shuffle_spec(f"{name} x{factor:.2f}", layout, choices)
+
+    candidates = [scaled(1 + step / 100) for step in range(-50, 151)]
+    return min(candidates, key=lambda spec: abs(backbone_cost(spec, image_size).macs - macs))

@@ -1,0 +1,139 @@
+"""A search space: named decisions with options, and the specification that each combination stands for."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+
+import numpy as np
+
+from workbench.spaces.arch import Arch
+from workbench.spaces.costs import Cost, ImageSize, backbone_cost, height_width
+from workbench.spaces.network_spec import NetworkSpec
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One question the search answers. `block` is the index of the block it decides about in the specification."""
+
+    name: str
+    options: tuple[str, ...]
+    block: int
+    stage: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SearchSpace:
+    """All architectures that answer every decision; spaces are compared by identity (see `catalogue.space_named`).
+
+    `build` turns one option index per decision into a specification. `separable` says that the cost of an option does
+    not depend on the other decisions; then costs come from a table.
+    """
+
+    name: str
+    decisions: tuple[Decision, ...]
+    build: Callable[[tuple[int, ...]], NetworkSpec]
+    image_size: int  # the side at which the space's costs are usually stated
+    separable: bool = True
+
+    @property
+    def size(self) -> int:
+        """Number of architectures."""
+        return prod(len(decision.options) for decision in self.decisions)
+
+    def arch(self, choices: tuple[int, ...] | list[int]) -> Arch:
+        """A checked architecture from option indices."""
+        return self.check(Arch(self.name, tuple(choices)))
+
+    def uniform(self, option: int) -> Arch:
+        """The architecture that takes the same option everywhere."""
+        return self.arch((option,) * len(self.decisions))
+
+    def check(self, arch: Arch) -> Arch:
+        """Returns `arch` itself; ValueError names the decision it answers wrongly."""
+        if arch.space != self.name:
+            raise ValueError(f"Space {self.name} got an architecture of space {arch.space}.")
+        if len(arch.choices) != len(self.decisions):
+            raise ValueError(f"Space {self.name} has {len(self.decisions)} decisions; got {len(arch.choices)} choices.")
+        for decision, choice in zip(self.decisions, arch.choices, strict=True):
+            if not 0 <= choice < len(decision.options):
+                raise ValueError(
+                    f"Decision {decision.name} of space {self.name} has options 0 to {len(decision.options) - 1}"
+                    f" ({', '.join(decision.options)}); got {choice}."
+                )
+        return arch
+
+    def sample(self, rng: np.random.Generator) -> Arch:
+        """An architecture drawn uniformly from the whole space."""
+        return Arch(self.name, tuple(rng.integers(self._option_counts).tolist()))
+
+    def mutate(self, arch: Arch, rng: np.random.Generator, probability: float) -> Arch:
+        """Each decision is drawn anew with `probability`; the old option may be drawn again, as in DetNAS."""
+        redraw = rng.random(len(arch.choices)) < probability
+        fresh = rng.integers(self._option_counts)
+        choices = (int(new) if hit else old for old, new, hit in zip(arch.choices, fresh, redraw, strict=True))
+        return Arch(self.name, tuple(choices))
+
+    def crossover(self, first: Arch, second: Arch, rng: np.random.Generator) -> Arch:
+        """Each decision comes from either parent with probability one half."""
+        from_second = rng.random(len(first.choices)) < 0.5
+        pairs = zip(first.choices, second.choices, from_second, strict=True)
+        return Arch(self.name, tuple(b if take else a for a, b, take in pairs))
+
+    def all(self) -> Iterator[Arch]:
+        """Every architecture, in counting order; only sensible for small spaces."""
+        for choices in np.ndindex(*self._option_counts):
+            yield Arch(self.name, tuple(int(choice) for choice in choices))
+
+    def spec(self, arch: Arch) -> NetworkSpec:
+        """The network that `arch` stands for."""
+        return self.build(self.check(arch).choices)
+
+    def macs(self, arch: Arch, image_size: ImageSize) -> int:
+        """Backbone MACs at `image_size`."""
+        return self._cost(arch, image_size, 0)
+
+    def params(self, arch: Arch) -> int:
+        """Backbone parameters."""
+        return self._cost(arch, self.image_size, 1)
+
+    def describe(self, arch: Arch) -> list[tuple[Decision, str]]:
+        """Every decision with the option taken, in order; what pictures are drawn from."""
+        pairs = zip(self.decisions, self.check(arch).choices, strict=True)
+        return [(decision, decision.options[choice]) for decision, choice in pairs]
+
+    @property
+    def _option_counts(self) -> tuple[int, ...]:
+        return _option_counts(self)
+
+    def _cost(self, arch: Arch, image_size: ImageSize, quantity: int) -> int:
+        if not self.separable:
+            return backbone_cost(self.spec(arch), image_size)[quantity]
+        base, table = _cost_table(self, height_width(image_size))[quantity]
+        return base + sum(row[choice] for row, choice in zip(table, arch.choices, strict=True))
+
+
+@lru_cache(maxsize=64)
+def _option_counts(space: SearchSpace) -> tuple[int, ...]:
+    return tuple(len(decision.options) for decision in space.decisions)
+
+
+CostTable = tuple[int, tuple[tuple[int, ...], ...]]  # base cost, and what each option adds to it
+
+
+@lru_cache(maxsize=256)
+def _cost_table(space: SearchSpace, image_size: tuple[int, int]) -> tuple[CostTable, CostTable]:
+    """MACs and params of the all-first architecture, and for each decision what each other option adds."""
+    first = [0] * len(space.decisions)
+    base = backbone_cost(space.build(tuple(first)), image_size)
+    added: list[list[Cost]] = []
+    for index, decision in enumerate(space.decisions):
+        row = []
+        for option in range(len(decision.options)):
+            choices = [*first[:index], option, *first[index + 1 :]]
+            cost = backbone_cost(space.build(tuple(choices)), image_size)
+            row.append(Cost(cost.macs - base.macs, cost.params - base.params))
+        added.append(row)
+    macs = tuple(tuple(cost.macs for cost in row) for row in added)
+    params = tuple(tuple(cost.params for cost in row) for row in added)
+    return (base.macs, macs), (base.params, params)

@@ -1,0 +1,272 @@
+"""COCO box metrics in 0-1, and how far AP would move with other test images."""
+
+import contextlib
+import io
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from faster_coco_eval import COCO as FasterCOCO
+from faster_coco_eval import COCOeval_faster
+from numpy.typing import NDArray
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from torch import Tensor
+
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+RECALLS = np.linspace(0.0, 1.0, 101)
+MAX_DETECTIONS = 100  # per image and class
+# COCO calls an object small below 32 pixels and large above 96. Scaling every image to this side (the root of its area)
+# moves both bounds to shares of the image side: 32 / 320 = 0.1 and 96 / 320 = 0.3.
+RELATIVE_SIDE = 320.0
+# Where COCO's summary keeps each number.
+_POSITIONS = {"AP": 0, "AP50": 1, "AP75": 2, "APs": 3, "APm": 4, "APl": 5, "AR": 8}
+
+# The detections of one image: `image_id`, `boxes` (M, 4) xyxy in pixels, `scores` (M,), `labels` (M,); torch or numpy.
+Detection = Mapping[str, Any]
+
+
+def evaluate_boxes(
+    ground_truth: dict[str, Any],
+    detections: Sequence[Detection],
+    *,
+    backend: Literal["faster", "pycocotools"] = "faster",
+    relative: bool = False,
+) -> dict[str, float]:
+    """AP, AP50, AP75, APs, APm, APl and AR (100 detections per image), all in 0-1.
+
+    `ground_truth` is a COCO dict with image sizes. `relative=True` adds AP_rel_s, AP_rel_m and AP_rel_l by object size
+    sqrt(area) / sqrt(image area): below 0.1, 0.1 to 0.3, above 0.3. A size of which there is no object is left out.
+    ValueError for detections that do not fit the ground truth or are not finite.
+    """
+    rows = _detection_rows(ground_truth, detections)
+    metrics = _summary(ground_truth, rows, backend)
+    if relative:
+        scaled = _summary(*_to_relative_size(ground_truth, rows), backend)
+        metrics |= {f"AP_rel_{size}": scaled[f"AP{size}"] for size in "sml" if f"AP{size}" in scaled}
+    return metrics
+
+
+def bootstrap_ap(
+    ground_truth: dict[str, Any],
+    detections: Sequence[Detection],
+    *,
+    resamples: int = 30,
+    rng: np.random.Generator,
+) -> float:
+    """The standard error of AP (0-1) when as many images are drawn anew, with repetition, `resamples` times.
+
+    Matching is done once; a resample only weights the images. Resamples without any object are left out.
+    """
+    if resamples < 2:
+        raise ValueError(f"A standard error needs at least 2 resamples, but got {resamples}; 30 is usual.")
+    if not ground_truth["annotations"]:
+        raise ValueError("A standard error of AP needs objects, but the ground truth has none; use annotated images.")
+    matches = match_boxes(ground_truth, detections)
+    images = len(ground_truth["images"])
+    values = weighted_ap(matches, rng.multinomial(images, np.full(images, 1 / images), size=resamples))
+    values = values[np.isfinite(values)]
+    if len(values) < 2:
+        raise ValueError("Too few resamples held any object for a standard error; use more images or more resamples.")
+    return float(values.std(ddof=1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matches:
+    """The D detections and G objects of one class after COCO's matching, D by falling score."""
+
+    detection_image: NDArray[np.int64]  # (D,) position of the image
+    hit: NDArray[np.bool_]  # (T, D) the detection found an object, per IoU threshold
+    ignored: NDArray[np.bool_]  # (T, D) it found a crowd, and counts neither way
+    object_image: NDArray[np.int64]  # (G,) crowds left out
+
+
+def match_boxes(ground_truth: dict[str, Any], detections: Sequence[Detection]) -> list[Matches]:
+    """COCO's greedy matching at all ten IoU thresholds, for each class."""
+    position = {number: index for index, number in enumerate(sorted(image["id"] for image in ground_truth["images"]))}
+    objects: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
+    found: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
+    for annotation in ground_truth["annotations"]:
+        objects[annotation["category_id"], annotation["image_id"]].append(annotation)
+    for row in _detection_rows(ground_truth, detections):
+        found[row["category_id"], row["image_id"]].append(row)
+    result = []
+    for category in ground_truth["categories"]:
+        images, scores, hits, ignores, object_images = [], [], [], [], []
+        for number, index in position.items():
+            rows = sorted(found[category["id"], number], key=lambda row: -row["score"])[:MAX_DETECTIONS]
+            # COCO lets an ordinary object be found before a crowd.
+            here = sorted(objects[category["id"], number], key=lambda row: row.get("iscrowd", 0))
+            crowd = np.array([row.get("iscrowd", 0) for row in here], dtype=bool)
+            object_images += [index] * int((~crowd).sum())
+            hit, ignored = _match_image(_boxes(rows), _boxes(here), crowd)
+            images += [index] * len(rows)
+            scores += [row["score"] for row in rows]
+            hits.append(hit)
+            ignores.append(ignored)
+        order = np.argsort(-np.array(scores), kind="stable")
+        result.append(
+            Matches(
+                detection_image=np.array(images, dtype=np.int64)[order],
+                hit=np.concatenate(hits, axis=1)[:, order],
+                ignored=np.concatenate(ignores, axis=1)[:, order],
+                object_image=np.array(object_images, dtype=np.int64),
+            )
+        )
+    return result
+
+
+def weighted_ap(matches: Sequence[Matches], weights: NDArray[np.int64]) -> NDArray[np.float64]:
+    """AP (R,) for R weightings (R, N) of the N images; all ones gives the ordinary AP, NaN means no object.
+
+    A weight of 2 counts an image twice, so that a resample of the images is a row of counts.
+    """
+    per_class = []  # each (R,)
+    for match in matches:
+        objects = weights[:, match.object_image].sum(axis=1)
+        columns = weights[:, match.detection_image]  # (R, D)
+        precision = np.zeros(len(weights))
+        for hit, ignored in zip(match.hit, match.ignored, strict=True):
+            counted = columns[:, ~ignored]
+            at = np.flatnonzero(hit[~ignored])  # precision peaks and recall grows at hits only
+            precision += _mean_precision(counted[:, at].cumsum(axis=1), counted.cumsum(axis=1)[:, at], objects)
+        per_class.append(np.where(objects > 0, precision / len(IOU_THRESHOLDS), np.nan))
+    table = np.array(per_class).reshape(-1, len(weights))
+    present = np.isfinite(table)
+    # A class without objects in a resample is left out of its mean, as COCO does.
+    with np.errstate(invalid="ignore"):
+        return np.where(present, table, 0).sum(axis=0) / present.sum(axis=0)
+
+
+def _mean_precision(
+    hits: NDArray[np.int64], detections: NDArray[np.int64], objects: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Precision (R,) averaged over the 101 recalls; `hits` and `detections` (R, P) count up to each hit."""
+    precision = hits / np.maximum(detections, 1)
+    # The best precision at this recall or any higher one.
+    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    recall = hits / np.maximum(objects, 1)[:, None]
+    result = np.zeros(len(hits))
+    for row in range(len(hits)):
+        reached = np.searchsorted(recall[row], RECALLS)
+        result[row] = precision[row, reached[reached < hits.shape[1]]].sum() / len(RECALLS)
+    return result
+
+
+def _match_image(
+    found: NDArray[np.float64], objects: NDArray[np.float64], crowd: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Hit and ignored (T, D) for D detections by falling score and G objects (crowds last) of one image and class."""
+    thresholds = len(IOU_THRESHOLDS)
+    hit = np.zeros((thresholds, len(found)), dtype=bool)
+    ignored = np.zeros_like(hit)
+    if not len(found) or not len(objects):
+        return hit, ignored
+    overlap = _iou(found, objects, crowd)  # (D, G)
+    free = np.ones((thresholds, len(objects)), dtype=bool)
+    for detection in np.flatnonzero(overlap.max(axis=1) >= IOU_THRESHOLDS[0]):
+        fits = free & (overlap[detection] >= IOU_THRESHOLDS[:, None])  # (T, G)
+        real = fits & ~crowd
+        hit[:, detection] = real.any(axis=1)
+        ignored[:, detection] = fits.any(axis=1) & ~hit[:, detection]
+        # Among equals COCO takes the last; crowds stay free, because any number of detections may lie in them.
+        best = np.where(real, overlap[detection], -1.0)[:, ::-1].argmax(axis=1)
+        taken = np.flatnonzero(hit[:, detection])
+        free[taken, len(objects) - 1 - best[taken]] = False
+    return hit, ignored
+
+
+def _iou(found: NDArray[np.float64], objects: NDArray[np.float64], crowd: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Overlap (D, G) of xywh boxes; for a crowd the share of the detection that lies inside it."""
+    start = np.maximum(found[:, None, :2], objects[None, :, :2])
+    end = np.minimum((found[:, :2] + found[:, 2:])[:, None], (objects[:, :2] + objects[:, 2:])[None])
+    common = np.maximum(end - start, 0).prod(axis=2)
+    area = (found[:, 2] * found[:, 3])[:, None]
+    union = np.where(crowd, area, area + objects[:, 2] * objects[:, 3] - common)
+    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+
+
+def _boxes(rows: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
+    return np.array([row["bbox"] for row in rows], dtype=np.float64).reshape(-1, 4)
+
+
+def _array(value: object) -> NDArray[np.float64]:
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().numpy()
+    return np.asarray(value, dtype=np.float64)
+
+
+def _detection_rows(ground_truth: dict[str, Any], detections: Sequence[Detection]) -> list[dict[str, Any]]:
+    """Detections as COCO annotations, checked against the ground truth."""
+    images = {image["id"] for image in ground_truth["images"]}
+    categories = {category["id"] for category in ground_truth["categories"]}
+    rows: list[dict[str, Any]] = []
+    for detection in detections:
+        number = int(detection["image_id"])
+        boxes, scores = _array(detection["boxes"]).reshape(-1, 4), _array(detection["scores"])
+        labels = _array(detection["labels"]).astype(np.int64).tolist()
+        if number not in images:
+            raise ValueError(f"Detections are for image id {number}, which the ground truth lacks; use its images.")
+        if not len(boxes) == len(scores) == len(labels):
+            counts = f"{len(boxes)} boxes, {len(scores)} scores and {len(labels)} labels"
+            raise ValueError(f"Image id {number} has {counts}; each box needs one of both.")
+        if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+            raise ValueError(f"Boxes or scores of image id {number} are not finite; the model has probably diverged.")
+        if not categories.issuperset(labels):
+            unknown = sorted(set(labels) - categories)
+            raise ValueError(f"Labels {unknown} of image id {number} are no categories; give labels from 1.")
+        for (x1, y1, x2, y2), score, label in zip(boxes.tolist(), scores.tolist(), labels, strict=True):
+            width, height = x2 - x1, y2 - y1
+            rows.append(
+                {
+                    "id": len(rows) + 1,
+                    "image_id": number,
+                    "category_id": label,
+                    "bbox": [x1, y1, width, height],
+                    "area": width * height,
+                    "score": score,
+                    "iscrowd": 0,
+                }
+            )
+    return rows
+
+
+def _to_relative_size(
+    ground_truth: dict[str, Any], rows: Sequence[dict[str, Any]]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The same objects and detections in images that are all scaled to the same area."""
+    scale = {
+        image["id"]: RELATIVE_SIDE / float(np.sqrt(image["width"] * image["height"]))
+        for image in ground_truth["images"]
+    }
+
+    def scaled(row: dict[str, Any]) -> dict[str, Any]:
+        factor = scale[row["image_id"]]
+        return {**row, "bbox": [factor * number for number in row["bbox"]], "area": factor**2 * row["area"]}
+
+    return {**ground_truth, "annotations": list(map(scaled, ground_truth["annotations"]))}, list(map(scaled, rows))
+
+
+def _summary(
+    ground_truth: dict[str, Any], rows: Sequence[dict[str, Any]], backend: Literal["faster", "pycocotools"]
+) -> dict[str, float]:
+    """COCO's summary by a library; numbers that it reports as -1 (no such object) are left out."""
+    libraries = {"faster": (FasterCOCO, COCOeval_faster), "pycocotools": (COCO, COCOeval)}
+    if backend not in libraries:
+        raise ValueError(f"The backend is one of {', '.join(libraries)}, but is {backend!r}; choose one.")
+    index, evaluator = libraries[backend]
+    truth, found = index(), index()
+    # The libraries write into the rows they are given.
+    truth.dataset = {**ground_truth, "annotations": [dict(row) for row in ground_truth["annotations"]]}
+    found.dataset = {**ground_truth, "annotations": [dict(row) for row in rows]}
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth.createIndex()
+        found.createIndex()
+        evaluation = evaluator(truth, found, "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    numbers = {name: float(evaluation.stats[position]) for name, position in _POSITIONS.items()}
+    return {name: number for name, number in numbers.items() if number >= 0}

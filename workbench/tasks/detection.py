@@ -1,0 +1,204 @@
+"""Object detection: torchvision's RetinaNet and Faster R-CNN with a feature pyramid on any backbone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN, RetinaNet
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.ops import MultiScaleRoIAlign
+from torchvision.transforms import v2
+
+from workbench.data.batches import DetectionSet, augment_detection, stack_images
+from workbench.networks.count import count, evaluating
+from workbench.spaces.costs import Cost, ImageSize, height_width
+from workbench.tasks.box_metrics import evaluate_boxes
+from workbench.tasks.necks import Extra, PyramidBackbone
+from workbench.tasks.retina_head import BatchRetinaHead, BoxLoss
+
+Images = list[Tensor]
+Targets = list[dict[str, Tensor]]
+Detections = list[dict[str, Any]]  # boxes (M, 4) xyxy in pixels, scores (M,), labels (M,) in 1..K, image_id
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorConfig:
+    """What stands on the backbone. Defaults are RetinaNet as published; `image_size` None leaves images as they come."""
+
+    kind: Literal["retinanet", "faster_rcnn"] = "retinanet"
+    image_size: tuple[int, int] | None = None  # short side, longest long side
+    image_mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    image_std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    pyramid_channels: int = 256
+    pyramid_levels: int = 3  # how many of the backbone's last maps it reads
+    pyramid_extra: Extra = "p6p7"
+    pyramid_norm: bool = False
+    anchor_scale: float = 4.0  # anchor side = scale x stride of its level (8 for Faster R-CNN: 32 at stride 4)
+    anchor_octaves: int = 3
+    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    head_convs: int = 4
+    head_norm: bool = False
+    box_loss: BoxLoss = "l1"
+    box_loss_weight: float = 1.0
+    score_threshold: float = 0.01  # low: average precision wants the tail
+    nms_threshold: float = 0.5
+    detections: int = 100
+    candidates: int = 1000  # per level, before non-maximum suppression
+    stride_padding: int = 32  # batches are padded to a multiple of this many pixels
+
+
+class KeepSize(GeneralizedRCNNTransform):
+    """torchvision's normalising and batching without resizing: images were brought to size when they were loaded."""
+
+    def resize(self, image: Tensor, target: Any = None) -> tuple[Tensor, Any]:
+        return image, target
+
+
+def build_detector(backbone: nn.Module, classes: int, config: DetectorConfig) -> nn.Module:
+    """A torchvision detector for labels 1..classes on `backbone`; its calling convention is torchvision's own."""
+    detector = _assemble(backbone, classes, config)
+    if config.image_size is None:
+        detector.transform = KeepSize(
+            1, 1, list(config.image_mean), list(config.image_std), size_divisible=config.stride_padding
+        )
+    return detector
+
+
+def _assemble(backbone: nn.Module, classes: int, config: DetectorConfig) -> nn.Module:
+    body = PyramidBackbone(
+        backbone,
+        channels=config.pyramid_channels,
+        levels=config.pyramid_levels,
+        extra=config.pyramid_extra,
+        norm=config.pyramid_norm,
+    )
+    octaves = [2 ** (step / config.anchor_octaves) for step in range(config.anchor_octaves)]
+    sizes = tuple(tuple(config.anchor_scale * stride * octave for octave in octaves) for stride in body.strides)
+    anchors = AnchorGenerator(sizes, (config.anchor_ratios,) * len(sizes))
+    short, long = config.image_size or (1, 1)
+    transform: dict[str, Any] = {
+        "min_size": short,
+        "max_size": long,
+        "image_mean": list(config.image_mean),
+        "image_std": list(config.image_std),
+        "size_divisible": config.stride_padding,
+    }
+    if config.kind == "retinanet":
+        head = BatchRetinaHead(
+            config.pyramid_channels,
+            anchors.num_anchors_per_location()[0],
+            classes + 1,  # torchvision's labels start at 1; index 0 exists and is never a target
+            convs=config.head_convs,
+            norm=config.head_norm,
+            box_loss=config.box_loss,
+            box_loss_weight=config.box_loss_weight,
+        )
+        return RetinaNet(
+            body,
+            classes + 1,
+            anchor_generator=anchors,
+            head=head,
+            score_thresh=config.score_threshold,
+            nms_thresh=config.nms_threshold,
+            detections_per_img=config.detections,
+            topk_candidates=config.candidates,
+            **transform,
+        )
+    # Faster R-CNN with the 4conv1fc box head (DetNAS, section 4.2): RoIAlign 7x7, four convolutions with norm, one linear layer.
+    width = config.pyramid_channels
+    box_head = FastRCNNConvFCHead((width, 7, 7), [width] * config.head_convs, [4 * width], norm_layer=nn.BatchNorm2d)
+    names = [str(level) for level in range(config.pyramid_levels)]
+    return FasterRCNN(
+        body,
+        classes + 1,
+        rpn_anchor_generator=anchors,
+        box_roi_pool=MultiScaleRoIAlign(names, output_size=7, sampling_ratio=2),
+        box_head=box_head,
+        rpn_pre_nms_top_n_test=config.candidates,
+        rpn_post_nms_top_n_test=config.candidates,
+        box_score_thresh=config.score_threshold,
+        box_nms_thresh=config.nms_threshold,
+        box_detections_per_img=config.detections,
+        **transform,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detection:
+    """The task of finding `categories` with boxes; its metric is COCO's AP over IoU 0.50:0.95."""
+
+    categories: tuple[str, ...]
+    config: DetectorConfig = field(default_factory=DetectorConfig)
+    metric: str = "AP"
+
+    def build(self, backbone: nn.Module) -> nn.Module:
+        return build_detector(backbone, len(self.categories), self.config)
+
+    def batch(
+        self, data: DetectionSet, indices: Sequence[int], device: torch.device, augment: v2.Transform | None = None
+    ) -> tuple[Images, Targets]:
+        """Float images in 0-1 on `device`, and {"boxes", "labels"} for each; crowd boxes are not trained on."""
+        samples = [augment_detection(*data[index], augment) for index in indices]
+        targets = [{name: value.to(device) for name, value in target.items()} for _, target in samples]
+        return stack_images([image for image, _ in samples], device), targets
+
+    def run_layers(self, model: nn.Module, images: Images) -> None:
+        """Runs every layer that has batch statistics; for RetinaNet this leaves out the slow search for boxes."""
+        if isinstance(model, RetinaNet):
+            batch, _ = model.transform(images)
+            model.head(list(model.backbone(batch.tensors).values()))
+        else:
+            model(images)
+
+    def predict(
+        self, model: nn.Module, data: DetectionSet, device: torch.device, batch_size: int = 32
+    ) -> Detections:
+        """Detections of every image of `data`, in order, in eval mode, on the CPU."""
+        found: Detections = []
+        with evaluating(model), torch.inference_mode():
+            for start in range(0, len(data), batch_size):
+                chunk = range(start, min(start + batch_size, len(data)))
+                images = stack_images([data[index][0] for index in chunk], device)
+                for index, output in zip(chunk, model(images), strict=True):
+                    row: dict[str, Any] = {name: value.cpu() for name, value in output.items()}
+                    found.append({"image_id": data.ids[index], **row})
+        return found
+
+    def evaluate(
+        self, model: nn.Module, data: DetectionSet, device: torch.device, *, relative: bool = True
+    ) -> dict[str, float]:
+        """COCO box metrics on `data`, all in 0-1."""
+        return evaluate_boxes(data.ground_truth(), self.predict(model, data, device), relative=relative)
+
+
+def detector_costs(model: nn.Module, image_size: ImageSize, *, bias: bool = False) -> dict[str, Cost]:
+    """MACs and params of `backbone`, `neck` and `head` of a detector built on the meta device, for one image.
+
+    Faster R-CNN's box head counts 1000 proposals, the usual convention.
+    """
+    body = model.backbone
+    assert isinstance(body, PyramidBackbone)
+    images = torch.empty(1, 3, *height_width(image_size), device="meta")
+    backbone = count(body.body, images, bias=bias)
+    pyramid = count(body, images, bias=bias)
+    neck = Cost(pyramid.macs - backbone.macs, pyramid.params - backbone.params)
+    with torch.no_grad(), evaluating(body):
+        maps = list(body(images).values())
+    if isinstance(model, RetinaNet):
+        head = count(model.head, maps, bias=bias)
+    elif isinstance(model, FasterRCNN):
+        regions = torch.empty(1000, body.out_channels, 7, 7, device="meta")
+        proposals = count(model.rpn.head, maps, bias=bias)
+        box_head = count(nn.Sequential(model.roi_heads.box_head), regions, bias=bias)
+        with torch.no_grad():
+            vectors = model.roi_heads.box_head(regions)
+        predictor = count(model.roi_heads.box_predictor, vectors, bias=bias)
+        parts = (proposals, box_head, predictor)
+        head = Cost(sum(part.macs for part in parts), sum(part.params for part in parts))
+    else:
+        raise ValueError(f"Costs are known for RetinaNet and Faster R-CNN; got {type(model).__name__}.")
+    return {"backbone": backbone, "neck": neck, "head": head}

@@ -1,0 +1,38 @@
+"""Training on several processes: every process runs the same path on its own share of the batch, gradients are averaged.
+
+A single-path supernet leaves most gradients None, which `DistributedDataParallel` handles only by searching the graph at each step;
+averaging the gradients that exist is simpler and exact, because all processes activate the same architecture.
+"""
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+
+def world() -> tuple[int, int]:
+    """(rank, number of processes); (0, 1) when nothing is distributed."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def synchronise_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
+    """SyncBatchNorm on CUDA with several processes; it refuses CPU modules, so elsewhere the model is returned as is."""
+    if device.type == "cuda" and world()[1] > 1:
+        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    return model
+
+
+def average_gradients(model: nn.Module) -> None:
+    """Averages the gradients that exist over all processes, in one transfer; nothing to do with one process."""
+    _, processes = world()
+    if processes == 1:
+        return
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= processes
+    offset = 0
+    for gradient in gradients:
+        gradient.copy_(flat[offset : offset + gradient.numel()].view_as(gradient))
+        offset += gradient.numel()
