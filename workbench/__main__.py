@@ -55,7 +55,7 @@ def predict(arguments: argparse.Namespace) -> int:
         raise ValueError(f"Expected a finished run, but {arguments.run} is {finished.status}; finish it first.")
     if missing := [str(image) for image in arguments.images if not image.is_file()]:
         raise ValueError(f"Expected pictures, but there is no file {', '.join(missing)}; check the paths.")
-    from workbench.methods.phases import predict_images
+    from workbench.methods.detector_file import predict_images
 
     for path in predict_images(arguments.run, arguments.images, arguments.out or arguments.run / "predictions"):
         print(path)

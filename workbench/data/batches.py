@@ -47,8 +47,8 @@ def stack_images(images: list[Tensor], device: torch.device) -> list[Tensor]:
 def augmentation(name: str, side: int) -> v2.Transform | None:
     """A named augmentation for uint8 images (and boxes); randomness is torch's global generator, seeded by the loop.
 
-    `none`, `flip`, `crop` (photometric distortion, zoom-out, IoU-preserving crop, flip; for detection of photographs), `classify`
-    (random resized crop to `side`, colour jitter, flip: DetNAS's pre-training).
+    `none`, `flip`, `crop` (photometric distortion, zoom-out, IoU-preserving crop, flip; for detection of
+    photographs), `classify` (random resized crop to `side`, colour jitter, flip: DetNAS's pre-training).
     """
     if name == "none":
         return None
@@ -83,6 +83,6 @@ def augment_detection(image: Tensor, target: Target, augment: v2.Transform | Non
     if augment is None:
         return image, {"boxes": boxes, "labels": labels}
     size = (image.shape[-2], image.shape[-1])
-    wrapped = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=size)  # type: ignore[call-arg]
+    wrapped = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=size)
     image, changed = augment(tv_tensors.Image(image), {"boxes": wrapped, "labels": labels})
     return image.as_subclass(Tensor), {"boxes": changed["boxes"].as_subclass(Tensor), "labels": changed["labels"]}

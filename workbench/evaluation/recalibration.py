@@ -1,8 +1,8 @@
 """Batch-norm statistics for one path of a supernet.
 
-A supernet's running statistics mix all paths that were trained, so before an architecture is scored they are recomputed for it on a
-fixed set of training images (DetNAS, section 5). The original forgets all but the last batches (momentum 0.1, pitfall P8); here it is the
-exact cumulative average over all of them.
+A supernet's running statistics mix all paths that were trained, so before an architecture is scored they are
+recomputed for it on a fixed set of training images (DetNAS, section 5). The original forgets all but the last batches
+(momentum 0.1, pitfall P8); here it is the exact cumulative average over all of them.
 """
 
 from collections.abc import Iterable, Iterator

@@ -36,8 +36,9 @@ class Searcher(Protocol):
 class Scorer:
     """Scores an architecture by the supernet's own weights; calling it leaves the model as it was.
 
-    `supernet` is the part of `model` that switches paths. Statistics are recalibrated on `calibration` (training images), then
-    `measure` computes the metrics, fitness and its `<fitness>_error` among them. MACs are stated at `image_size`.
+    `supernet` is the part of `model` that switches paths. Statistics are recalibrated on `calibration` (training
+    images), then `measure` computes the metrics, fitness and its `<fitness>_error` among them. MACs are stated at
+    `image_size`.
     """
 
     model: nn.Module
@@ -50,7 +51,9 @@ class Scorer:
     recalibrated: bool = True
 
     def __call__(self, arch: Arch, *, phase: str, step: int) -> Score:
-        """The score, or a row with the error that the candidate died of (an illegal architecture is a bug and raises)."""
+        """The score, or a row with the error that the candidate died of (an illegal architecture is a bug and
+        raises).
+        """
         space = self.supernet.space
         space.check(arch)
         start = time.perf_counter()
@@ -95,8 +98,8 @@ def run_search(
 ) -> list[Score]:
     """Asks `generation` architectures at a time until `evaluations` are scored; returns all scores in order.
 
-    Every score is in the run's record before it counts. A killed search is replayed from there: the searcher asks the same questions
-    again and gets the recorded answers, so it ends as if it had never been interrupted.
+    Every score is in the run's record before it counts. A killed search is replayed from there: the searcher asks the
+    same questions again and gets the recorded answers, so it ends as if it had never been interrupted.
     """
     recorded = {row.arch: row for row in run.scores(phase)}
     scores: list[Score] = []

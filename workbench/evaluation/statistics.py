@@ -35,7 +35,9 @@ def rank_correlation(
     """
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if len(a) != len(b) or len(a) < 3:
-        raise ValueError(f"Rank correlation needs two scorings of the same items, at least 3; got {len(a)} and {len(b)}.")
+        raise ValueError(
+            f"Rank correlation needs two scorings of the same items, at least 3; got {len(a)} and {len(b)}."
+        )
     tau = float(stats.kendalltau(a, b).statistic)
     draws = (rng.integers(len(a), size=len(a)) for _ in range(resamples))
     values = np.array([stats.kendalltau(a[draw], b[draw]).statistic for draw in draws])

@@ -12,5 +12,5 @@ def show(run: RunFolder, ax: Axes, name: str, alt: str) -> None:
     figure = ax.figure.get_figure(root=True)
     assert figure is not None
     run.save_figure(figure, name, alt)
-    display(figure, metadata={"image/png": {"alt": alt}})  # type: ignore[no-untyped-call]
+    display(figure, metadata={"image/png": {"alt": alt}})
     plt.close(figure)

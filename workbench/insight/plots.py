@@ -7,6 +7,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import PercentFormatter
@@ -27,7 +28,7 @@ def use_style() -> None:
     """Okabe-Ito colours, legible sizes, light grid; for a notebook's first cell."""
     plt.rcParams.update(
         {
-            "axes.prop_cycle": mpl.cycler(color=[BLUE, ORANGE, GREEN, VERMILLION, SKY, PURPLE, BLACK]),
+            "axes.prop_cycle": cycler(color=[BLUE, ORANGE, GREEN, VERMILLION, SKY, PURPLE, BLACK]),
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.grid": True,
@@ -154,7 +155,9 @@ def plot_detections(
     threshold: float = 0.3,
     ax: Axes | None = None,
 ) -> Axes:
-    """A uint8 picture (3, H, W) with detections of at least `threshold` as solid boxes and the truth as thin white ones."""
+    """A uint8 picture (3, H, W) with detections of at least `threshold` as solid boxes and the truth as thin white
+    ones.
+    """
     ax = ax or new_axes(4, 4)
     ax.imshow(image.permute(1, 2, 0).numpy())
     palette = [ORANGE, YELLOW, SKY, GREEN, VERMILLION, PURPLE, BLUE, BLACK]
@@ -224,9 +227,15 @@ def plot_ledger(entries: Sequence[Entry], ax: Axes | None = None) -> Axes:
     """Where the time went: seconds of each phase; hatched bars were taken from the cache."""
     ax = ax or new_axes(8, 0.8 + 0.28 * len(entries))
     rows = np.arange(len(entries))
-    for row, entry in zip(rows, entries, strict=True):
+    for row, entry in enumerate(entries):
         ax.barh(row, entry.seconds, color=SKY, hatch="///" if entry.cached else None, edgecolor="white")
-        ax.text(entry.seconds, row, f" {entry.seconds:.0f} s" + (" (cached)" if entry.cached else ""), va="center", fontsize=9)
+        ax.text(
+            entry.seconds,
+            row,
+            f" {entry.seconds:.0f} s" + (" (cached)" if entry.cached else ""),
+            va="center",
+            fontsize=9,
+        )
     ax.set_yticks(rows, [entry.phase for entry in entries], fontsize=9)
     ax.invert_yaxis()
     ax.margins(x=0.15)
@@ -236,4 +245,6 @@ def plot_ledger(entries: Sequence[Entry], ax: Axes | None = None) -> Axes:
 
 def _box(box: Sequence[float], colour: Any, width: float, style: str) -> Rectangle:
     left, top, right, bottom = box
-    return Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=width, linestyle=style)
+    return Rectangle(
+        (left, top), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=width, linestyle=style
+    )

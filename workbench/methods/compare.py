@@ -71,7 +71,7 @@ def train_contender(
         image_side=study.data.crops[0][0].shape[-1],
     )
     detector = new_model(lambda: detection.build(Backbone(contender.spec)), study.seed, "detector head")
-    detector.backbone.body.load_state_dict(classifier.backbone.state_dict())
+    detector.get_submodule("backbone.body").load_state_dict(classifier.get_submodule("backbone").state_dict())
     second = train_phase(
         study,
         f"finetune {slug}",
@@ -120,7 +120,7 @@ def test_metrics(study: Study, model: nn.Module, detection: Detection) -> tuple[
 def frozen_random_backbone(study: Study, spec: NetworkSpec, *, detection: Detection, finetune: Recipe) -> float:
     """Test AP50 of the same detector when its backbone keeps random weights: what the head alone can learn."""
     model = new_model(lambda: detection.build(Backbone(spec)), study.seed, "detector head")
-    for parameter in model.backbone.body.parameters():
+    for parameter in model.get_submodule("backbone.body").parameters():
         parameter.requires_grad = False
     train_phase(
         study,
@@ -159,4 +159,3 @@ def comparison_table(results: Sequence[Result]) -> pd.DataFrame:
 
 
 COLUMNS = ("top1", "AP", "AP50", "AP75", "AP_rel_s", "AP_rel_m", "AP_rel_l", "AR")
-

@@ -37,7 +37,10 @@ def save_detector(
 
 
 def load_detector(folder: Path) -> tuple[nn.Module, Detection, int]:
-    """The detector of a finished run in eval mode, its task, and the side its pictures had; ValueError when there is none."""
+    """The detector of a finished run in eval mode, its task, and the side its pictures had.
+
+    ValueError when there is none.
+    """
     if not (folder / "arch.json").is_file():
         raise ValueError(f"{folder} holds no detector (arch.json is missing); give the folder of a finished run.")
     record = read_json(folder / "arch.json")
@@ -80,4 +83,5 @@ def read_picture(path: Path, image_side: int) -> Tensor:
 
 
 def _config(plain: Mapping[str, Any]) -> DetectorConfig:
-    return DetectorConfig(**{name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()})
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in plain.items()}
+    return DetectorConfig(**values)

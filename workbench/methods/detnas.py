@@ -1,9 +1,9 @@
 """DetNAS (Chen et al., NeurIPS 2019): one-shot search of a detector's backbone.
 
-1. pre-train a supernet on classification, one random path per step        `pretrain_supernet`   (section 3 of the specification)
-2. fine-tune it inside the detector, again one random path per step        `finetune_supernet`   (section 4)
-3. evolve on the fixed supernet: recalibrate batch norm, measure AP        `search`              (section 5)
-4. train the winner like any network: pre-train, fine-tune, test           `compare.train_contender` (section 6)
+1. pre-train a supernet on classification, one random path per step        `pretrain_supernet`   (section 3 of the
+specification) 2. fine-tune it inside the detector, again one random path per step        `finetune_supernet`
+(section 4) 3. evolve on the fixed supernet: recalibrate batch norm, measure AP        `search`              (section
+5) 4. train the winner like any network: pre-train, fine-tune, test           `compare.train_contender` (section 6)
 """
 
 from collections.abc import Callable, Sequence
@@ -130,7 +130,9 @@ def pretrain_supernet(study: Study) -> TrainedSupernet:
     return TrainedSupernet(model=model, supernet=supernet, trained=trained)
 
 
-def finetune_supernet(study: Study, pretrained: TrainedSupernet | None, name: str = "finetune supernet") -> TrainedSupernet:
+def finetune_supernet(
+    study: Study, pretrained: TrainedSupernet | None, name: str = "finetune supernet"
+) -> TrainedSupernet:
     """Step 2: the supernet as the backbone of the detector; `pretrained=None` is the control DetNAS-scratch.
 
     All parameters of the active path learn, batch norm's scale and shift included (the original's custom SyncBN left
@@ -139,7 +141,7 @@ def finetune_supernet(study: Study, pretrained: TrainedSupernet | None, name: st
     plan: DetNASPlan = study.plan
     task = detection_task(study)
     model = new_model(lambda: task.build(Supernet(space_of(study))), study.seed, "supernet detector")
-    supernet = model.backbone.body  # type: ignore[union-attr]
+    supernet = model.get_submodule("backbone.body")
     assert isinstance(supernet, Supernet)
     if pretrained is not None:
         supernet.load_state_dict(pretrained.supernet.state_dict())
@@ -158,7 +160,9 @@ def finetune_supernet(study: Study, pretrained: TrainedSupernet | None, name: st
 
 
 def detection_scorer(study: Study, supernet: TrainedSupernet, *, recalibrated: bool = True) -> Scorer:
-    """Scores an architecture by AP on the search split, with batch norm recalibrated on a fixed set of training images."""
+    """Scores an architecture by AP on the search split, with batch norm recalibrated on a fixed set of training
+    images.
+    """
     task = detection_task(study)
     truth = study.data.search.ground_truth()
 
@@ -220,10 +224,11 @@ def arch_of(score: Score) -> Arch:
     return Arch(score.space, score.choices)
 
 
-def recalibration_check(
-    study: Study, supernet: TrainedSupernet, scores: Sequence[Score]
-) -> pd.DataFrame:
-    """The first few recorded architectures scored again without recalibration: columns `key`, `with`, `without` (AP)."""
+def recalibration_check(study: Study, supernet: TrainedSupernet, scores: Sequence[Score]) -> pd.DataFrame:
+    """The first few recorded architectures scored again without recalibration.
+
+    Columns `key`, `with`, `without` (AP).
+    """
     scorer = detection_scorer(study, supernet, recalibrated=False)
     rows = [score for score in scores if score.error is None][: study.plan.recalibration_check]
     known = {score.arch: score for score in study.run.scores("without recalibration")}
@@ -252,7 +257,10 @@ def contenders(study: Study, found: Arch, random_best: Arch) -> list[Contender]:
 
 
 def ablation_contenders(study: Study, pretrained: TrainedSupernet) -> list[Contender]:
-    """The winners of two other searches: ClsNAS by classification accuracy, and DetNAS-scratch on a supernet without pre-training."""
+    """The winners of two other searches.
+
+    ClsNAS by classification accuracy, and DetNAS-scratch on a supernet without pre-training.
+    """
     space = space_of(study)
     by_accuracy = best(search(study, classification_scorer(study, pretrained), phase="ClsNAS"), "top1")
     scratch = finetune_supernet(study, None, "finetune supernet from scratch")
@@ -302,7 +310,9 @@ def _scorer(
     plan: DetNASPlan = study.plan
     size, total = plan.calibration_batch, min(plan.calibration_images, len(data))
     chosen = generator(study.seed, "calibration").permutation(len(data))[:total]
-    batches = [task.batch(data, chosen[start : start + size].tolist(), study.device)[0] for start in range(0, total, size)]
+    batches = [
+        task.batch(data, chosen[start : start + size].tolist(), study.device)[0] for start in range(0, total, size)
+    ]
     return Scorer(
         model=supernet.model,
         supernet=supernet.supernet,

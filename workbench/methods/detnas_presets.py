@@ -1,7 +1,10 @@
-"""DetNAS's plans: `smoke` and `tiny` on generated scenes, `small` on hundreds of photographs, `paper` with the published numbers."""
+"""DetNAS's plans:
+
+`smoke` and `tiny` on generated scenes, `small` on hundreds of photographs, `paper` with the published numbers.
+"""
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from workbench.methods.presets import DataPlan
 from workbench.search.evolution import EvolutionConfig
@@ -102,7 +105,9 @@ SMOKE = replace(
 SMALL = replace(
     TINY,
     data=DataPlan(image_side=256, crop_side=96),
-    detector=replace(_TINY_DETECTOR, pyramid_channels=64, anchor_octaves=2, head_convs=2, detections=100, candidates=300),
+    detector=replace(
+        _TINY_DETECTOR, pyramid_channels=64, anchor_octaves=2, head_convs=2, detections=100, candidates=300
+    ),
     supernet_pretrain=replace(_FAST, steps=900, batch_size=64, augment="classify"),
     supernet_finetune=replace(_FAST, steps=900, batch_size=16, lr=2e-3, augment="crop"),
     pretrain=replace(_FAST, steps=600, batch_size=64, augment="classify"),
@@ -125,10 +130,11 @@ def paper_plan(
 ) -> DetNASPlan:
     """The published numbers (sections 3 to 6 of the specification); defaults are the 300M network in FPN on COCO.
 
-    Two things differ, on purpose: no architecture is scored twice, and batch-norm statistics are an exact average over the 4,000 images
-    that the original uses. The large space's MAC limit is unknown; its cap is almost never binding at 1.3G, so that is the limit here.
+    Two things differ, on purpose: no architecture is scored twice, and batch-norm statistics are an exact average
+    over the 4,000 images that the original uses. The large space's MAC limit is unknown; its cap is almost never
+    binding at 1.3G, so that is the limit here.
     """
-    raw = {"image_mean": (0.0, 0.0, 0.0), "image_std": (1 / 255, 1 / 255, 1 / 255)}  # pixels as 0-255
+    raw: dict[str, Any] = {"image_mean": (0.0, 0.0, 0.0), "image_std": (1 / 255, 1 / 255, 1 / 255)}  # pixels as 0-255
     pretrain = Recipe(
         steps=300_000,
         batch_size=1024,
@@ -187,6 +193,7 @@ def paper_plan(
         calibration_batch=8,
         recalibration_check=50,
         random_networks=20,
+        frozen_control=False,
         detnas_init=True,
         **raw,
     )

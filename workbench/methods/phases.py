@@ -47,7 +47,15 @@ class Trained:
 
 
 def start_study(
-    notebook: str, parameters: Mapping[str, Any], *, plan: Any, data: Data, seed: int, device: str, runs: str, fresh: bool
+    notebook: str,
+    parameters: Mapping[str, Any],
+    *,
+    plan: Any,
+    data: Data,
+    seed: int,
+    device: str,
+    runs: str,
+    fresh: bool,
 ) -> Study:
     """Opens the run folder of a notebook: the newest unfinished one of the same parameters and data, or the next."""
     resolved = {**parameters, "plan": as_plain(plan)}
@@ -88,9 +96,9 @@ def train_phase(
 ) -> Trained:
     """Trains `model` in place, or loads what the same phase left before.
 
-    `origin` says where the initial weights come from (a specification, the key of an earlier phase). With `shared` the result is kept in
-    `runs/cache/<key>`, where other runs find it; it then enters the ledger at its original cost, marked cached. A phase killed half-way
-    goes on from its checkpoint.
+    `origin` says where the initial weights come from (a specification, the key of an earlier phase). With `shared`
+    the result is kept in `runs/cache/<key>`, where other runs find it; it then enters the ledger at its original
+    cost, marked cached. A phase killed half-way goes on from its checkpoint.
     """
     identity = {
         "code": CODE_VERSION,
@@ -108,7 +116,8 @@ def train_phase(
         study.run.ledger.add(replace(entry, phase=name, cached=entry.cached or shared))
         model.to(study.device)
         return Trained(key=key, losses=losses, entry=entry)
-    print(f"{name}: {recipe.steps} steps of {recipe.batch_size} images, {_estimate(model, task, data, recipe, study, image_side)}")
+    estimate = _estimate(model, task, data, recipe, study, image_side)
+    print(f"{name}: {recipe.steps} steps of {recipe.batch_size} images, {estimate}")
     start = time.perf_counter()
     per_image = forward_macs(model, task, data, study.device, before_step)
     checkpoint = folder / "checkpoint.pt"
@@ -210,7 +219,7 @@ def _estimate(model: nn.Module, task: Any, data: Any, recipe: Recipe, study: Stu
     two = replace(recipe, steps=2)
     times = [time.perf_counter()]
 
-    def clock(*_: object) -> None:
+    def clock(done: int, total: int, text: str) -> None:
         times.append(time.perf_counter())
 
     train(trial, task, data, two, seed=0, device=study.device, image_side=image_side, progress=clock)

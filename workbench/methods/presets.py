@@ -19,7 +19,10 @@ from workbench.training.recipe import Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class DataPlan:
-    """How much data a preset uses, and at which size. Generated scenes are drawn to these numbers; folders are what they are."""
+    """How much data a preset uses, and at which size.
+
+    Generated scenes are drawn to these numbers; folders are what they are.
+    """
 
     image_side: int  # scenes: side in pixels; folders: the long side that pictures are shrunk to (0 keeps them)
     crop_side: int  # side of the pre-training images
@@ -32,11 +35,16 @@ class DataPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """The data of a run. `train` + `search` are what training may see; `test` is touched once, for the reported numbers."""
+    """The data of a run.
+
+    `train` + `search` are what training may see; `test` is touched once, for the reported numbers.
+    """
 
     train: DetectionSet
     search: DetectionSet
-    full_train: DetectionSet  # train and search together where they come from one folder: what final networks are trained on
+    full_train: (
+        DetectionSet  # train and search together where they come from one folder: what final networks are trained on
+    )
     test: DetectionSet
     crops: ClassificationSet  # pre-training
     crops_search: ClassificationSet  # cut from its training images, for searches by classification accuracy
@@ -69,9 +77,12 @@ def shortened(plan: Any, max_steps: int) -> Any:
 
 
 def load_data(plan: DataPlan, data: str, pretrain_data: str, seed: int) -> Data:
-    """The data sets that the parameters `data` and `pretrain_data` name: `scenes`, or a folder (COCO format; class folders).
+    """The data sets that the parameters `data` and `pretrain_data` name:
 
-    A relative folder is looked for below the current directory and below WORKBENCH_DATA. Everything is validated here, before work starts.
+    `scenes`, or a folder (COCO format; class folders).
+
+    A relative folder is looked for below the current directory and below WORKBENCH_DATA. Everything is validated
+    here, before work starts.
     """
     config = SceneConfig(image_size=plan.image_side or 128, classes="species")
     if data == "scenes":
@@ -132,7 +143,7 @@ def split_names(folder: Path) -> tuple[str, str]:
         if (folder / "annotations" / f"instances_{train}.json").exists():
             return train, test
     raise ValueError(
-        f"{folder} has no annotations/instances_train.json (or instances_train2017.json); see data/README.md for the layout."
+        f"{folder} has no annotations/instances_train.json (or instances_train2017.json); see data/README.md."
     )
 
 

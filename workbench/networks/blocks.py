@@ -7,7 +7,10 @@ from workbench.spaces.network_spec import BlockSpec, Conv, branches
 
 
 def build_block(spec: BlockSpec) -> nn.Module:
-    """The block that `spec` describes: (N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride))."""
+    """The block that `spec` describes:
+
+    (N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride)).
+    """
     chains = {name: build_chain(chain, spec.bn_eps) for name, chain in branches(spec).items()}
     if spec.kind == "stem":
         return chains["main"]
@@ -43,9 +46,9 @@ def build_chain(chain: tuple[Conv, ...], bn_eps: float) -> nn.Sequential:
 class ShuffleUnit(nn.Module):
     """Stride-1 ShuffleNetV2 block: shuffle and split first, transform one half, concatenate (DetNAS, section 2.2).
 
-    Even-indexed channels pass untouched, odd-indexed ones go through `main`. The original code has a second, incompatible
-    order ([0, 4, 1, 5] and [2, 6, 3, 7] of eight channels) in its supernets;
-    `grouped_shuffle_order` gives the permutation between the two.
+    Even-indexed channels pass untouched, odd-indexed ones go through `main`. The original code has a second,
+    incompatible order ([0, 4, 1, 5] and [2, 6, 3, 7] of eight channels) in its supernets; `grouped_shuffle_order`
+    gives the permutation between the two.
     """
 
     def __init__(self, main: nn.Sequential) -> None:
@@ -57,7 +60,10 @@ class ShuffleUnit(nn.Module):
 
 
 class ShuffleDownUnit(nn.Module):
-    """Stride-2 ShuffleNetV2 block: both branches read all channels; concat(projection(x), main(x)), no shuffle after it."""
+    """Stride-2 ShuffleNetV2 block.
+
+    Both branches read all channels; concat(projection(x), main(x)), no shuffle after it.
+    """
 
     def __init__(self, main: nn.Sequential, projection: nn.Sequential) -> None:
         super().__init__()
@@ -69,10 +75,12 @@ class ShuffleDownUnit(nn.Module):
 
 
 def grouped_shuffle_order(channels: int) -> Tensor:
-    """Channel indices in the order in which the original supernets read them: first the half that passes, then the other.
+    """Channel indices in the order in which the original supernets read them.
 
-    For 8 channels [0, 4, 1, 5, 2, 6, 3, 7]; ours would be [0, 2, 4, 6, 1, 3, 5, 7]. Weights trained under one order need
-    their input channels permuted before they mean anything under the other.
+    First the half that passes, then the other.
+
+    For 8 channels [0, 4, 1, 5, 2, 6, 3, 7]; ours would be [0, 2, 4, 6, 1, 3, 5, 7]. Weights trained under one order
+    need their input channels permuted before they mean anything under the other.
     """
     return torch.arange(channels).reshape(2, channels // 2).t().reshape(-1)
 

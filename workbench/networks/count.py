@@ -15,8 +15,8 @@ from workbench.spaces.costs import Cost, ImageSize, height_width
 def count(module: nn.Module, *inputs: Any, bias: bool = False) -> Cost:
     """MACs of one eval-mode forward pass of `module` and its learned parameters.
 
-    `bias=True` adds one multiply-accumulate per output element of every biased layer, the rule of the FNA paper. Give meta
-    tensors to a meta module and nothing is computed or allocated.
+    `bias=True` adds one multiply-accumulate per output element of every biased layer, the rule of the FNA paper. Give
+    meta tensors to a meta module and nothing is computed or allocated.
     """
     return count_layers(module, lambda: module(*inputs), bias=bias)
 
@@ -43,7 +43,10 @@ def count_layers(module: nn.Module, run: Callable[[], object], *, bias: bool = F
 
 
 def count_backbone(build: Callable[[], nn.Module], image_size: ImageSize, *, bias: bool = False) -> Cost:
-    """MACs of the module that `build` makes, at batch 1 and `image_size`; built on the meta device, so any size is free."""
+    """MACs of the module that `build` makes, at batch 1 and `image_size`.
+
+    Built on the meta device, so any size is free.
+    """
     with torch.device("meta"):
         return count(build(), torch.empty(1, 3, *height_width(image_size)), bias=bias)
 

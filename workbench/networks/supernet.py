@@ -27,9 +27,9 @@ class ChoiceBlock(nn.Module):
 class Supernet(nn.Module):
     """A `Backbone` whose architecture can be switched: `activate(arch)`, then use it like any backbone.
 
-    Built from the space's specifications alone: block b of option o is the block that the space's own network with option o
-    there would have. Unsampled options stay untouched by a training step because their gradients are None (the optimiser
-    skips them, also momentum and weight decay); use `zero_grad(set_to_none=True)`, PyTorch's default.
+    Built from the space's specifications alone: block b of option o is the block that the space's own network with
+    option o there would have. Unsampled options stay untouched by a training step because their gradients are None
+    (the optimiser skips them, also momentum and weight decay); use `zero_grad(set_to_none=True)`, PyTorch's default.
     """
 
     def __init__(self, space: SearchSpace) -> None:

@@ -28,8 +28,8 @@ class EvolutionConfig:
 class Evolution:
     """Ask for a generation, score it, tell the scores. Parents are the best of everything seen so far.
 
-    Unlike the original no architecture is ever asked for twice, also not inside one generation, and the attempts to find
-    new children are bounded (pitfall P19). A candidate that died of an error is never a parent.
+    Unlike the original no architecture is ever asked for twice, also not inside one generation, and the attempts to
+    find new children are bounded (pitfall P19). A candidate that died of an error is never a parent.
     """
 
     def __init__(
@@ -85,7 +85,9 @@ class Evolution:
     def best(self) -> tuple[float, Arch]:
         """Fitness and architecture of the best seen so far."""
         if not self.archive:
-            raise ValueError("Nothing has been scored yet, or every candidate failed; look at the errors in the record.")
+            raise ValueError(
+                "Nothing has been scored yet, or every candidate failed; look at the errors in the record."
+            )
         return self.archive[0]
 
     @property

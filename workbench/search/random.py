@@ -53,7 +53,8 @@ def draw_new(
 ) -> Arch:
     """An architecture within the limits that is not in `taken`, drawn uniformly.
 
-    SpaceExhausted when all that exist are taken; NoFeasibleArchitecture when `attempts` draws found none within the limits.
+    SpaceExhausted when all that exist are taken; NoFeasibleArchitecture when `attempts` draws found none within the
+    limits.
     """
     found_feasible = False
     for _ in range(attempts):
@@ -68,9 +69,10 @@ def draw_new(
             return left[int(rng.integers(len(left)))]
     if found_feasible:
         raise SpaceExhausted(
-            f"{attempts:,} draws from {space.name} ({space.size:,} architectures, {describe(limits)}) gave only architectures that"
-            f" were asked for already ({len(taken):,}). Ask for fewer evaluations or loosen the limits."
+            f"{attempts:,} draws from {space.name} ({space.size:,} architectures, {describe(limits)}) gave only"
+            f" architectures that were asked for already ({len(taken):,}). Ask for fewer or loosen the limits."
         )
     raise NoFeasibleArchitecture(
-        f"None of {attempts:,} draws from {space.name} keeps {describe(limits)}. Loosen the limits or take a smaller space."
+        f"None of {attempts:,} draws from {space.name} keeps {describe(limits)}."
+        " Loosen the limits or take a smaller space."
     )

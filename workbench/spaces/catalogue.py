@@ -1,7 +1,7 @@
 """Finds a search space by the name that architectures carry."""
 
 from difflib import get_close_matches
-from functools import lru_cache
+from functools import cache
 
 from workbench.spaces.shuffle import LAYOUTS, shuffle_space
 from workbench.spaces.space import SearchSpace
@@ -11,7 +11,7 @@ def space_names() -> tuple[str, ...]:
     return tuple(LAYOUTS)
 
 
-@lru_cache(maxsize=None)
+@cache
 def space_named(name: str) -> SearchSpace:
     """The one `SearchSpace` object of that name; ValueError lists the spaces that exist."""
     if name not in LAYOUTS:

@@ -1,7 +1,8 @@
 """Multiply-accumulates and parameters of a network, computed from its specification alone.
 
-The rule of the whole project: MACs of convolutions and linear layers, biases not counted, at a stated image size. Batch norm,
-activations and pooling count nothing. Parameters are all learned numbers: weights, biases, batch norm scale and shift.
+The rule of the whole project: MACs of convolutions and linear layers, biases not counted, at a stated image size.
+Batch norm, activations and pooling count nothing. Parameters are all learned numbers: weights, biases, batch norm
+scale and shift.
 """
 
 from typing import NamedTuple

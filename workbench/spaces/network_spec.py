@@ -1,8 +1,9 @@
 """An architecture as the network builder sees it (the phenotype): plain values, no torch.
 
-Everything that reads a network reads its `NetworkSpec`: the builder (`networks/`), the cost counter (`costs.py`), and later
-remapping and receptive fields. So a block is described once, by `branches`: the chains of convolutions it is made of. The
-builder turns each `Conv` into layers and the counter turns it into multiply-accumulates; they cannot disagree.
+Everything that reads a network reads its `NetworkSpec`: the builder (`networks/`), the cost counter (`costs.py`), and
+later remapping and receptive fields. So a block is described once, by `branches`: the chains of convolutions it is
+made of. The builder turns each `Conv` into layers and the counter turns it into multiply-accumulates; they cannot
+disagree.
 """
 
 from collections.abc import Mapping
@@ -90,8 +91,8 @@ class NetworkSpec:
 def branches(block: BlockSpec) -> dict[str, tuple[Conv, ...]]:
     """The block's chains of convolutions by name.
 
-    `stem`: {main}. ShuffleNetV2 blocks (DetNAS, section 2.2 of its specification): `main`, and at stride 2 also `projection`; at
-    stride 1 `main` reads half of the input channels and the other half passes untouched.
+    `stem`: {main}. ShuffleNetV2 blocks (DetNAS, section 2.2 of its specification): `main`, and at stride 2 also
+    `projection`; at stride 1 `main` reads half of the input channels and the other half passes untouched.
     """
     if block.kind == "stem":
         stem = Conv(
@@ -113,6 +114,7 @@ def _shuffle_branches(block: BlockSpec) -> dict[str, tuple[Conv, ...]]:
         entering, leaving = block.in_channels // 2, block.out_channels - block.in_channels // 2
     else:
         entering, leaving = block.in_channels, block.out_channels - block.in_channels
+    main: tuple[Conv, ...]
     if block.kind == "shuffle":
         main = (
             Conv(in_channels=entering, out_channels=middle),

@@ -22,9 +22,7 @@ class Published:
 
 def _shuffle(name: str, space: str, operations: str, macs: str, params: str, source: str) -> Published:
     arch = Arch(space, tuple(int(digit) for digit in operations if digit.isdigit()))
-    return Published(
-        method="DetNAS", name=name, arch=arch, printed_macs=macs, printed_params=params, source=source
-    )
+    return Published(method="DetNAS", name=name, arch=arch, printed_macs=macs, printed_params=params, source=source)
 
 
 _DETNASNET = "00312102 03123320 2113202221310333 13333333"
@@ -38,7 +36,9 @@ DETNAS: tuple[Published, ...] = (
     _shuffle("COCO-RetinaNet-300M", "shuffle-20", "2311 3213 31113320 3333", "300M", "3.7M", _CODE),
     _shuffle("VOC-FPN-300M", "shuffle-20", "2103 1303 20113333 3331", "300M", "3.7M", _CODE),
     _shuffle("VOC-RetinaNet-300M", "shuffle-20", "1300 2333 23333220 2311", "300M", "3.5M", _CODE),
-    _shuffle("COCO-FPN-300M (re-search)", "shuffle-20", "0001 2033 12223331 3232", "", "", "comment in the DetNAS code"),
+    _shuffle(
+        "COCO-FPN-300M (re-search)", "shuffle-20", "0001 2033 12223331 3232", "", "", "comment in the DetNAS code"
+    ),
     _shuffle("SPOS (ImageNet)", "shuffle-20", "2101 2020 20230000 3233", "323M", "3.5M", "SinglePathOneShot README"),
     _shuffle("mmrazor's own search", "shuffle-20", "1000 3032 22330213 2221", "", "", "mmrazor configuration"),
 )

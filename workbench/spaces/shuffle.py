@@ -1,8 +1,8 @@
 """Chains of ShuffleNetV2 blocks with four operations to choose from in every block (DetNAS, section 2).
 
 The published spaces are `shuffle-20` (about 300 MMACs at 224), `shuffle-40` (1.3 GMACs) and its widened form
-`shuffle-40-wide` (3.8 GMACs). `shuffle-tiny` is ours, for 128-pixel images on a laptop: three stages, the last at stride
-16, so that a 7x7 kernel still reads picture and not padding there.
+`shuffle-40-wide` (3.8 GMACs). `shuffle-tiny` is ours, for 128-pixel images on a laptop: three stages, the last at
+stride 16, so that a 7x7 kernel still reads picture and not padding there.
 """
 
 from functools import partial
@@ -24,8 +24,8 @@ LAYOUTS: dict[str, Layout] = {
 
 def shuffle_space(name: str) -> SearchSpace:
     """One of the spaces of `LAYOUTS`: an operation for each block, the stride-2 ones included."""
-    _, widths, depths = LAYOUTS[name]
-    decisions = []
+    _, _, depths = LAYOUTS[name]
+    decisions: list[Decision] = []
     for stage, depth in enumerate(depths, start=1):
         for block in range(1, depth + 1):
             decisions.append(Decision(f"stage {stage} block {block}", OPERATIONS, len(decisions) + 1, stage))

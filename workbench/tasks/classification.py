@@ -18,8 +18,9 @@ Targets = list[dict[str, Tensor]]
 class Classifier(nn.Module):
     """The backbone's last map -> 1x1 convolution, batch norm, ReLU -> dropout -> mean over the map -> linear layer.
 
-    Follows torchvision's detection convention: images are a list of float (3, H, W) in 0-1, of one size; in training mode it
-    takes targets ({"label": 0-d int64}) and returns a dict of losses, in eval mode a list of {"scores": (classes,)}.
+    Follows torchvision's detection convention: images are a list of float (3, H, W) in 0-1, of one size; in training
+    mode it takes targets ({"label": 0-d int64}) and returns a dict of losses, in eval mode a list of {"scores":
+    (classes,)}.
     """
 
     def __init__(self, backbone: nn.Module, task: "Classification") -> None:

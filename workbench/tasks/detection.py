@@ -27,7 +27,10 @@ Detections = list[dict[str, Any]]  # boxes (M, 4) xyxy in pixels, scores (M,), l
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorConfig:
-    """What stands on the backbone. Defaults are RetinaNet as published; `image_size` None leaves images as they come."""
+    """What stands on the backbone.
+
+    Defaults are RetinaNet as published; `image_size` None leaves images as they come.
+    """
 
     kind: Literal["retinanet", "faster_rcnn"] = "retinanet"
     image_size: tuple[int, int] | None = None  # short side, longest long side
@@ -108,7 +111,7 @@ def _assemble(backbone: nn.Module, classes: int, config: DetectorConfig) -> nn.M
             topk_candidates=config.candidates,
             **transform,
         )
-    # Faster R-CNN with the 4conv1fc box head (DetNAS, section 4.2): RoIAlign 7x7, four convolutions with norm, one linear layer.
+    # Faster R-CNN with the 4conv1fc box head (DetNAS, section 4.2): RoIAlign 7x7, four convolutions, one linear layer.
     width = config.pyramid_channels
     box_head = FastRCNNConvFCHead((width, 7, 7), [width] * config.head_convs, [4 * width], norm_layer=nn.BatchNorm2d)
     names = [str(level) for level in range(config.pyramid_levels)]
@@ -154,9 +157,7 @@ class Detection:
         else:
             model(images)
 
-    def predict(
-        self, model: nn.Module, data: DetectionSet, device: torch.device, batch_size: int = 32
-    ) -> Detections:
+    def predict(self, model: nn.Module, data: DetectionSet, device: torch.device, batch_size: int = 32) -> Detections:
         """Detections of every image of `data`, in order, in eval mode, on the CPU."""
         found: Detections = []
         with evaluating(model), torch.inference_mode():

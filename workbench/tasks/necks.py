@@ -24,8 +24,8 @@ class LastLevelP6(ExtraFPNBlock):
 class PyramidBackbone(nn.Module):
     """Backbone and feature pyramid in the form that torchvision's detectors read: a dict of maps and `out_channels`.
 
-    `levels` takes that many of the backbone's last maps. `norm` puts batch norm behind the lateral and output convolutions, as DetNAS
-    does for Faster R-CNN (section 4.2 of its specification).
+    `levels` takes that many of the backbone's last maps. `norm` puts batch norm behind the lateral and output
+    convolutions, as DetNAS does for Faster R-CNN (section 4.2 of its specification).
     """
 
     def __init__(self, backbone: nn.Module, *, channels: int, levels: int, extra: Extra, norm: bool) -> None:

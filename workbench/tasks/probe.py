@@ -1,7 +1,7 @@
 """The linear probe at object centres: what one backbone map knows about an object at the spot where it lies.
 
-No feature pyramid and no convolution tower: those alone add about 12 x stride pixels of receptive field, and hide what the
-backbone sees by itself. The positive controls of the project use this task.
+No feature pyramid and no convolution tower: those alone add about 12 x stride pixels of receptive field, and hide
+what the backbone sees by itself. The positive controls of the project use this task.
 """
 
 from collections.abc import Sequence

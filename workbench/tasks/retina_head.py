@@ -14,9 +14,10 @@ BoxLoss = Literal["l1", "smooth_l1", "giou"]
 class BatchRetinaHead(RetinaNetHead):
     """torchvision's `RetinaNetHead` (same layers, same state dict names), with these differences.
 
-    Losses are computed for all images together, which is faster on small images, and are divided by the foreground anchors of the
-    whole batch, so that an image without objects weighs as much as it has anchors and no more. `convs` of the 4 tower convolutions are
-    kept, each followed by group norm if `norm`; `box_loss` picks the regression loss (smooth L1 with beta 1/9).
+    Losses are computed for all images together, which is faster on small images, and are divided by the foreground
+    anchors of the whole batch, so that an image without objects weighs as much as it has anchors and no more. `convs`
+    of the 4 tower convolutions are kept, each followed by group norm if `norm`; `box_loss` picks the regression loss
+    (smooth L1 with beta 1/9).
     """
 
     def __init__(

@@ -10,7 +10,10 @@ from workbench.records.files import write_bytes
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Writes tensors, numbers, strings, lists and dicts; a kill leaves the old file or the new one, never half of one."""
+    """Writes tensors, numbers, strings, lists and dicts.
+
+    A kill leaves the old file or the new one, never half of one.
+    """
     buffer = io.BytesIO()
     torch.save(state, buffer)
     write_bytes(path, buffer.getvalue())
@@ -22,5 +25,6 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(
-            f"{path} is not a checkpoint that can be read safely ({type(error).__name__}); delete it to start this phase anew."
+            f"{path} is not a checkpoint that can be read safely ({type(error).__name__});"
+            " delete it to start this phase anew."
         ) from error

@@ -55,14 +55,16 @@ def train(
 ) -> History:
     """Trains `model` in place on `data` and returns the losses.
 
-    `before_step` runs before every step with the seeded generator of architectures: a supernet activates a random path there. With a
-    `checkpoint` path the run can be killed at any moment; the same call continues and ends bit-identical on the CPU. `image_side` is
-    the crop of classification augmentations. NonFiniteLoss is raised before a bad step reaches the weights.
+    `before_step` runs before every step with the seeded generator of architectures: a supernet activates a random
+    path there. With a `checkpoint` path the run can be killed at any moment; the same call continues and ends bit-
+    identical on the CPU. `image_side` is the crop of classification augmentations. NonFiniteLoss is raised before a
+    bad step reaches the weights.
     """
     device = torch.device(device)
     rank, processes = world()
     _check(recipe, data, processes)
-    model.to(device, memory_format=torch.channels_last if recipe.channels_last else torch.contiguous_format)
+    model.to(device)
+    model.to(memory_format=torch.channels_last if recipe.channels_last else torch.contiguous_format)
     model.train()
     optimizer = make_optimizer(model, recipe)
     mixed = recipe.amp and device.type == "cuda"
@@ -104,9 +106,7 @@ def train(
     return History(losses=tuple(losses), images=len(losses) * recipe.batch_size)
 
 
-def _next_batch(
-    queue: list[int], size: int, batch_size: int, rng: np.random.Generator
-) -> tuple[list[int], list[int]]:
+def _next_batch(queue: list[int], size: int, batch_size: int, rng: np.random.Generator) -> tuple[list[int], list[int]]:
     """The next indices of an endless sequence of shuffled passes, and what remains of the current pass."""
     while len(queue) < batch_size:
         queue = [*queue, *rng.permutation(size).tolist()]
@@ -161,5 +161,7 @@ def _restore(
 
 def _non_finite_message(step: int, parts: dict[str, Tensor], checkpoint: Path | None) -> str:
     values = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in parts.items())
-    kept = f"the last good checkpoint is {checkpoint}" if checkpoint and checkpoint.exists() else "no checkpoint was kept"
+    kept = (
+        f"the last good checkpoint is {checkpoint}" if checkpoint and checkpoint.exists() else "no checkpoint was kept"
+    )
     return f"The loss is not finite at step {step} ({values}); {kept}. Lower the learning rate or check the boxes."

@@ -10,7 +10,10 @@ from torch import nn
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A training plan. Fractions (`milestones`, `warmup`) are shares of `steps`, so that a plan can be shortened as a whole."""
+    """A training plan.
+
+    Fractions (`milestones`, `warmup`) are shares of `steps`, so that a plan can be shortened as a whole.
+    """
 
     steps: int
     batch_size: int
