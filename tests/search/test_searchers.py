@@ -1,0 +1,130 @@
+import json
+
+import pytest
+
+from workbench.records.score import Score
+from workbench.search.evolution import Evolution, EvolutionConfig
+from workbench.search.limits import Limit
+from workbench.search.query import NoFeasibleArchitecture, SpaceExhausted
+from workbench.search.random import RandomSearch
+from workbench.spaces.catalogue import space_named
+from workbench.spaces.space import Decision, SearchSpace
+
+SPACE = space_named("shuffle-tiny")
+CONFIG = EvolutionConfig(population=10, parents=4, mutants=4, crossings=4, mutation_probability=0.2)
+
+
+def score(arch, value, error=None):
+    metrics = {} if error else {"AP": value}
+    return Score(
+        arch=arch.key,
+        choices=arch.choices,
+        space=arch.space,
+        metrics=metrics,
+        macs=1,
+        params=1,
+        seconds=0.0,
+        seed=0,
+        phase="evolution",
+        step=0,
+        error=error,
+    )
+
+
+def fitness(arch):
+    """Distance to a hidden target: smooth, with one best architecture."""
+    return sum(choice == (3 * index) % 4 for index, choice in enumerate(arch.choices)) / len(arch.choices)
+
+
+def searchers(limits=()):
+    return [Evolution(SPACE, CONFIG, seed=0, limits=limits), RandomSearch(SPACE, seed=0, limits=limits)]
+
+
+def run(searcher, generations):
+    asked = []
+    for _ in range(generations):
+        archs = [query.arch for query in searcher.ask(10)]
+        searcher.tell([score(arch, fitness(arch)) for arch in archs])
+        asked += archs
+    return asked
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_never_asks_twice_and_keeps_the_limit(index):
+    limit = Limit("MACs", 11_500_000, lambda arch: SPACE.macs(arch, 128))
+    asked = run(searchers([limit])[index], 15)
+    assert len(set(asked)) == len(asked) == 150
+    assert all(SPACE.macs(arch, 128) <= 11_500_000 for arch in asked)
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_state_continues_exactly_from_json(index):
+    original, copy = searchers()[index], searchers()[index]
+    run(original, 3)
+    copy.restore(json.loads(json.dumps(original.state)))
+    assert run(original, 4) == run(copy, 4)
+
+
+def test_limits_on_any_quantity_work_alike():
+    by_params = Limit("params", 52_000, SPACE.params)
+    latency = {option: milliseconds for option, milliseconds in enumerate((1.0, 1.2, 1.5, 2.0))}
+    by_latency = Limit("ms", 10.0, lambda arch: sum(latency[choice] for choice in arch.choices))
+    for limit in (by_params, by_latency):
+        asked = [query.arch for query in RandomSearch(SPACE, seed=0, limits=[limit]).ask(20)]
+        assert all(limit.measure(arch) <= limit.maximum for arch in asked)
+
+
+def test_evolution_finds_more_than_random_search_on_a_smooth_landscape():
+    best = [[max(map(fitness, run(s, 12))) for s in _both(seed)] for seed in range(5)]
+    assert sum(evolved for evolved, _ in best) > sum(drawn for _, drawn in best)
+
+
+def test_parents_are_the_best_of_everything_seen():
+    searcher = Evolution(SPACE, CONFIG, seed=0)
+    asked = run(searcher, 5)
+    assert [value for value, _ in searcher.archive] == sorted((fitness(arch) for arch in asked), reverse=True)
+    assert searcher.best[0] == max(map(fitness, asked))
+
+
+def test_failed_candidates_are_never_parents():
+    searcher = Evolution(SPACE, CONFIG, seed=0)
+    archs = [query.arch for query in searcher.ask()]
+    searcher.tell([score(arch, 0.0, error="boom") for arch in archs])
+    with pytest.raises(ValueError, match="every candidate failed"):
+        _ = searcher.best
+    assert len(searcher.ask()) == 10  # goes on with fresh randoms
+
+
+def test_an_impossible_limit_is_a_clear_error():
+    limit = Limit("MACs at 128 px", 1000, lambda arch: SPACE.macs(arch, 128))
+    for searcher in searchers([limit]):
+        with pytest.raises(NoFeasibleArchitecture, match="MACs at 128 px <= 1,000"):
+            searcher.ask(1)
+
+
+@pytest.mark.parametrize("kind", ["evolution", "random"])
+def test_a_small_space_is_asked_for_completely_and_then_exhausted(kind):
+    """Pitfall P19: the original would loop for ever."""
+    space = SearchSpace(
+        name="toy",
+        decisions=tuple(Decision(f"d{index}", ("a", "b"), index, 1) for index in range(4)),
+        build=lambda choices: SPACE.build((0,) * 8),
+        image_size=32,
+    )
+    searcher = RandomSearch(space, seed=0) if kind == "random" else Evolution(space, CONFIG, seed=0)
+    first = [query.arch for query in searcher.ask(10)]
+    searcher.tell([score(arch, sum(arch.choices)) for arch in first])
+    rest = [query.arch for query in searcher.ask(6)]
+    assert len({*first, *rest}) == 16
+    with pytest.raises(SpaceExhausted, match="asked for already"):
+        searcher.ask(1)
+
+
+def test_restoring_another_configuration_is_refused():
+    state = Evolution(SPACE, CONFIG, seed=0).state
+    with pytest.raises(ValueError, match="start afresh"):
+        Evolution(SPACE, EvolutionConfig(), seed=0).restore(state)
+
+
+def _both(seed):
+    return Evolution(SPACE, CONFIG, seed=seed), RandomSearch(SPACE, seed=seed)

@@ -1,0 +1,188 @@
+import math
+import os
+import signal
+import subprocess
+import sys
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from workbench.training.checkpoint import load_checkpoint
+from workbench.training.loop import NonFiniteLoss, train
+from workbench.training.recipe import Recipe, learning_rate, make_optimizer
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = Recipe(steps=10, batch_size=4, lr=0.1)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [("constant", 1.0), ("linear", 0.5), ("cosine", 0.5), ("step", 1.0)],
+)
+def test_schedules_half_way(schedule, expected):
+    recipe = Recipe(steps=100, batch_size=1, lr=1.0, schedule=schedule)
+    assert learning_rate(recipe, 50) == pytest.approx(expected)
+
+
+def test_warmup_and_steps_are_detectrons():
+    recipe = Recipe(
+        steps=90_000, batch_size=16, lr=0.02, schedule="step", milestones=(60 / 90, 80 / 90), warmup=500 / 90_000
+    )
+    assert learning_rate(recipe, 0) == pytest.approx(0.02 / 3)
+    assert learning_rate(recipe, 250) == pytest.approx(0.02 * 2 / 3)
+    assert [round(learning_rate(recipe, step), 6) for step in (500, 59_999, 60_000, 80_000)] == [
+        0.02,
+        0.02,
+        0.002,
+        0.0002,
+    ]
+
+
+def test_weight_decay_and_bias_rate_follow_the_recipe():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    recipe = Recipe(steps=1, batch_size=1, lr=1.0, weight_decay=0.5, decay_norm=True, bias_lr_factor=2.0)
+    groups = make_optimizer(model, recipe).param_groups
+    assert [(len(g["params"]), g["weight_decay"], g["lr_factor"]) for g in groups] == [
+        (1, 0.5, 1.0),
+        (1, 0.5, 1.0),
+        (2, 0.0, 2.0),
+    ]
+
+
+def test_frozen_parameters_stay_frozen():
+    model = _Regressor()
+    model.layer.weight.requires_grad = False
+    before = model.layer.weight.clone()
+    bias = model.layer.bias.clone()
+    train(model, _Task(), range(8), RECIPE, seed=0)
+    assert torch.equal(before, model.layer.weight) and not torch.equal(bias, model.layer.bias)
+
+
+def test_same_seed_repeats_and_another_seed_does_not():
+    runs = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(0)
+        runs.append(train(_Regressor(), _Task(), range(8), RECIPE, seed=seed).losses)
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_global_random_state_is_left_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    model = _Regressor()
+    torch.manual_seed(5)
+    train(model, _Task(), range(8), RECIPE, seed=0)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_every_image_is_seen_once_per_pass():
+    seen = []
+    task = _Task()
+    original = task.batch
+    task.batch = lambda data, indices, *rest: (seen.extend(indices), original(data, indices, *rest))[1]
+    train(_Regressor(), task, range(8), replace(RECIPE, steps=6), seed=0)
+    assert [sorted(seen[start : start + 8]) for start in (0, 8, 16)] == [list(range(8))] * 3
+
+
+def test_gradient_clipping_bounds_the_step():
+    model = _Regressor()
+    before = [p.detach().clone() for p in model.parameters()]
+    train(
+        model,
+        _Task(scale=1e4),
+        range(8),
+        Recipe(steps=1, batch_size=4, lr=1.0, clip_norm=1e-3, warmup=0.0, weight_decay=0.0),
+        seed=0,
+    )
+    moved = sum(float((p.detach() - b).pow(2).sum()) for p, b in zip(model.parameters(), before, strict=True)) ** 0.5
+    assert moved == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_non_finite_loss_names_step_and_checkpoint(tmp_path):
+    model, path = _Regressor(), tmp_path / "checkpoint.pt"
+    with pytest.raises(NonFiniteLoss, match=r"step 7 \(loss nan\).*last good checkpoint is .*checkpoint.pt"):
+        train(model, _Task(broken_at=7), range(8), RECIPE, seed=0, checkpoint=path, checkpoint_every=5)
+    assert len(load_checkpoint(path)["losses"]) == 5
+    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+
+
+def test_empty_data_is_refused():
+    with pytest.raises(ValueError, match="at least one image"):
+        train(_Regressor(), _Task(), [], RECIPE, seed=0)
+
+
+def test_pickled_checkpoints_are_not_executed(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    torch.save({"model": _Regressor()}, path)
+    with pytest.raises(ValueError, match="cannot be read|not a checkpoint"):
+        load_checkpoint(path)
+
+
+SCRIPT = """
+import sys, time, torch
+from pathlib import Path
+from workbench.data.scenes import SceneConfig, SceneCrops
+from workbench.networks.supernet import Supernet
+from workbench.spaces.catalogue import space_named
+from workbench.tasks.classification import Classification
+from workbench.training.loop import train
+from workbench.training.recipe import Recipe
+torch.set_num_threads(1)
+torch.manual_seed(0)
+data = SceneCrops(SceneConfig(), 0, "train", 32, side=32)
+model = Classification(categories=data.categories, hidden=16, dropout=0.3).build(Supernet(space_named("shuffle-tiny")))
+space = model.backbone.space
+def told(done, total, text):
+    print(done, flush=True)
+    time.sleep(float(sys.argv[2]))
+history = train(model, Classification(categories=data.categories), data,
+    Recipe(steps=12, batch_size=8, lr=0.05, augment="classify"), seed=3, image_side=32, progress=told,
+    before_step=lambda rng: model.backbone.activate(space.sample(rng)), checkpoint=Path(sys.argv[1]), checkpoint_every=3)
+torch.save({"model": model.state_dict(), "losses": list(history.losses)}, sys.argv[1] + ".result")
+"""
+
+
+def test_killed_and_resumed_training_ends_bit_identical(tmp_path):
+    """SIGKILL after the eighth step of a single-path supernet with dropout, augmentation and momentum."""
+    command = [sys.executable, "-c", SCRIPT]
+    subprocess.run([*command, str(tmp_path / "whole"), "0"], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    victim = subprocess.Popen([*command, str(tmp_path / "killed"), "0.05"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    for line in victim.stdout:
+        if line.strip() == "8":
+            os.kill(victim.pid, signal.SIGKILL)
+            break
+    victim.wait()
+    victim.stdout.close()
+    assert victim.returncode == -signal.SIGKILL
+    subprocess.run([*command, str(tmp_path / "killed"), "0"], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    whole, resumed = (torch.load(tmp_path / f"{name}.result", weights_only=True) for name in ("whole", "killed"))
+    assert whole["losses"] == resumed["losses"]
+    assert all(torch.equal(whole["model"][name], resumed["model"][name]) for name in whole["model"])
+
+
+class _Regressor(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 1)
+
+    def forward(self, images, targets):
+        inputs, wanted = torch.stack(images), torch.stack([target["y"] for target in targets])
+        return {"loss": ((self.layer(inputs)[:, 0] - wanted) ** 2).mean()}
+
+
+class _Task:
+    """Learn y = scale x (x0 + x1) of the index; `broken_at` yields a NaN target at that step."""
+
+    def __init__(self, scale=1.0, broken_at=-1):
+        self.scale, self.broken_at, self.calls = scale, broken_at, 0
+
+    def batch(self, data, indices, device, augment=None):
+        values = [torch.tensor([index / 8, 1 - index / 8]) for index in indices]
+        broken = math.nan if self.calls == self.broken_at else 0.0
+        self.calls += 1
+        return values, [{"y": self.scale * value.sum() + broken} for value in values]
