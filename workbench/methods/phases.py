@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
-from workbench.methods.presets import Data
+from workbench.methods.presets import Data, base_folder
 from workbench.networks.count import count_layers
 from workbench.records.files import digest, read_json, write_bytes, write_json
 from workbench.records.ledger import Entry, peak_memory
@@ -59,7 +59,7 @@ def start_study(
 ) -> Study:
     """Opens the run folder of a notebook: the newest unfinished one of the same parameters and data, or the next."""
     resolved = {**parameters, "plan": as_plain(plan)}
-    run = RunFolder.open(runs, notebook, resolved, seed=seed, data_digest=data.digest, fresh=fresh)
+    run = RunFolder.open(base_folder() / runs, notebook, resolved, seed=seed, data_digest=data.digest, fresh=fresh)
     return Study(run=run, plan=plan, data=data, seed=seed, device=pick_device(device))
 
 

@@ -125,9 +125,18 @@ def load_data(plan: DataPlan, data: str, pretrain_data: str, seed: int) -> Data:
     )
 
 
+def base_folder() -> Path:
+    """Where relative paths start: the current folder, or the repository when JupyterLab started us in its notebooks."""
+    here = Path.cwd()
+    for folder in (here, here.parent):
+        if folder.name == "notebooks" and (folder.parent / "pyproject.toml").is_file():
+            return folder.parent
+    return here
+
+
 def find_folder(name: str) -> Path:
     """The folder `name`, as given or below WORKBENCH_DATA; ValueError says where it was looked for."""
-    tried = [Path(name).expanduser()]
+    tried = [base_folder() / Path(name).expanduser()]
     if "WORKBENCH_DATA" in os.environ:
         tried.append(Path(os.environ["WORKBENCH_DATA"]) / name)
     for path in tried:

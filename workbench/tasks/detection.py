@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead
+from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.transforms import v2
@@ -43,7 +43,10 @@ class DetectorConfig:
     anchor_scale: float = 4.0  # anchor side = scale x stride of its level (8 for Faster R-CNN: 32 at stride 4)
     anchor_octaves: int = 3
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
-    match_iou: tuple[float, float] = (0.5, 0.4)  # an anchor is foreground from the first on, background below the second
+    match_iou: tuple[float, float] = (
+        0.5,
+        0.4,
+    )  # an anchor is foreground from the first on, background below the second
     head_convs: int = 4
     head_norm: bool = False
     box_loss: BoxLoss = "l1"
@@ -60,6 +63,14 @@ class KeepSize(GeneralizedRCNNTransform):
 
     def resize(self, image: Tensor, target: Any = None) -> tuple[Tensor, Any]:
         return image, target
+
+
+class LabelledRetinaNet(RetinaNet):
+    """RetinaNet whose K outputs are the labels 1..K. torchvision's own has one more, 0, that is never right."""
+
+    def postprocess_detections(self, head_outputs: Any, anchors: Any, image_shapes: Any) -> Targets:
+        found = super().postprocess_detections(head_outputs, anchors, image_shapes)
+        return [{**row, "labels": row["labels"] + 1} for row in found]
 
 
 def build_detector(backbone: nn.Module, classes: int, config: DetectorConfig) -> nn.Module:
@@ -95,15 +106,15 @@ def _assemble(backbone: nn.Module, classes: int, config: DetectorConfig) -> nn.M
         head = BatchRetinaHead(
             config.pyramid_channels,
             anchors.num_anchors_per_location()[0],
-            classes + 1,  # torchvision's labels start at 1; index 0 exists and is never a target
+            classes,
             convs=config.head_convs,
             norm=config.head_norm,
             box_loss=config.box_loss,
             box_loss_weight=config.box_loss_weight,
         )
-        return RetinaNet(
+        return LabelledRetinaNet(
             body,
-            classes + 1,
+            classes,
             anchor_generator=anchors,
             head=head,
             score_thresh=config.score_threshold,
@@ -120,10 +131,10 @@ def _assemble(backbone: nn.Module, classes: int, config: DetectorConfig) -> nn.M
     names = [str(level) for level in range(config.pyramid_levels)]
     return FasterRCNN(
         body,
-        classes + 1,
         rpn_anchor_generator=anchors,
         box_roi_pool=MultiScaleRoIAlign(names, output_size=7, sampling_ratio=2),
         box_head=box_head,
+        box_predictor=FastRCNNPredictor(4 * width, classes + 1),
         rpn_pre_nms_top_n_test=config.candidates,
         rpn_post_nms_top_n_test=config.candidates,
         box_score_thresh=config.score_threshold,

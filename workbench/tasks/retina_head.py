@@ -14,10 +14,10 @@ BoxLoss = Literal["l1", "smooth_l1", "giou"]
 class BatchRetinaHead(RetinaNetHead):
     """torchvision's `RetinaNetHead` (same layers, same state dict names), with these differences.
 
-    Losses are computed for all images together, which is faster on small images, and are divided by the foreground
-    anchors of the whole batch, so that an image without objects weighs as much as it has anchors and no more. `convs`
-    of the 4 tower convolutions are kept, each followed by group norm if `norm`; `box_loss` picks the regression loss
-    (smooth L1 with beta 1/9).
+    Output k stands for label k + 1. Losses are computed for all images together, which is faster on small images, and
+    are divided by the foreground anchors of the whole batch, so that an image without objects weighs as much as it
+    has anchors and no more. `convs` of the 4 tower convolutions are kept, each followed by group norm if `norm`;
+    `box_loss` picks the regression loss (smooth L1 with beta 1/9).
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class BatchRetinaHead(RetinaNetHead):
         boxes = torch.cat([target["boxes"] for target in targets])[box_index]
 
         wanted = torch.zeros_like(logits)
-        wanted[image_index, anchor_index, labels] = 1.0
+        wanted[image_index, anchor_index, labels - 1] = 1.0
         focal = sigmoid_focal_loss(logits, wanted, alpha=0.25, gamma=2.0)
         classification = (focal.sum(dim=2) * (matched != -2)).sum() / count
 

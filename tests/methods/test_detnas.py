@@ -1,0 +1,227 @@
+"""DetNAS end to end at smoke size, its splits, its published plan, and phases that are computed once."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from workbench.methods import compare, detnas, phases, presets
+from workbench.methods.detector_file import load_detector, predict_images, save_detector
+from workbench.methods.detnas_presets import PRESETS, SMOKE, paper_plan
+from workbench.networks.backbone import Backbone
+from workbench.networks.supernet import Supernet
+from workbench.spaces.catalogue import space_named
+from workbench.tasks.classification import Classification
+from workbench.tasks.detection import build_detector
+
+
+def open_study(root, plan=SMOKE, seed=0):
+    data = presets.load_data(plan.data, "scenes", "scenes", seed)
+    return phases.start_study(
+        "t", {"seed": seed}, plan=plan, data=data, seed=seed, device="cpu", runs=str(root), fresh=False
+    )
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory):
+    """One smoke run of all four steps; returns the study, the searches and the results."""
+    root = tmp_path_factory.mktemp("runs")
+    study = open_study(root)
+    pretrained = detnas.pretrain_supernet(study)
+    supernet = detnas.finetune_supernet(study, pretrained)
+    scorer = detnas.detection_scorer(study, supernet)
+    evolved = detnas.search(study, scorer, phase="evolution")
+    drawn = detnas.search(study, scorer, phase="random", kind="random")
+    entrants = detnas.contenders(study, detnas.arch_of(detnas.best(evolved)), detnas.arch_of(detnas.best(drawn)))
+    return study, supernet, evolved, drawn, detnas.train_all(study, entrants[:2])
+
+
+def test_both_searches_have_equal_budgets_and_keep_the_limit(walked):
+    study, _, evolved, drawn, _ = walked
+    assert len(evolved) == len(drawn) == study.plan.evaluations
+    assert all(score.macs <= study.plan.macs_limit for score in (*evolved, *drawn))
+    assert [score.arch for score in study.run.scores("evolution")] == [score.arch for score in evolved]
+    assert all({"AP", "AP50", "AP_error"} <= score.metrics.keys() for score in evolved)
+
+
+def test_finetuning_starts_from_the_pretrained_supernet(walked):
+    study = walked[0]
+    plan = replace(study.plan, supernet_finetune=replace(study.plan.supernet_finetune, lr=0.0))
+    still = replace(study, plan=plan)
+    pretrained = detnas.pretrain_supernet(still)
+    tuned = detnas.finetune_supernet(still, pretrained)
+    weights = pretrained.supernet.state_dict()
+    moved = [name for name, value in tuned.supernet.state_dict().items() if not torch.equal(value, weights[name])]
+    assert moved and all("running_" in name or "num_batches" in name for name in moved)
+
+
+def test_a_finished_phase_is_loaded_not_trained_again(walked, capsys):
+    study, supernet, *_ = walked
+    again = detnas.finetune_supernet(study, detnas.pretrain_supernet(study))
+    assert again.trained.key == supernet.trained.key and again.trained.losses == supernet.trained.losses
+    for name, tensor in supernet.model.state_dict().items():
+        assert torch.equal(tensor, again.model.state_dict()[name]), name
+    assert "steps of" not in capsys.readouterr().out
+    entries = {entry.phase: entry for entry in study.run.ledger.entries}
+    assert entries["pretrain supernet"].cached and not entries["finetune supernet"].cached
+
+
+def test_another_seed_recipe_or_origin_is_another_phase(walked):
+    study = walked[0]
+    key = detnas.pretrain_supernet(study).trained.key
+    other = replace(study, plan=replace(SMOKE, supernet_pretrain=replace(SMOKE.supernet_pretrain, lr=1e-4)))
+    assert detnas.pretrain_supernet(other).trained.key != key
+
+
+def test_every_contender_is_trained_alike(walked):
+    results = walked[4]
+    assert len({len(result.losses) for result in results}) == 1
+    table = compare.comparison_table(results)
+    assert list(table["network"]) == ["DetNAS", "all 3x3"]
+    assert (table[["MACs", "params", "detector params"]] > 0).all().all()
+
+
+def test_groups_become_one_row_of_means(walked):
+    results = walked[4]
+    grouped = [replace(r, contender=replace(r.contender, group="random")) for r in results]
+    table = compare.comparison_table(grouped)
+    assert list(table["network"]) == ["random (mean of 2)"]
+    assert table["MACs"][0] == pytest.approx(np.mean([r.macs for r in results]))
+
+
+def test_ledger_knows_every_phase(walked):
+    study = walked[0]
+    phases_seen = {entry.phase for entry in study.run.ledger.entries}
+    assert {
+        "pretrain supernet",
+        "finetune supernet",
+        "evolution",
+        "random",
+        "finetune detnas",
+        "test detnas",
+    } <= phases_seen
+    trained = next(entry for entry in study.run.ledger.entries if entry.phase == "finetune detnas")
+    assert trained.images == SMOKE.finetune.steps * SMOKE.finetune.batch_size
+    assert trained.backward_macs == 2 * trained.forward_macs > 0
+
+
+def test_splits_never_share_an_image(walked):
+    data = walked[0].data
+    parts = [set(part.ids) for part in (data.full_train, data.search, data.test)]
+    assert all(not a & b for i, a in enumerate(parts) for b in parts[i + 1 :])
+    crops = [set(part.ids) for part in (data.crops, data.crops_search, data.crops_test)]
+    assert all(not a & b for i, a in enumerate(crops) for b in crops[i + 1 :])
+
+
+def test_search_and_recalibration_never_read_the_test_split(walked, monkeypatch):
+    study, supernet, *_ = walked
+
+    class Forbidden:
+        def __getattr__(self, name):
+            raise AssertionError(f"the test split was touched: {name}")
+
+        def __len__(self):
+            raise AssertionError("the test split was touched")
+
+    closed = replace(study, data=replace(study.data, test=Forbidden(), crops_test=Forbidden()))
+    scorer = detnas.detection_scorer(closed, supernet)
+    assert scorer(space_named(SMOKE.space).uniform(1), phase="x", step=0).error is None
+    detnas.classification_scorer(closed, detnas.pretrain_supernet(closed))
+
+
+def test_saved_detector_predicts_the_same(walked, tmp_path):
+    study, *_, results = walked
+    result = results[0]
+    task = detnas.detection_task(study)
+    save_detector(tmp_path, result.model, task, result.contender.spec, image_side=96, arch=result.contender.arch)
+    model, loaded_task, side = load_detector(tmp_path)
+    assert loaded_task == task and side == 96
+    found = loaded_task.predict(model, study.data.test, torch.device("cpu"))
+    for ours, theirs in zip(result.detections, found, strict=True):
+        torch.testing.assert_close(ours["boxes"], theirs["boxes"], rtol=1e-4, atol=1e-3)
+    with pytest.raises(ValueError, match="cannot be read as a picture"):
+        predict_images(tmp_path, [tmp_path / "arch.json"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_do_not_fit_are_refused_whole(walked, tmp_path):
+    study, *_, results = walked
+    task = detnas.detection_task(study)
+    spec = results[0].contender.spec
+    save_detector(tmp_path, results[0].model, task, spec, image_side=96, arch=None)
+    space = space_named(SMOKE.space)
+    other = task.build(Backbone(space.spec(space.uniform(3))))
+    before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
+    with pytest.raises(ValueError, match="does not fit this network"):
+        phases.load_weights(other, tmp_path / "weights.safetensors")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in other.state_dict().items())
+
+
+def test_paper_plan_holds_the_published_numbers():
+    plan = paper_plan()
+    assert (plan.supernet_pretrain.steps, plan.supernet_pretrain.batch_size, plan.supernet_pretrain.lr) == (
+        300_000,
+        1024,
+        0.5,
+    )
+    assert (plan.supernet_finetune.steps, plan.supernet_finetune.batch_size) == (90_000, 16)
+    assert (plan.evaluations, plan.evolution.population, plan.evolution.parents) == (1000, 50, 10)
+    assert (plan.evolution.mutants, plan.evolution.crossings, plan.evolution.mutation_probability) == (20, 20, 0.1)
+    assert plan.macs_limit == 300_000_000 and plan.calibration_images == 4000
+    assert paper_plan(detector="retinanet").finetune.lr == 0.01 and plan.finetune.lr == 0.02
+    assert paper_plan(data="voc").finetune.steps == 22_500
+
+
+@pytest.mark.parametrize("space", ["shuffle-20", "shuffle-40"])
+@pytest.mark.parametrize("detector", ["faster_rcnn", "retinanet"])
+def test_paper_supernets_build_on_meta(space, detector):
+    plan = paper_plan(space=space, detector=detector)
+    with torch.device("meta"):
+        supernet = Supernet(space_named(plan.space))
+        millions = sum(parameter.numel() for parameter in supernet.parameters()) / 1e6
+        assert round(millions, 2) == {"shuffle-20": 6.81, "shuffle-40": 28.64}[space]
+        model = build_detector(supernet, 80, plan.detector)
+        maps = model.backbone(torch.empty(1, 3, 64, 64))
+        assert {m.shape[1] for m in maps.values()} == {256}
+        classifier = Classification(categories=("x",) * 1000, hidden=plan.classifier_hidden).build(
+            Supernet(supernet.space)
+        )
+        millions = sum(parameter.numel() for parameter in classifier.parameters()) / 1e6
+        assert round(millions, 2) == {"shuffle-20": 8.49, "shuffle-40": 30.65}[space]
+
+
+def test_binned_sampling_flattens_the_costs():
+    space = space_named("shuffle-20")
+    sample = detnas.binned_sampler(space)
+    rng = np.random.default_rng(0)
+    full = np.array([space.macs(sample(rng), 224) + 33_136_640 for _ in range(700)]) / 1e6
+    assert (full >= 290).mean() > 0.98 and (full < 360).mean() > 0.98
+    counts, _ = np.histogram(full, bins=range(290, 370, 10))
+    assert counts.min() > 60  # uniform paths would leave the outer bins nearly empty
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_consistent(name):
+    plan = PRESETS[name]
+    space = space_named(plan.space)
+    assert plan.pretrain.batch_size and plan.finetune.steps > 0
+    costs = [space.macs(space.sample(np.random.default_rng(seed)), plan.macs_at) for seed in range(200)]
+    assert 0.4 < np.mean(np.array(costs) <= plan.macs_limit) < 0.95, "the limit must bind, and leave room"
+
+
+def test_bad_parameters_are_named():
+    with pytest.raises(ValueError, match="Did you mean small"):
+        presets.preset_named(PRESETS, "smal")
+    with pytest.raises(ValueError, match="auto, cpu, cuda"):
+        phases.pick_device("gpu")
+    with pytest.raises(ValueError, match="was not found"):
+        presets.load_data(SMOKE.data, "no/such/folder", "scenes", 0)
+    with pytest.raises(ValueError, match="controls is one of basic, all"):
+        presets.one_of("controls", "some", ("basic", "all"))
+
+
+def test_max_steps_shortens_every_recipe():
+    plan = presets.shortened(PRESETS["tiny"], 5)
+    assert {plan.supernet_pretrain.steps, plan.supernet_finetune.steps, plan.pretrain.steps, plan.finetune.steps} == {5}
+    assert presets.shortened(PRESETS["tiny"], 0) == PRESETS["tiny"]

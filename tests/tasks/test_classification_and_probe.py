@@ -1,0 +1,94 @@
+"""Classification, and the probe task with the project's positive control: the receptive field decides."""
+
+import pytest
+import torch
+
+from workbench.data.batches import augmentation
+from workbench.data.scenes import SceneConfig, SceneCrops, Scenes
+from workbench.networks.backbone import Backbone
+from workbench.spaces.shuffle import shuffle_spec
+from workbench.tasks.classification import Classification
+from workbench.tasks.probe import Probe
+from workbench.training.loop import train
+from workbench.training.recipe import Recipe
+
+CPU = torch.device("cpu")
+LAYOUT = (16, (32, 64, 96), (1, 1, 2))
+
+
+def backbone(operation, seed=0):
+    torch.manual_seed(seed)
+    return Backbone(shuffle_spec("probe", LAYOUT, (operation,) * sum(LAYOUT[2])))
+
+
+def test_classifier_learns_crops_better_than_chance():
+    data = SceneCrops(SceneConfig(), 0, "train", 256, side=32)
+    task = Classification(categories=data.categories, hidden=64, dropout=0.0)
+    model = task.build(backbone(0))
+    recipe = Recipe(steps=60, batch_size=32, lr=0.01, optimizer="adamw", augment="flip")
+    train(model, task, data, recipe, seed=0, image_side=32)
+    test = SceneCrops(SceneConfig(), 0, "test", 140, side=32)
+    metrics = task.evaluate(model, test, CPU)
+    assert metrics["top1"] > 2 / len(data.categories)
+    assert metrics["top1_error"] == pytest.approx((metrics["top1"] * (1 - metrics["top1"]) / 140) ** 0.5)
+
+
+def test_training_without_labels_is_refused():
+    data = SceneCrops(SceneConfig(), 0, "train", 8, side=32)
+    task = Classification(categories=data.categories)
+    images, _ = task.batch(data, [0, 1], CPU)
+    with pytest.raises(ValueError, match="needs targets"):
+        task.build(backbone(0)).train()(images)
+
+
+def test_probe_reads_the_map_at_the_given_pixels():
+    """The feature at a pixel centre of a stride-16 map is that map's own vector."""
+    data = Scenes(SceneConfig(), 0, "train", 1)
+    task = Probe(categories=data.categories)
+    model = task.build(backbone(0)).eval()
+    images, _ = task.batch(data, [0], CPU)
+    with torch.no_grad():
+        features = model.backbone(model.normalise(torch.stack(images)))[-1][0]
+        logits = model.logits(images, [torch.tensor([[16 * 2 + 8.0, 16 * 5 + 8.0]])])
+        torch.testing.assert_close(logits[0], model.linear(features[:, 5, 2]), rtol=1e-4, atol=1e-5)
+
+
+def test_probe_takes_no_augmentation():
+    data = Scenes(SceneConfig(), 0, "train", 1)
+    with pytest.raises(ValueError, match="no augmentation"):
+        Probe(categories=data.categories).batch(data, [0], CPU, augmentation("flip", 0))
+
+
+def test_augmentations_keep_boxes_on_their_objects():
+    """A flipped picture of a flipped picture is the picture, boxes included."""
+    from workbench.data.batches import augment_detection
+
+    image, target = Scenes(SceneConfig(), 0, "train", 1)[0]
+    flip = augmentation("flip", 0)
+    for _ in range(20):
+        flipped, changed = augment_detection(image, target, flip)
+        if not torch.equal(flipped, image):
+            break
+    assert torch.equal(flipped.flip(-1), image)
+    torch.testing.assert_close(changed["boxes"][:, 0], 128 - target["boxes"][:, 2])
+    cropped, kept = augment_detection(image, target, augmentation("crop", 128))
+    height, width = cropped.shape[-2:]
+    assert len(kept["boxes"]) == len(kept["labels"])
+    assert not len(kept["boxes"]) or (kept["boxes"][:, 2].max() <= width and kept["boxes"][:, 3].max() <= height)
+
+
+def probe_accuracy(distance):
+    """A network of four 3x3 blocks whose theoretical field ends 31 pixels from the centre, on the context task."""
+    config = SceneConfig(classes="dot", context_distance=distance, objects=(1, 1), clutter=0, sizes=(8.0, 16.0))
+    data, test = Scenes(config, 0, "train", 640), Scenes(config, 0, "test", 200)
+    task = Probe(categories=data.categories)
+    model = task.build(backbone(0))
+    recipe = Recipe(steps=100, batch_size=32, lr=0.01, optimizer="adamw", weight_decay=0.01)
+    train(model, task, data, recipe, seed=0)
+    return task.evaluate(model, test, CPU)["accuracy"]
+
+
+def test_a_cue_beyond_the_field_leaves_the_network_at_chance():
+    """The positive control: the same network, training and picture; only the distance of the cue differs."""
+    assert probe_accuracy(16) > 0.8
+    assert abs(probe_accuracy(48) - 0.5) < 0.12  # 200 objects: three standard errors are 0.11

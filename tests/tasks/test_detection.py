@@ -1,0 +1,124 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from torchvision.models.detection.retinanet import RetinaNetHead
+
+from workbench.data.scenes import SceneConfig, Scenes
+from workbench.methods.detnas_presets import TINY, paper_plan
+from workbench.networks.backbone import Backbone
+from workbench.spaces.catalogue import space_named
+from workbench.tasks.detection import Detection, DetectorConfig, build_detector, detector_costs
+from workbench.tasks.retina_head import BatchRetinaHead
+
+SPACE = space_named("shuffle-tiny")
+DATA = Scenes(SceneConfig(image_size=96, sizes=(12.0, 60.0)), 0, "train", 6)
+CPU = torch.device("cpu")
+
+
+def detector(config):
+    torch.manual_seed(0)
+    task = Detection(categories=DATA.categories, config=config)
+    return task, task.build(Backbone(SPACE.spec(SPACE.uniform(0))))
+
+
+FASTER = DetectorConfig(
+    kind="faster_rcnn", pyramid_channels=16, pyramid_extra="pool", anchor_octaves=1, head_convs=1, candidates=50
+)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        TINY.detector,
+        replace(TINY.detector, box_loss="l1", head_norm=False, pyramid_extra="p6p7"),
+        replace(TINY.detector, box_loss="smooth_l1", anchor_ratios=(0.5, 1.0, 2.0), anchor_octaves=3),
+        replace(TINY.detector, image_size=(64, 100)),
+        FASTER,
+    ],
+    ids=["tiny", "plain", "many-anchors", "resizing", "faster-rcnn"],
+)
+def test_follows_torchvisions_convention_on_any_backbone(config):
+    task, model = detector(config)
+    images, targets = task.batch(DATA, range(4), CPU)
+    losses = model.train()(images, targets)
+    total = sum(losses.values())
+    total.backward()
+    assert torch.isfinite(total)
+    assert all(p.grad is not None for p in model.backbone.body.blocks[1].parameters())
+    found = task.predict(model, DATA, CPU)
+    assert [row["image_id"] for row in found] == list(DATA.ids)
+    for row in found:
+        assert row["boxes"].shape == (len(row["scores"]), 4) and len(row["scores"]) <= config.detections
+        assert all(1 <= label <= len(DATA.categories) for label in row["labels"].tolist())
+        assert not len(row["boxes"]) or (row["boxes"].min() >= 0 and row["boxes"].max() <= 96)
+    assert 0 <= task.evaluate(model, DATA, CPU)["AP"] <= 1
+
+
+def test_detections_go_down_to_the_score_threshold():
+    assert DetectorConfig().score_threshold == 0.01
+
+
+def test_batched_losses_equal_torchvisions_for_one_image():
+    """For a single image the normalisation is the same, so the numbers must be."""
+    torch.manual_seed(0)
+    ours = BatchRetinaHead(16, 3, 5, convs=4, norm=False, box_loss="l1")
+    theirs = RetinaNetHead(16, 3, 5)
+    theirs.load_state_dict(ours.state_dict())
+    config = replace(TINY.detector, pyramid_channels=16, anchor_ratios=(0.5, 1.0, 2.0), head_norm=False, head_convs=4)
+    model = build_detector(Backbone(SPACE.spec(SPACE.uniform(0))), 4, config)
+    images, targets = Detection(categories=DATA.categories).batch(DATA, [1], CPU)
+    targets = [{**target, "labels": target["labels"].clamp(max=4)} for target in targets]
+    values = []
+    for head, shift in ((ours, 0), (theirs, 1)):  # torchvision's head counts labels from 0
+        model.head = head
+        values.append(model.train()(images, [{**t, "labels": t["labels"] - shift} for t in targets]))
+    for name in ("classification", "bbox_regression"):
+        torch.testing.assert_close(values[0][name], values[1][name], rtol=1e-5, atol=1e-6)
+
+
+def test_an_image_without_objects_trains():
+    empty = Scenes(SceneConfig(image_size=96, sizes=(12.0, 60.0), objects=(0, 0)), 0, "train", 2)
+    for config in (TINY.detector, FASTER):
+        task, model = detector(config)
+        losses = model.train()(*task.batch(empty, [0, 1], CPU))
+        assert all(torch.isfinite(value) for value in losses.values())
+
+
+def test_crowds_are_not_trained_on():
+    class Crowded:
+        def __getitem__(self, index):
+            image, target = DATA[index]
+            return image, {**target, "iscrowd": torch.ones_like(target["iscrowd"])}
+
+    _, targets = Detection(categories=DATA.categories).batch(Crowded(), [0], CPU)
+    assert len(targets[0]["boxes"]) == 0
+
+
+def test_asking_for_more_levels_than_the_backbone_has_is_refused():
+    with pytest.raises(ValueError, match="4 maps but the backbone has 3"):
+        detector(replace(TINY.detector, pyramid_levels=4))
+
+
+@pytest.mark.parametrize("kind", ["faster_rcnn", "retinanet"])
+def test_paper_detectors_build_on_meta(kind):
+    plan = paper_plan(detector=kind)
+    space = space_named(plan.space)
+    with torch.device("meta"):
+        model = build_detector(Backbone(space.spec(space.uniform(0))), 80, plan.detector)
+        costs = detector_costs(model, (800, 1088))
+    assert costs["backbone"].macs == space.macs(space.uniform(0), (800, 1088))
+    assert sum(cost.params for cost in costs.values()) == sum(p.numel() for p in model.parameters())
+    if kind == "retinanet":
+        # FNA quotes 13.19M / 132.76 GMACs for RetinaNet with its ShuffleNetV2-20; head and shared parts dominate.
+        assert 117e9 < costs["head"].macs < 118e9 and 6.4e6 < costs["head"].params < 6.5e6
+
+
+def test_head_macs_of_paper_faster_rcnn_count_a_thousand_proposals():
+    plan = paper_plan(space="shuffle-40")
+    space = space_named(plan.space)
+    with torch.device("meta"):
+        model = build_detector(Backbone(space.spec(space.uniform(0))), 80, plan.detector)
+        costs = detector_costs(model, (800, 1200))
+    box_convs = 1000 * 4 * 256 * 256 * 9 * 49
+    assert costs["head"].macs > box_convs
