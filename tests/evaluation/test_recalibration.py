@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -63,3 +64,11 @@ def test_recalibration_repairs_stale_statistics():
         recalibrate(model, TASK, [images])
         repaired = (model.logits(images) - wanted).abs().max()
     assert repaired < 0.2 * stale
+
+
+def test_a_network_with_nan_weights_is_an_error_not_a_zero():
+    model = TASK.build(Supernet(SPACE))
+    with torch.no_grad():
+        model.backbone.active_blocks()[2].main[0].weight.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="not finite"):
+        recalibrate(model, TASK, [list(torch.rand(4, 3, 32, 32))])

@@ -96,7 +96,7 @@ def test_comparison_draws_errors_of_every_network():
 def test_editor_is_a_widget_for_people_and_a_picture_without(monkeypatch):
     arch = SPACE.uniform(0)
     monkeypatch.setenv("WORKBENCH_HEADLESS", "1")
-    assert "MMACs" in arch_editor(SPACE, arch, 128, 2e7).get_title(loc="left")
+    assert "MMACs" in arch_editor(SPACE, arch, 128, 2e7).get_title()
     monkeypatch.delenv("WORKBENCH_HEADLESS")
     editor = arch_editor(SPACE, arch, 128, 2e7)
     assert isinstance(editor, ipywidgets.VBox)

@@ -57,14 +57,34 @@ def test_finetuning_starts_from_the_pretrained_supernet(walked):
 
 
 def test_a_finished_phase_is_loaded_not_trained_again(walked, capsys):
+    """Loaded or trained, the next computation must give the same bits."""
     study, supernet, *_ = walked
     again = detnas.finetune_supernet(study, detnas.pretrain_supernet(study))
     assert again.trained.key == supernet.trained.key and again.trained.losses == supernet.trained.losses
     for name, tensor in supernet.model.state_dict().items():
         assert torch.equal(tensor, again.model.state_dict()[name]), name
     assert "steps of" not in capsys.readouterr().out
-    entries = {entry.phase: entry for entry in study.run.ledger.entries}
-    assert entries["pretrain supernet"].cached and not entries["finetune supernet"].cached
+    images, _ = detnas.detection_task(study).batch(study.data.train, [0, 1], torch.device("cpu"))
+    arch = space_named(SMOKE.space).uniform(1)
+    maps = []
+    for trained in (supernet, again):
+        trained.supernet.activate(arch)
+        trained.model.eval()
+        with torch.no_grad():
+            maps.append(trained.supernet(torch.stack(images))[-1])
+    assert torch.equal(*maps)
+
+
+def test_a_shared_phase_is_cached_for_other_runs_and_own_for_its_own(walked):
+    study = walked[0]
+    detnas.pretrain_supernet(study)
+    assert not next(e for e in study.run.ledger.entries if e.phase == "pretrain supernet").cached
+    root = study.run.path.parent.parent
+    other = phases.start_study("u", {}, plan=SMOKE, data=study.data, seed=0, device="cpu", runs=str(root), fresh=False)
+    detnas.pretrain_supernet(other)
+    entry = other.run.ledger.entries[0]
+    own = next(e for e in study.run.ledger.entries if e.phase == "pretrain supernet")
+    assert entry.cached and entry.seconds == own.seconds
 
 
 def test_another_seed_recipe_or_origin_is_another_phase(walked):

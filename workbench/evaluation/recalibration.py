@@ -39,6 +39,9 @@ def recalibrate(model: nn.Module, task: Runnable, batches: Iterable[list[Tensor]
                 norm.train()
             for images in batches:
                 task.run_layers(model, images)
+            # A detector drops boxes with NaN scores, so a broken network would look like one that finds nothing.
+            if not all(bool(_statistics(norm)[1].isfinite().all()) for norm in norms if norm in ran):
+                raise FloatingPointError("the features of this network are not finite")
     finally:
         for handle in handles:
             handle.remove()

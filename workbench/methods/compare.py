@@ -1,8 +1,9 @@
 """Networks trained alike and compared alike: pre-train, fine-tune in the detector, measure once on the test split."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 from torch import nn
@@ -54,11 +55,19 @@ def train_contender(
     pretrain: Recipe,
     finetune: Recipe,
     macs_at: int,
+    initialise: Callable[[nn.Module], None] | None = None,
 ) -> Result:
     """Equal training for everybody: the same recipes, the same data order, initial weights from the same seed."""
     slug = contender.name.lower().replace(" ", "-").replace("/", "-")
-    origin = {"spec": contender.spec.to_json()["blocks"]}
-    classifier = new_model(lambda: classification.build(Backbone(contender.spec)), study.seed, "contender")
+    origin = {"spec": spec_identity(contender.spec), "own initialisation": initialise is not None}
+
+    def build() -> nn.Module:
+        model = classification.build(Backbone(contender.spec))
+        if initialise is not None:
+            initialise(model)
+        return model
+
+    classifier = new_model(build, study.seed, "contender")
     first = train_phase(
         study,
         f"pretrain {slug}",
@@ -129,14 +138,23 @@ def frozen_random_backbone(study: Study, spec: NetworkSpec, *, detection: Detect
         detection,
         study.data.full_train,
         finetune,
-        origin={"spec": spec.to_json()["blocks"], "frozen": True},
+        origin={"spec": spec_identity(spec), "frozen": True},
         image_side=study.plan.data.image_side,
     )
     return test_metrics(study, model, detection)[0]["AP50"]
 
 
+def spec_identity(spec: NetworkSpec) -> dict[str, Any]:
+    """What a network computes, without its name: equal networks found by two searches are trained once."""
+    plain = spec.to_json()
+    return {"blocks": plain["blocks"], "taps": plain["taps"]}
+
+
 def comparison_table(results: Sequence[Result]) -> pd.DataFrame:
-    """One row for each contender: costs beside every accuracy. A group of networks becomes one row of means."""
+    """One row for each contender: costs beside every accuracy.
+
+    A group of networks becomes one row of means with the standard deviation of AP over its networks.
+    """
     rows = []
     for result in results:
         metrics = result.metrics
@@ -154,6 +172,8 @@ def comparison_table(results: Sequence[Result]) -> pd.DataFrame:
     frame = pd.DataFrame(rows)
     sizes = frame.groupby("network", sort=False).size()
     means = frame.groupby("network", sort=False).mean().reset_index()
+    spread = frame.groupby("network", sort=False)["AP"].std()  # empty for a single network
+    means.insert(list(means).index("AP") + 1, "AP sd", spread.to_numpy())
     means["network"] = [f"{name} (mean of {sizes[name]})" if sizes[name] > 1 else name for name in means["network"]]
     return means
 

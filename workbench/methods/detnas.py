@@ -1,14 +1,13 @@
 """DetNAS (Chen et al., NeurIPS 2019): one-shot search of a detector's backbone.
 
-1. pre-train a supernet on classification, one random path per step        `pretrain_supernet`   (section 3 of the
-specification) 2. fine-tune it inside the detector, again one random path per step        `finetune_supernet`
-(section 4) 3. evolve on the fixed supernet: recalibrate batch norm, measure AP        `search`              (section
-5) 4. train the winner like any network: pre-train, fine-tune, test           `compare.train_contender` (section 6)
+1. `pretrain_supernet`: a supernet learns classification, one random path per step (section 3 of the specification)
+2. `finetune_supernet`: it learns detection, again one random path per step (section 4)
+3. `search`: evolution on the fixed supernet; recalibrate batch norm, measure AP (section 5)
+4. `train_all`: the winner and its controls are trained like any network and tested (section 6)
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -26,8 +25,8 @@ from workbench.records.progress import duration, reporter
 from workbench.records.score import Score
 from workbench.records.seeds import generator
 from workbench.search.evolution import Evolution
-from workbench.search.limits import Limit, feasible
-from workbench.search.random import RandomSearch
+from workbench.search.limits import Limit
+from workbench.search.random import RandomSearch, draw_new
 from workbench.spaces.arch import Arch
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.costs import classifier_cost
@@ -275,12 +274,14 @@ def frozen_control(study: Study, arch: Arch) -> float:
     return frozen_random_backbone(study, spec, detection=detection_task(study), finetune=study.plan.finetune)
 
 
-def random_contenders(study: Study) -> list[Contender]:
+def random_contenders(study: Study, taken: Sequence[Contender]) -> list[Contender]:
     """Random networks within the limit that nobody scored: their mean is what chance gives without any search."""
     space, limits = space_of(study), limits_of(study)
     rng = generator(study.seed, "unscored networks")
-    legal = (arch for arch in (space.sample(rng) for _ in count()) if feasible(arch, limits))
-    archs = [next(legal) for _ in range(study.plan.random_networks)]
+    archs: list[Arch] = []
+    for _ in range(study.plan.random_networks):
+        known = {entrant.arch for entrant in taken if entrant.arch} | set(archs)
+        archs.append(draw_new(space, rng, limits, known))
     return [
         Contender(name=f"random {index + 1}", spec=space.spec(arch), arch=arch, group="random, unscored")
         for index, arch in enumerate(archs)
@@ -299,6 +300,7 @@ def train_all(study: Study, entrants: Sequence[Contender]) -> list[Result]:
             pretrain=plan.pretrain,
             finetune=plan.finetune,
             macs_at=plan.macs_at,
+            initialise=initialise_like_detnas if plan.detnas_init else None,
         )
         for entrant in entrants
     ]
@@ -309,6 +311,9 @@ def _scorer(
 ) -> Scorer:
     plan: DetNASPlan = study.plan
     size, total = plan.calibration_batch, min(plan.calibration_images, len(data))
+    total -= (
+        total % size if total > size else 0
+    )  # the cumulative average weights every batch alike: no smaller last one
     chosen = generator(study.seed, "calibration").permutation(len(data))[:total]
     batches = [
         task.batch(data, chosen[start : start + size].tolist(), study.device)[0] for start in range(0, total, size)

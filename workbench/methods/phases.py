@@ -20,7 +20,7 @@ from workbench.records.ledger import Entry, peak_memory
 from workbench.records.progress import duration, reporter
 from workbench.records.run_folder import RunFolder
 from workbench.records.seeds import integer
-from workbench.training.loop import train
+from workbench.training.loop import place, train
 from workbench.training.recipe import Recipe
 
 CODE_VERSION = 1  # raise it when training changes what it computes: old cached weights are then not used
@@ -76,7 +76,7 @@ def pick_device(name: str) -> torch.device:
 
 def new_model(build: Callable[[], nn.Module], seed: int, name: str) -> nn.Module:
     """A model whose random initial weights depend on the seed and the name alone."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):  # models are built on the CPU
         torch.random.manual_seed(integer(seed, "weights", name))
         return build()
 
@@ -110,11 +110,12 @@ def train_phase(
         "threads": torch.get_num_threads() if study.device.type == "cpu" else study.device.type,
     }
     key = digest(identity)
-    folder = study.run.path.parent.parent / "cache" / key if shared else study.run.path / "phases" / f"{name}-{key}"
+    folder = study.run.path.parent.parent / "cache" / key if shared else study.run.path / "phases" / key
     if (kept := _load_phase(folder, model)) is not None:
         losses, entry = kept
-        study.run.ledger.add(replace(entry, phase=name, cached=entry.cached or shared))
-        model.to(study.device)
+        if name not in {known.phase for known in study.run.ledger.entries}:  # else this run itself computed it
+            study.run.ledger.add(replace(entry, phase=name, cached=True))
+        place(model, recipe, study.device)
         return Trained(key=key, losses=losses, entry=entry)
     estimate = _estimate(model, task, data, recipe, study, image_side)
     print(f"{name}: {recipe.steps} steps of {recipe.batch_size} images, {estimate}")

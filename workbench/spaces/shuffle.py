@@ -2,8 +2,8 @@
 
 The published spaces are `shuffle-20` (about 300 MMACs at 224), `shuffle-40` (1.3 GMACs) and its widened form
 `shuffle-40-wide` (3.8 GMACs). Two are ours, for a laptop: `shuffle-20-narrow` (half as wide, for photographs of 256
-pixels) and `shuffle-tiny`, for 128-pixel images on a laptop: three stages, the last at stride 16, so that a 7x7
-kernel still reads picture and not padding there.
+pixels) and `shuffle-tiny` for 128 pixels: three stages, the last at stride 16, so that a 7x7 kernel still reads
+picture and not padding there.
 """
 
 from functools import partial
@@ -62,7 +62,7 @@ def shuffle_spec(name: str, layout: Layout, choices: tuple[int, ...]) -> Network
 
 
 def widened_spec(name: str, choices: tuple[int, ...], macs: int, image_size: ImageSize) -> NetworkSpec:
-    """The network of `choices` with all widths scaled by one factor so that its backbone MACs come closest to `macs`.
+    """The network of `choices` with all widths scaled by one factor to as many backbone MACs as `macs` allows.
 
     This is DetNAS's control: does the search find more than the same multiply-accumulates spent on width would give?
     """
@@ -75,4 +75,5 @@ def widened_spec(name: str, choices: tuple[int, ...], macs: int, image_size: Ima
         return shuffle_spec(f"{name} x{factor:.2f}", layout, choices)
 
     candidates = [scaled(1 + step / 100) for step in range(-50, 151)]
-    return min(candidates, key=lambda spec: abs(backbone_cost(spec, image_size).macs - macs))
+    legal = [spec for spec in candidates if backbone_cost(spec, image_size).macs <= macs]
+    return max(legal, key=lambda spec: backbone_cost(spec, image_size).macs)

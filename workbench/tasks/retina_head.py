@@ -52,7 +52,8 @@ class BatchRetinaHead(RetinaNetHead):
         matched_idxs: list[Tensor],
     ) -> dict[str, Tensor]:
         """`matched_idxs` (A,) for each image: index of the matched box, -1 background, -2 between the thresholds."""
-        logits, deltas = head_outputs["cls_logits"], head_outputs["bbox_regression"]  # (N, A, K), (N, A, 4)
+        # (N, A, K) and (N, A, 4); in full precision, because half precision rounds coordinates to half a pixel
+        logits, deltas = head_outputs["cls_logits"].float(), head_outputs["bbox_regression"].float()
         matched = torch.stack(matched_idxs)
         foreground = matched >= 0
         count = foreground.sum().clamp(min=1)

@@ -63,8 +63,7 @@ def train(
     device = torch.device(device)
     rank, processes = world()
     _check(recipe, data, processes)
-    model.to(device)
-    model.to(memory_format=torch.channels_last if recipe.channels_last else torch.contiguous_format)
+    place(model, recipe, device)
     model.train()
     optimizer = make_optimizer(model, recipe)
     mixed = recipe.amp and device.type == "cuda"
@@ -104,6 +103,12 @@ def train(
             if checkpoint is not None and rank == 0 and (last or (step + 1) % checkpoint_every == 0):
                 save_checkpoint(checkpoint, _state(model, optimizer, scaler, rngs, losses, queue))
     return History(losses=tuple(losses), images=len(losses) * recipe.batch_size)
+
+
+def place(model: nn.Module, recipe: Recipe, device: torch.device) -> None:
+    """Moves `model` to the device and memory format of the recipe; another format gives other last bits."""
+    model.to(device)
+    model.to(memory_format=torch.channels_last if recipe.channels_last else torch.contiguous_format)
 
 
 def _next_batch(queue: list[int], size: int, batch_size: int, rng: np.random.Generator) -> tuple[list[int], list[int]]:
