@@ -227,7 +227,11 @@ def test_presets_are_consistent(name):
     space = space_named(plan.space)
     assert plan.pretrain.batch_size and plan.finetune.steps > 0
     costs = [space.macs(space.sample(np.random.default_rng(seed)), plan.macs_at) for seed in range(200)]
-    assert 0.4 < np.mean(np.array(costs) <= plan.macs_limit) < 0.95, "the limit must bind, and leave room"
+    share = np.mean(np.array(costs) <= plan.macs_limit)
+    if plan.space == "shuffle-40":
+        assert share > 0.95  # at 1.3G the paper's limit is practically never binding
+    else:
+        assert 0.4 < share < 0.95, "the limit must bind, and leave room"
 
 
 def test_bad_parameters_are_named():

@@ -8,7 +8,7 @@ import torch
 from workbench.networks.backbone import Backbone
 from workbench.networks.blocks import alternating_shuffle_order, grouped_shuffle_order
 from workbench.networks.count import count_backbone
-from workbench.networks.supernet import Supernet
+from workbench.networks.supernet import Supernet, align_options
 from workbench.spaces.arch import Arch
 from workbench.spaces.catalogue import space_named, space_names
 from workbench.spaces.published import DETNAS
@@ -116,6 +116,21 @@ def test_only_sampled_options_move_when_the_path_changes_at_every_step():
     for index in range(8):
         idle = f"blocks.{index + 1}.options.{index % 2}."
         assert all(torch.equal(between[name], last[name]) for name in between if name.startswith(idle))
+
+
+def test_aligned_options_compute_one_function_until_they_are_trained():
+    torch.manual_seed(0)
+    supernet = Supernet(TINY)
+    align_options(supernet)
+    for position in (1, 2):  # a stride-2 and a stride-1 block
+        options = supernet.blocks[position].options
+        features = torch.randn(8, TINY.spec(TINY.uniform(0)).blocks[position].in_channels, 16, 16)
+        plain, five, seven, xception = (option(features) for option in options)
+        torch.testing.assert_close(plain, five, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(plain, seven, rtol=1e-4, atol=1e-4)
+    changed = plain.shape[1] // 2  # the half that goes through the block
+    pair = torch.stack([plain[:, changed:].flatten(), xception[:, changed:].flatten()])
+    assert 0.7 < torch.corrcoef(pair)[0, 1] < 0.95  # Xception has one more ReLU
 
 
 def test_both_shuffle_orders_of_the_original_code():

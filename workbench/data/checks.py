@@ -254,6 +254,8 @@ def _box_fault(box: list[float], width: int, height: int) -> str | None:
         return "has no area"
     if min(x, y, width - x - box_width, height - y - box_height) < -OVERHANG:
         return f"leaves the image of {width}x{height} pixels"
+    if min(x + box_width, width) <= max(x, 0) or min(y + box_height, height) <= max(y, 0):
+        return "has no area inside the image"
     return None
 
 

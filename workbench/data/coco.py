@@ -79,6 +79,7 @@ class CocoFolder:
             self._source: dict[str, object] = {
                 "annotations": hashlib.file_digest(file, "sha256").hexdigest(),
                 "split": split,
+                "files": [[image.path.name, image.path.stat().st_size] for image in self._images.values()],
                 "max_size": max_size,
                 "bad_boxes": bad_boxes,
             }

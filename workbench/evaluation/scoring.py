@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -44,10 +44,11 @@ class Scorer:
     model: nn.Module
     supernet: Supernet
     task: Any
-    calibration: list[list[torch.Tensor]]  # batches of images
+    calibration: Iterable[list[torch.Tensor]]  # batches of images, the same ones each time
     measure: Callable[[nn.Module], dict[str, float]]
     image_size: ImageSize
     seed: int
+    origin: str = ""  # the key of the phase that trained the model
     recalibrated: bool = True
 
     def __call__(self, arch: Arch, *, phase: str, step: int) -> Score:
@@ -68,6 +69,8 @@ class Scorer:
             broken = [name for name, value in metrics.items() if not math.isfinite(value)]
             if broken:
                 metrics, error = {}, f"not finite: {', '.join(broken)}"
+        except torch.cuda.OutOfMemoryError:
+            raise  # would hit every candidate alike; continue the run with a smaller batch or more memory
         except Exception as failure:  # one bad candidate must not end a search of a thousand
             error = f"{type(failure).__name__}: {failure}"
         return Score(
@@ -94,6 +97,7 @@ def run_search(
     metric: str,
     evaluations: int,
     generation: int,
+    origin: str = "",
     progress: Progress = silent,
 ) -> list[Score]:
     """Asks `generation` architectures at a time until `evaluations` are scored; returns all scores in order.
@@ -102,6 +106,12 @@ def run_search(
     same questions again and gets the recorded answers, so it ends as if it had never been interrupted.
     """
     recorded = {row.arch: row for row in run.scores(phase)}
+    if recorded and run.load(f"search {phase}", origin) is None:
+        raise ValueError(
+            f"{run.path} holds scores of {phase!r} by other weights (another device, thread count or version of the"
+            " code trained them); start anew with --fresh."
+        )
+    run.store(f"search {phase}", origin, {"evaluations": evaluations})
     scores: list[Score] = []
     step = 0
     while len(scores) < evaluations:
@@ -116,5 +126,7 @@ def run_search(
             progress(len(scores) + len(told), evaluations, f"best {metric} {best:.3f}")
         searcher.tell(told)
         scores += told
+        if not any(row.error is None for row in scores):
+            raise RuntimeError(f"All candidates of the first generation failed; the first error: {scores[0].error}")
         step += 1
     return scores

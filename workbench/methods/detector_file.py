@@ -5,13 +5,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from workbench.data.images import read_image, to_tensor
 from workbench.insight.plots import plot_detections
 from workbench.methods.phases import load_weights
 from workbench.networks.backbone import Backbone
@@ -51,35 +51,45 @@ def load_detector(folder: Path) -> tuple[nn.Module, Detection, int]:
     except (KeyError, TypeError) as error:
         raise ValueError(f"{folder / 'arch.json'} does not describe a detector ({error!r}).") from error
     load_weights(model, folder / "weights.safetensors")
+    model.to(memory_format=torch.channels_last)  # as it was trained
     return model.eval(), task, image_side
 
 
 def predict_images(run: Path, images: Sequence[Path], out: Path, *, threshold: float = 0.3) -> list[Path]:
     """Draws the run's detections on each picture and saves them as PNG below `out`; all pictures are read first."""
     model, task, image_side = load_detector(run)
-    pictures = [read_picture(path, image_side) for path in images]
+    pictures = [read_picture(path) for path in images]
     out.mkdir(parents=True, exist_ok=True)
-    written = []
+    written: list[Path] = []
     for path, picture in zip(images, pictures, strict=True):
-        with torch.inference_mode():
-            found = model([picture.float() / 255])[0]
-        figure = Figure(figsize=(6, 6 * picture.shape[1] / picture.shape[2]), layout="constrained")
-        plot_detections(picture, found, task.categories, threshold=threshold, ax=figure.subplots())
-        written.append(out / f"{path.stem}_detections.png")
+        found = detect(model, picture, image_side)
+        figure = Figure(figsize=(6, 6 * picture.height / picture.width), layout="constrained")
+        plot_detections(to_tensor(picture), found, task.categories, threshold=threshold, ax=figure.subplots())
+        names = {other.name for other in written}
+        numbered = (f"{path.stem}_detections{suffix}.png" for suffix in ("", *(f"_{n}" for n in range(2, 10_000))))
+        written.append(out / next(name for name in numbered if name not in names))
         figure.savefig(written[-1], dpi=150)
     return written
 
 
-def read_picture(path: Path, image_side: int) -> Tensor:
-    """uint8 (3, H, W), the long side shrunk to `image_side`; ValueError when it is no picture."""
-    try:
-        with Image.open(path) as image:
-            picture = ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
-        raise ValueError(f"{path} cannot be read as a picture ({error}); give PNG or JPEG files.") from error
+def detect(model: nn.Module, picture: Image.Image, image_side: int) -> dict[str, Tensor]:
+    """Detections on one picture, boxes in its own pixels; the network sees it with its long side at `image_side`."""
+    seen = picture.copy()
     if image_side:
-        picture.thumbnail((image_side, image_side), Image.Resampling.BILINEAR)
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
+        factor = image_side / max(picture.size)
+        seen = picture.resize((round(picture.width * factor), round(picture.height * factor)))
+    with torch.inference_mode():
+        found = model([to_tensor(seen).float() / 255])[0]
+    scale = torch.tensor([picture.width / seen.width, picture.height / seen.height] * 2)
+    return {**found, "boxes": found["boxes"] * scale}
+
+
+def read_picture(path: Path) -> Image.Image:
+    """The picture as upright RGB; ValueError when it is none."""
+    try:
+        return read_image(path)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read as a picture ({error}); give PNG or JPEG files.") from error
 
 
 def _config(plain: Mapping[str, Any]) -> DetectorConfig:

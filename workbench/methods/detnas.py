@@ -6,12 +6,13 @@
 4. `train_all`: the winner and its controls are trained like any network and tested (section 6)
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import nn
 
 from workbench.evaluation.scoring import Scorer, run_search
@@ -19,7 +20,8 @@ from workbench.methods.compare import Contender, Result, frozen_random_backbone,
 from workbench.methods.detnas_presets import DetNASPlan
 from workbench.methods.phases import Study, Trained, forward_macs, new_model, train_phase
 from workbench.networks.blocks import initialise_like_detnas
-from workbench.networks.supernet import Supernet
+from workbench.networks.latency import latency_table
+from workbench.networks.supernet import Supernet, align_options
 from workbench.records.ledger import Entry, peak_memory
 from workbench.records.progress import duration, reporter
 from workbench.records.score import Score
@@ -48,6 +50,21 @@ class TrainedSupernet:
     trained: Trained
 
 
+@dataclass(frozen=True)
+class CalibrationImages:
+    """Batches of the same training images at every iteration, made when they are needed: 4,000 of COCO are 15 GB."""
+
+    task: Any
+    data: Any
+    indices: list[int]
+    batch_size: int
+    device: torch.device
+
+    def __iter__(self) -> Iterator[list[torch.Tensor]]:
+        for start in range(0, len(self.indices), self.batch_size):
+            yield self.task.batch(self.data, self.indices[start : start + self.batch_size], self.device)[0]
+
+
 def space_of(study: Study) -> SearchSpace:
     return space_named(study.plan.space)
 
@@ -65,14 +82,18 @@ def classification_task(study: Study) -> Classification:
 
 
 def detection_task(study: Study) -> Detection:
-    return Detection(categories=study.data.train.categories, config=study.plan.detector)
+    return Detection(categories=study.data.train.categories, config=study.plan.detector, metric=study.plan.fitness)
 
 
 def limits_of(study: Study) -> list[Limit]:
-    """The hard limit of the search: backbone MACs at the stated image size."""
+    """The hard limits of the search: backbone MACs at the stated image size, and what else the plan limits."""
     plan: DetNASPlan = study.plan
     space = space_of(study)
-    return [Limit(f"MACs at {plan.macs_at} px", plan.macs_limit, lambda arch: space.macs(arch, plan.macs_at))]
+    measures: dict[str, Callable[[Arch], float]] = {"params": space.params}
+    if any(quantity == "latency_ms" for quantity, _ in plan.other_limits):
+        measures["latency_ms"] = latency_table(space, plan.macs_at, study.device)
+    macs = Limit(f"MACs at {plan.macs_at} px", plan.macs_limit, lambda arch: space.macs(arch, plan.macs_at))
+    return [macs, *(Limit(quantity, maximum, measures[quantity]) for quantity, maximum in plan.other_limits)]
 
 
 def path_sampler(study: Study) -> PathSampler:
@@ -99,13 +120,21 @@ def binned_sampler(space: SearchSpace, bins: Sequence[int] = range(290, 360, 10)
     return sample
 
 
+def new_supernet(study: Study) -> Supernet:
+    """An untrained supernet, with its options aligned where the plan says so."""
+    supernet = Supernet(space_of(study))
+    if study.plan.aligned_options:
+        align_options(supernet)
+    return supernet
+
+
 def pretrain_supernet(study: Study) -> TrainedSupernet:
     """Step 1: the supernet as a classifier; kept in `runs/cache`, because several runs share it."""
     plan: DetNASPlan = study.plan
     task = classification_task(study)
 
     def build() -> nn.Module:
-        model = task.build(Supernet(space_of(study)))
+        model = task.build(new_supernet(study))
         if plan.detnas_init:
             initialise_like_detnas(model)
         return model
@@ -121,7 +150,12 @@ def pretrain_supernet(study: Study) -> TrainedSupernet:
         task,
         study.data.crops,
         plan.supernet_pretrain,
-        origin={"space": plan.space, "paths": plan.path_sampling, "init": plan.detnas_init},
+        origin={
+            "space": plan.space,
+            "paths": plan.path_sampling,
+            "init": plan.detnas_init,
+            "aligned": plan.aligned_options,
+        },
         before_step=lambda rng: supernet.activate(sample(rng)),
         shared=True,
         image_side=plan.data.crop_side,
@@ -139,7 +173,7 @@ def finetune_supernet(
     """
     plan: DetNASPlan = study.plan
     task = detection_task(study)
-    model = new_model(lambda: task.build(Supernet(space_of(study))), study.seed, "supernet detector")
+    model = new_model(lambda: task.build(new_supernet(study)), study.seed, "supernet detector")
     supernet = model.get_submodule("backbone.body")
     assert isinstance(supernet, Supernet)
     if pretrained is not None:
@@ -151,7 +185,11 @@ def finetune_supernet(
         task,
         study.data.train,
         plan.supernet_finetune,
-        origin={"space": plan.space, "pretrained": pretrained.trained.key if pretrained else None},
+        origin={
+            "space": plan.space,
+            "aligned": plan.aligned_options,
+            "pretrained": pretrained.trained.key if pretrained else None,
+        },
         before_step=lambda rng: supernet.activate(supernet.space.sample(rng)),
         image_side=plan.data.image_side,
     )
@@ -205,6 +243,7 @@ def search(study: Study, scorer: Scorer, *, phase: str, kind: str = "evolution")
         metric=metric,
         evaluations=plan.evaluations,
         generation=plan.evolution.population,
+        origin=scorer.origin,
         progress=reporter(phase),
     )
     _enter_search(study, phase, scorer, scores)
@@ -315,17 +354,16 @@ def _scorer(
         total % size if total > size else 0
     )  # the cumulative average weights every batch alike: no smaller last one
     chosen = generator(study.seed, "calibration").permutation(len(data))[:total]
-    batches = [
-        task.batch(data, chosen[start : start + size].tolist(), study.device)[0] for start in range(0, total, size)
-    ]
+    calibration = CalibrationImages(task, data, chosen.tolist(), size, study.device)
     return Scorer(
         model=supernet.model,
         supernet=supernet.supernet,
         task=task,
-        calibration=batches,
+        calibration=calibration,
         measure=measure,
         image_size=plan.macs_at,
         seed=study.seed,
+        origin=supernet.trained.key,
         recalibrated=recalibrated,
     )
 
@@ -333,7 +371,8 @@ def _scorer(
 def _enter_search(study: Study, phase: str, scorer: Scorer, scores: Sequence[Score]) -> None:
     detecting = isinstance(scorer.task, Detection)
     scored_on = study.data.search if detecting else study.data.crops_search
-    images = len(scores) * (sum(len(batch) for batch in scorer.calibration) + len(scored_on))
+    calibration = min(study.plan.calibration_images, len(study.data.train if detecting else study.data.crops))
+    images = len(scores) * (calibration + len(scored_on))
     space = scorer.supernet.space
     per_image = forward_macs(
         scorer.model, scorer.task, scored_on, study.device, lambda rng: scorer.supernet.activate(space.sample(rng))

@@ -1,4 +1,4 @@
-"""DetNAS's plans:
+"""The plans of DetNAS.
 
 `smoke` and `tiny` on generated scenes, `small` on hundreds of photographs, `paper` with the published numbers.
 """
@@ -31,6 +31,8 @@ class DetNASPlan:
     path_sampling: Literal["uniform", "binned"]  # binned: uniform over bins of full MACs, as the original code does
     macs_limit: int  # backbone only
     macs_at: int  # image side at which MACs are stated
+    other_limits: tuple[tuple[Literal["params", "latency_ms"], float], ...]
+    fitness: Literal["AP", "AP50"]  # of the search; the paper takes AP on COCO and AP50 on VOC
     evolution: EvolutionConfig
     evaluations: int  # of each search, the random control too
     calibration_images: int
@@ -38,6 +40,7 @@ class DetNASPlan:
     recalibration_check: int  # architectures scored with and without recalibration
     random_networks: int  # unscored random networks of `controls all`
     frozen_control: bool  # also train the detector on a frozen random backbone
+    aligned_options: bool  # start the options of a block as one function (ours, for short trainings)
     detnas_init: bool  # the original's initialisation (depthwise kernels at sd 1), else PyTorch's
 
 
@@ -66,8 +69,7 @@ TINY = DetNASPlan(
     space="shuffle-tiny",
     data=DataPlan(image_side=128, crop_side=64, train_images=1600, search_images=128, test_images=400, crops=4000),
     detector=_TINY_DETECTOR,
-    # A supernet leaves the plateau at the start late (every option sees a quarter of the steps): more and larger steps.
-    supernet_pretrain=replace(_FAST, steps=800, batch_size=32, lr=1.6e-2),
+    supernet_pretrain=replace(_FAST, steps=800, batch_size=32, lr=6e-3),
     supernet_finetune=replace(_FAST, steps=500),
     pretrain=replace(_FAST, steps=100, batch_size=64),
     finetune=replace(_FAST, steps=350),
@@ -79,6 +81,8 @@ TINY = DetNASPlan(
     path_sampling="uniform",
     macs_limit=21_700_000,
     macs_at=128,
+    other_limits=(),
+    fitness="AP",
     evolution=EvolutionConfig(population=10, parents=5, mutants=4, crossings=4, mutation_probability=0.15),
     evaluations=40,
     calibration_images=64,
@@ -86,6 +90,7 @@ TINY = DetNASPlan(
     recalibration_check=12,
     random_networks=3,
     frozen_control=False,
+    aligned_options=True,
     detnas_init=False,
 )
 
@@ -121,9 +126,9 @@ SMALL = replace(
         candidates=300,
         stride_padding=32,
     ),
-    supernet_pretrain=replace(_FAST, steps=1000, batch_size=32, lr=1.6e-2, augment="classify"),
+    supernet_pretrain=replace(_FAST, steps=1000, batch_size=32, lr=6e-3),
     supernet_finetune=_PHOTOS,
-    pretrain=replace(_FAST, steps=300, batch_size=64, augment="classify"),
+    pretrain=replace(_FAST, steps=300, batch_size=64),
     finetune=_PHOTOS,
     macs_limit=116_300_000,
     macs_at=256,
@@ -141,9 +146,12 @@ def paper_plan(
 ) -> DetNASPlan:
     """The published numbers (sections 3 to 6 of the specification); defaults are the 300M network in FPN on COCO.
 
-    Two things differ, on purpose: no architecture is scored twice, and batch-norm statistics are an exact average
-    over the 4,000 images that the original uses. The large space's MAC limit is unknown; its cap is almost never
-    binding at 1.3G, so that is the limit here.
+    What differs from the original code: no architecture is scored twice; batch-norm statistics are an exact average
+    over the 4,000 images that the original sees; pictures are RGB, not BGR (trained from scratch, the order has no
+    meaning); normed pyramid convolutions have no bias; detections are kept down to score 0.01; batch norm keeps
+    PyTorch's momentum 0.1 in the single networks, too; pre-training pictures are cropped from squares that fit
+    `crop_side`. The large space's MAC limit is unknown; its cap is almost never binding at 1.3G, so that is the limit
+    here.
     """
     raw: dict[str, Any] = {"image_mean": (0.0, 0.0, 0.0), "image_std": (1 / 255, 1 / 255, 1 / 255)}  # pixels as 0-255
     pretrain = Recipe(
@@ -189,7 +197,7 @@ def paper_plan(
         data=DataPlan(image_side=0, crop_side=224, search_share=5000 / 118_287 if data == "coco" else 5000 / 16_551),
         detector=head,
         supernet_pretrain=pretrain,
-        supernet_finetune=finetune,
+        supernet_finetune=replace(finetune, amp=False),
         pretrain=pretrain,
         finetune=finetune,
         classifier_hidden=1024,
@@ -198,6 +206,8 @@ def paper_plan(
         path_sampling="binned" if space == "shuffle-20" else "uniform",  # the original's bins exist for 20 blocks only
         macs_limit=300_000_000 if space == "shuffle-20" else 1_300_000_000,
         macs_at=224,
+        other_limits=(),
+        fitness="AP" if data == "coco" else "AP50",
         evolution=EvolutionConfig(),
         evaluations=20 * 50,
         calibration_images=500 * 8,
@@ -205,9 +215,19 @@ def paper_plan(
         recalibration_check=50,
         random_networks=20,
         frozen_control=False,
+        aligned_options=False,
         detnas_init=True,
         **raw,
     )
 
 
-PRESETS: dict[str, DetNASPlan] = {"smoke": SMOKE, "tiny": TINY, "small": SMALL, "paper": paper_plan()}
+PRESETS: dict[str, DetNASPlan] = {
+    "smoke": SMOKE,
+    "tiny": TINY,
+    "small": SMALL,
+    "paper": paper_plan(),
+    "paper-retinanet": paper_plan(detector="retinanet"),
+    "paper-1.3G": paper_plan(space="shuffle-40"),
+    "paper-voc": paper_plan(data="voc"),
+    "paper-voc-retinanet": paper_plan(data="voc", detector="retinanet"),
+}

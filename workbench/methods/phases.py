@@ -21,6 +21,7 @@ from workbench.records.progress import duration, reporter
 from workbench.records.run_folder import RunFolder
 from workbench.records.seeds import integer
 from workbench.training.loop import place, train
+from workbench.training.parallel import synchronise_batch_norm
 from workbench.training.recipe import Recipe
 
 CODE_VERSION = 1  # raise it when training changes what it computes: old cached weights are then not used
@@ -58,9 +59,10 @@ def start_study(
     fresh: bool,
 ) -> Study:
     """Opens the run folder of a notebook: the newest unfinished one of the same parameters and data, or the next."""
+    found = pick_device(device)
     resolved = {**parameters, "plan": as_plain(plan)}
     run = RunFolder.open(base_folder() / runs, notebook, resolved, seed=seed, data_digest=data.digest, fresh=fresh)
-    return Study(run=run, plan=plan, data=data, seed=seed, device=pick_device(device))
+    return Study(run=run, plan=plan, data=data, seed=seed, device=found)
 
 
 def pick_device(name: str) -> torch.device:
@@ -121,6 +123,7 @@ def train_phase(
     print(f"{name}: {recipe.steps} steps of {recipe.batch_size} images, {estimate}")
     start = time.perf_counter()
     per_image = forward_macs(model, task, data, study.device, before_step)
+    synchronise_batch_norm(model, study.device)
     checkpoint = folder / "checkpoint.pt"
     before = read_json(folder / "seconds.json") if (folder / "seconds.json").is_file() else 0.0
     bar = reporter(name)

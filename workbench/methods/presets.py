@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from workbench.data.batches import ClassificationSet, DetectionSet
 from workbench.data.checks import check_splits
@@ -76,14 +76,19 @@ def shortened(plan: Any, max_steps: int) -> Any:
     return replace(plan, **changes)
 
 
-def load_data(plan: DataPlan, data: str, pretrain_data: str, seed: int) -> Data:
-    """The data sets that the parameters `data` and `pretrain_data` name:
+def load_data(plan: DataPlan, data: str, pretrain_data: str, seed: int, bad_boxes: str = "error") -> Data:
+    """The data sets that `data` and `pretrain_data` name: `scenes`, or a folder (COCO format; class folders).
 
-    `scenes`, or a folder (COCO format; class folders).
-
-    A relative folder is looked for below the current directory and below WORKBENCH_DATA. Everything is validated
-    here, before work starts.
+    A relative folder is looked for from the current directory, from the repository's root and below WORKBENCH_DATA.
+    Everything is validated here, before work starts; boxes outside their image are an error, or dropped and counted on
+    request.
     """
+    one_of("bad_boxes", bad_boxes, ("error", "drop"))
+    if "scenes" in (data, pretrain_data) and plan.train_images == 0:
+        raise ValueError(
+            "This preset has no number of scenes to draw; it needs data and pretrain_data to be folders"
+            f" (COCO format; class folders), got {data!r} and {pretrain_data!r}."
+        )
     config = SceneConfig(image_size=plan.image_side or 128, classes="species")
     if data == "scenes":
         train: Any = Scenes(config, seed, "train", plan.train_images)
@@ -93,22 +98,25 @@ def load_data(plan: DataPlan, data: str, pretrain_data: str, seed: int) -> Data:
         described = f"generated scenes, {plan.image_side} px ({len(train)} / {len(search)} / {len(test)} images)"
     else:
         folder, size = find_folder(data), plan.image_side or None
+        boxes: Literal["error", "drop"] = "drop" if bad_boxes == "drop" else "error"
         train_split, test_split = split_names(folder)
-        full = CocoFolder(folder, train_split, max_size=size, bad_boxes="drop")
-        test = CocoFolder(folder, test_split, max_size=size, bad_boxes="drop")
+        full = CocoFolder(folder, train_split, max_size=size, bad_boxes=boxes)
+        test = CocoFolder(folder, test_split, max_size=size, bad_boxes=boxes)
         # Reading every file of full COCO takes minutes: there `doctor --data` does it once.
         if len(full) + len(test) < 20_000 and (problems := check_splits(folder, [train_split, test_split])):
             raise ValueError(f"The reported split must be unseen in training: {problems[0]}")
         train, search = split_train(full, plan.search_share, seed)
         described = f"{folder.name}, {plan.image_side} px ({len(train)} / {len(search)} / {len(test)} images)"
         if dropped := len(full.dropped) + len(test.dropped):
-            described += f", {dropped} bad boxes dropped"
+            described += f", {dropped} bad boxes dropped (the first: {(full.dropped + test.dropped)[0]})"
     if pretrain_data == "scenes":
         crops: Any = SceneCrops(config, seed, "train", plan.crops, side=plan.crop_side)
         crops_search: Any = SceneCrops(config, seed, "search", max(64, plan.crops // 8), side=plan.crop_side)
         crops_test: Any = SceneCrops(config, seed, "test", max(64, plan.crops // 8), side=plan.crop_side)
     else:
         crop_folder = find_folder(pretrain_data)
+        if problems := check_splits(crop_folder, ["train", "val"]) if small_folder(crop_folder) else []:
+            raise ValueError(f"The class folders of train and val must name the same classes: {problems[0]}")
         crops, crops_search = split_train(ClassFolder(crop_folder, "train", side=plan.crop_side), 0.1, seed)
         crops_test = ClassFolder(crop_folder, "val", side=plan.crop_side)
     digests = [part.digest for part in (full, train, search, test, crops, crops_search, crops_test)]
@@ -135,15 +143,23 @@ def base_folder() -> Path:
 
 
 def find_folder(name: str) -> Path:
-    """The folder `name`, as given or below WORKBENCH_DATA; ValueError says where it was looked for."""
-    tried = [base_folder() / Path(name).expanduser()]
+    """The folder `name`:
+
+    As given, from the repository's root, or below WORKBENCH_DATA; ValueError says where we looked.
+    """
+    tried = [Path(name).expanduser(), base_folder() / Path(name).expanduser()]
     if "WORKBENCH_DATA" in os.environ:
         tried.append(Path(os.environ["WORKBENCH_DATA"]) / name)
     for path in tried:
         if path.is_dir():
             return path
-    places = " and ".join(str(path) for path in tried)
+    places = " and ".join(str(path) for path in dict.fromkeys(tried))
     raise ValueError(f"The data folder {name!r} was not found (looked at {places}); give scenes or an existing folder.")
+
+
+def small_folder(folder: Path) -> bool:
+    """Whether the pictures can be compared between splits in a moment; for ImageNet that would take minutes."""
+    return sum(1 for _ in folder.glob("*/*/*")) < 20_000
 
 
 def split_names(folder: Path) -> tuple[str, str]:

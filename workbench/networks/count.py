@@ -52,11 +52,15 @@ def count_backbone(build: Callable[[], nn.Module], image_size: ImageSize, *, bia
 
 
 def latency_ms(module: nn.Module, image_size: ImageSize, *, repeats: int = 30) -> float:
-    """Median milliseconds of one forward pass at batch 1 on the module's own device, after warm-up."""
+    """Median milliseconds of one forward pass of one image on the module's own device."""
     device = next(module.parameters()).device
-    images = torch.rand(1, 3, *height_width(image_size), device=device)
+    return latency_of(module, torch.rand(1, 3, *height_width(image_size), device=device), repeats=repeats)
+
+
+def latency_of(module: nn.Module, features: Tensor, *, repeats: int = 30) -> float:
+    """Median milliseconds of `module(features)` in eval mode, after warm-up."""
     with evaluating(module), torch.inference_mode():
-        timer = Timer("module(images)", globals={"module": module, "images": images})
+        timer = Timer("module(features)", globals={"module": module, "features": features})
         timer.timeit(3)
         times = sorted(timer.timeit(1).mean for _ in range(repeats))
     return 1000 * times[repeats // 2]

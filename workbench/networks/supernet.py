@@ -1,5 +1,7 @@
 """The one-shot supernet: every option of every block in one module, one path of it active at a time."""
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.networks.backbone import Backbone, run_blocks
@@ -78,3 +80,36 @@ class Supernet(nn.Module):
                 source = source.options[arch.choices[self.decision_of_block[index]]]
             target.load_state_dict(source.state_dict())
         return backbone.train(self.training)
+
+
+def align_options(supernet: Supernet) -> None:
+    """Starts all options of a ShuffleNetV2 choice block as (nearly) the same function, so that random paths agree.
+
+    Ours, not DetNAS's: with a few hundred steps instead of 300,000 a supernet of unrelated options hardly learns,
+    because every layer is fed by another network at each step. Larger kernels hold the 3x3 kernel in their centre and
+    zeros around it, which is the same function; the Xception block gets the same three layers with identities between
+    them, which is the same up to one more ReLU (correlation 0.8). Training then tells the options apart.
+    """
+    for block in supernet.blocks:
+        if not isinstance(block, ChoiceBlock):
+            continue
+        plain, *kernels, xception = block.options
+        with torch.no_grad():
+            for option in kernels:
+                for source, target in zip(_convolutions(plain), _convolutions(option), strict=True):
+                    margin = (target.kernel_size[0] - source.kernel_size[0]) // 2
+                    target.weight.copy_(F.pad(source.weight, [margin] * 4))
+            first, depthwise, last = _convolutions(plain.get_submodule("main"))
+            chain = _convolutions(xception.get_submodule("main"))
+            for identity in (chain[0], chain[3], chain[4]):
+                nn.init.dirac_(identity.weight, identity.groups)
+            for source, target in ((first, chain[1]), (depthwise, chain[2]), (last, chain[5])):
+                target.weight.copy_(source.weight)
+            if hasattr(plain, "projection"):
+                shortcuts = (_convolutions(option.get_submodule("projection")) for option in (plain, xception))
+                for source, target in zip(*shortcuts, strict=True):
+                    target.weight.copy_(source.weight)
+
+
+def _convolutions(module: nn.Module) -> list[nn.Conv2d]:
+    return [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]

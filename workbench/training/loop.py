@@ -15,7 +15,7 @@ from workbench.data.batches import augmentation
 from workbench.records.progress import Progress, silent
 from workbench.records.seeds import generator, integer
 from workbench.training.checkpoint import load_checkpoint, save_checkpoint
-from workbench.training.parallel import average_gradients, world
+from workbench.training.parallel import average_gradients, everywhere, world
 from workbench.training.recipe import Recipe, learning_rate, make_optimizer
 
 
@@ -77,6 +77,8 @@ def train(
         torch.random.manual_seed(integer(seed, "layers", str(rank)))  # dropout, box sampling, augmentation
         if checkpoint is not None and checkpoint.exists():
             losses, queue = _restore(load_checkpoint(checkpoint), model, optimizer, scaler, rngs)
+            if rank:  # the checkpoint holds the first process's generator; the others must not repeat its draws
+                torch.random.manual_seed(integer(seed, "layers", str(rank), str(len(losses))))
         for step in range(len(losses), recipe.steps):
             indices, queue = _next_batch(queue, len(data), recipe.batch_size, rngs["order"])
             if before_step is not None:
@@ -88,14 +90,15 @@ def train(
                 parts = model(images, targets)
                 loss = torch.stack([part.float() for part in parts.values()]).sum()
             losses.append(float(loss.detach()))
-            if not math.isfinite(losses[-1]):
-                raise NonFiniteLoss(_non_finite_message(step, parts, checkpoint))
+            if not everywhere(math.isfinite(losses[-1]), device):
+                raise NonFiniteLoss(_non_finite_message("loss", step, parts, checkpoint))
             optimizer.zero_grad(set_to_none=True)  # None, not zero: unsampled options must not feel momentum or decay
             scaler.scale(loss).backward()
             average_gradients(model)
-            if recipe.clip_norm is not None:
-                scaler.unscale_(optimizer)
-                nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
+            scaler.unscale_(optimizer)
+            norm = nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm or math.inf)
+            if not mixed and not math.isfinite(norm):  # mixed precision expects some, and skips those steps
+                raise NonFiniteLoss(_non_finite_message("gradient", step, parts, checkpoint))
             scaler.step(optimizer)
             scaler.update()
             progress(step + 1, recipe.steps, f"loss {np.mean(losses[-20:]):.3f}")
@@ -164,9 +167,9 @@ def _restore(
     return state["losses"], state["queue"]
 
 
-def _non_finite_message(step: int, parts: dict[str, Tensor], checkpoint: Path | None) -> str:
+def _non_finite_message(what: str, step: int, parts: dict[str, Tensor], checkpoint: Path | None) -> str:
     values = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in parts.items())
     kept = (
         f"the last good checkpoint is {checkpoint}" if checkpoint and checkpoint.exists() else "no checkpoint was kept"
     )
-    return f"The loss is not finite at step {step} ({values}); {kept}. Lower the learning rate or check the boxes."
+    return f"The {what} is not finite at step {step} ({values}); {kept}. Lower the learning rate or check the boxes."

@@ -42,3 +42,12 @@ def average_gradients(model: nn.Module) -> None:
     for gradient in gradients:
         gradient.copy_(flat[offset : offset + gradient.numel()].view_as(gradient))
         offset += gradient.numel()
+
+
+def everywhere(condition: bool, device: torch.device) -> bool:
+    """True when `condition` holds in every process, so that all of them stop together."""
+    if world()[1] == 1:
+        return condition
+    flag = torch.tensor(int(condition), device=device)
+    dist.all_reduce(flag, op=dist.ReduceOp.MIN)
+    return bool(flag)
