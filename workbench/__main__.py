@@ -66,9 +66,11 @@ def doctor(arguments: argparse.Namespace) -> int:
     """Say in plain words what is installed and how healthy the data sets are."""
     from workbench.batch.doctor import examine
 
+    healthy = True
     for sentence in examine(arguments.data):
         print(sentence)
-    return 0
+        healthy = healthy and not sentence.endswith("problems.")
+    return 0 if healthy else 1
 
 
 class _Parser(argparse.ArgumentParser):

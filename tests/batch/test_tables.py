@@ -1,10 +1,9 @@
-import math
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from workbench.batch.tables import aggregate, as_html, as_markdown, interval, number, table_names
+from workbench.batch.tables import aggregate, as_html, as_markdown, number, table_names
 from workbench.records.run_folder import RunFolder
 
 
@@ -26,13 +25,6 @@ def frame(found: float, control: float, key: str = "k1") -> pd.DataFrame:
         "arch": [key, "–"],
     }
     return pd.DataFrame(rows)
-
-
-def test_interval_is_students_t() -> None:
-    # t(0.975, 2) = 4.30265; the standard error of 1, 2, 3 is 1 / sqrt(3)
-    mean, low, high = interval([1.0, 2.0, 3.0])
-    assert (mean, low, high) == (2.0, pytest.approx(2 - 2.484138, abs=1e-5), pytest.approx(2 + 2.484138, abs=1e-5))
-    assert math.isnan(interval([1.0])[1])
 
 
 def test_aggregated_over_seeds(tmp_path: Path) -> None:

@@ -160,3 +160,10 @@ def test_class_folders(tmp_path: Path) -> None:
     other, same = check_splits(tmp_path)
     assert "categories of val" in other.text
     assert "1.png (train)" in same.text and "5.png (val)" in same.text
+
+
+def test_a_box_that_lies_only_in_the_tolerated_overhang_has_no_area_inside() -> None:
+    from workbench.data.checks import _box_fault
+
+    assert _box_fault([-0.9, 5, 0.5, 10], 100, 100) == "has no area inside the image"
+    assert _box_fault([-0.9, 5, 2.0, 10], 100, 100) is None

@@ -120,3 +120,24 @@ def search(scorer, run, evaluations):
         evaluations=evaluations,
         generation=4,
     )
+
+
+def test_scores_of_other_weights_are_not_mixed_in(scorer, tmp_path):
+    run = RunFolder.open(tmp_path, "t", {}, seed=0, data_digest="d")
+    run_search(_evolution(), scorer, run, phase="p", metric="AP", evaluations=4, generation=4, origin="one")
+    with pytest.raises(ValueError, match="by other weights"):
+        run_search(_evolution(), scorer, run, phase="p", metric="AP", evaluations=4, generation=4, origin="two")
+
+
+def test_a_generation_that_fails_completely_stops_the_search(scorer, tmp_path):
+    def measure(model):
+        raise RuntimeError("no images")
+
+    run = RunFolder.open(tmp_path, "t", {}, seed=0, data_digest="d")
+    with pytest.raises(RuntimeError, match=r"All candidates.*no images"):
+        search(replace(scorer, measure=measure), run, 8)
+    assert len(run.scores()) == 4
+
+
+def _evolution():
+    return Evolution(SPACE, CONFIG, seed=1)

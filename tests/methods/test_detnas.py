@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from workbench.methods import compare, detnas, phases, presets
+from workbench.methods import compare, detnas, detnas_controls, phases, presets
 from workbench.methods.detector_file import load_detector, predict_images, save_detector
 from workbench.methods.detnas_presets import PRESETS, SMOKE, paper_plan
 from workbench.networks.backbone import Backbone
@@ -33,8 +33,10 @@ def walked(tmp_path_factory):
     scorer = detnas.detection_scorer(study, supernet)
     evolved = detnas.search(study, scorer, phase="evolution")
     drawn = detnas.search(study, scorer, phase="random", kind="random")
-    entrants = detnas.contenders(study, detnas.arch_of(detnas.best(evolved)), detnas.arch_of(detnas.best(drawn)))
-    return study, supernet, evolved, drawn, detnas.train_all(study, entrants[:2])
+    entrants = detnas_controls.contenders(
+        study, detnas.arch_of(detnas.best(evolved)), detnas.arch_of(detnas.best(drawn))
+    )
+    return study, supernet, evolved, drawn, detnas_controls.train_all(study, entrants[:2])
 
 
 def test_both_searches_have_equal_budgets_and_keep_the_limit(walked):

@@ -8,6 +8,7 @@ import torch
 from workbench.networks.backbone import Backbone
 from workbench.networks.blocks import alternating_shuffle_order, grouped_shuffle_order
 from workbench.networks.count import count_backbone
+from workbench.networks.latency import latency_table
 from workbench.networks.supernet import Supernet, align_options
 from workbench.spaces.arch import Arch
 from workbench.spaces.catalogue import space_named, space_names
@@ -154,3 +155,12 @@ class _Noise:
 
     def __getitem__(self, index):
         return self.images[index], index % 2
+
+
+def test_latency_table_adds_up_measured_blocks():
+    latency = latency_table(TINY, 64, torch.device("cpu"))
+    plain, xception = TINY.uniform(0), TINY.uniform(3)
+    mixed = TINY.arch((3,) + (0,) * 7)
+    assert latency(plain) > 0 and latency(xception) > 0
+    first = latency(mixed) - latency(plain)  # what Xception costs in the first block alone
+    assert latency(TINY.arch((3,) + (3,) * 7)) - latency(TINY.arch((0,) + (3,) * 7)) == pytest.approx(first)

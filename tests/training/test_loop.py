@@ -187,3 +187,11 @@ class _Task:
         broken = math.nan if self.calls == self.broken_at else 0.0
         self.calls += 1
         return values, [{"y": self.scale * value.sum() + broken} for value in values]
+
+
+def test_a_non_finite_gradient_never_reaches_the_weights():
+    model = _Regressor()
+    model.layer.weight.register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(NonFiniteLoss, match="gradient is not finite at step 0"):
+        train(model, _Task(), range(8), RECIPE, seed=0)
+    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())

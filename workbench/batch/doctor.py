@@ -45,8 +45,17 @@ def _images_per_second() -> float:
 
 
 def _data_health(data: Path) -> Iterator[str]:
-    from workbench.data.checks import check_coco, check_splits
+    from workbench.data.checks import check_classes, check_coco, check_splits
 
+    if (data / "train").is_dir() and not (data / "annotations").is_dir():
+        for split in ("train", "val"):
+            faults = check_classes(data, split)
+            yield f"{data}, {split}: " + (f"{len(faults)} problems." if faults else "healthy class folders.")
+            yield from (f"  {fault}" for fault in faults[:MOST_PROBLEMS])
+        faults = check_splits(data)
+        yield f"{data}, between train, val: " + (f"{len(faults)} problems." if faults else "nothing shared.")
+        yield from (f"  {fault}" for fault in faults[:MOST_PROBLEMS])
+        return
     annotations = sorted([*data.glob("annotations/instances_*.json"), *data.glob("*/annotations/instances_*.json")])
     if not annotations:
         yield f"{data} holds no COCO-format data set (annotations/instances_<split>.json)."

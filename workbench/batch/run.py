@@ -20,7 +20,7 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillException, PapermillExecutionError
 
-from workbench.records.files import write_json
+from workbench.records.files import base_folder, write_json
 from workbench.records.run_folder import MIME_TYPE, RunFolder
 
 TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str, "list": list}
@@ -138,7 +138,7 @@ class _ThisInterpreter(AsyncKernelManager):
 
 
 def _execute(source: Path, chosen: dict[str, Any], known: Mapping[str, Any], echo: TextIO | None) -> Executed:
-    home = Path(chosen.get("runs", known.get("runs", "runs")))
+    home = base_folder() / str(chosen.get("runs", known.get("runs", "runs")))
     partial = home / f".{uuid.uuid4().hex}.ipynb"  # hidden until its run folder is known
     home.mkdir(parents=True, exist_ok=True)
     start, error, interrupted = time.monotonic(), None, False

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from scipy import stats
-
+from workbench.evaluation.statistics import mean_interval
 from workbench.records.files import read_json
 from workbench.records.run_folder import RunFolder
 
@@ -93,15 +91,6 @@ def aggregate(runs: Sequence[RunFolder], name: str) -> Table:
     )
 
 
-def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean and the ends of its 95 % interval by Student's t; for a single value both ends are nan."""
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return mean, float("nan"), float("nan")
-    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
-    return mean, mean - half, mean + half
-
-
 def cell(column: str, values: Sequence[Any], expected: int = 1, signed: bool = False) -> str:
     """A number of a table, over one or more runs: "0.123 [0.110, 0.136]"; fewer runs than expected are told."""
     numbers = [value for value in values if value is not None]
@@ -111,7 +100,7 @@ def cell(column: str, values: Sequence[Any], expected: int = 1, signed: bool = F
     if len(numbers) == 1 or (all(isinstance(value, int) for value in numbers) and len(set(numbers)) == 1):
         text = number(column, numbers[0], signed)
     else:
-        mean, low, high = (number(column, value, signed) for value in interval(numbers))
+        mean, low, high = (number(column, value, signed) for value in mean_interval(numbers)[:3])
         text = f"{mean} [{low}, {high}]"
     return text if len(numbers) == expected else f"{text} (n={len(numbers)})"
 

@@ -52,9 +52,7 @@ class Scorer:
     recalibrated: bool = True
 
     def __call__(self, arch: Arch, *, phase: str, step: int) -> Score:
-        """The score, or a row with the error that the candidate died of (an illegal architecture is a bug and
-        raises).
-        """
+        """The score, or a row with the error that killed the candidate; an illegal architecture is a bug and raises."""
         space = self.supernet.space
         space.check(arch)
         start = time.perf_counter()

@@ -155,9 +155,7 @@ def plot_detections(
     threshold: float = 0.3,
     ax: Axes | None = None,
 ) -> Axes:
-    """A uint8 picture (3, H, W) with detections of at least `threshold` as solid boxes and the truth as thin white
-    ones.
-    """
+    """A uint8 picture (3, H, W) with detections of at least `threshold` (solid boxes) and the truth (white, dotted)."""
     ax = ax or new_axes(4, 4)
     ax.imshow(image.permute(1, 2, 0).numpy())
     palette = [ORANGE, YELLOW, SKY, GREEN, VERMILLION, PURPLE, BLUE, BLACK]

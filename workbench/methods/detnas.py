@@ -16,7 +16,6 @@ import torch
 from torch import nn
 
 from workbench.evaluation.scoring import Scorer, run_search
-from workbench.methods.compare import Contender, Result, frozen_random_backbone, train_contender
 from workbench.methods.detnas_presets import DetNASPlan
 from workbench.methods.phases import Study, Trained, forward_macs, new_model, train_phase
 from workbench.networks.blocks import initialise_like_detnas
@@ -28,11 +27,10 @@ from workbench.records.score import Score
 from workbench.records.seeds import generator
 from workbench.search.evolution import Evolution
 from workbench.search.limits import Limit
-from workbench.search.random import RandomSearch, draw_new
+from workbench.search.random import RandomSearch
 from workbench.spaces.arch import Arch
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.costs import classifier_cost
-from workbench.spaces.shuffle import widened_spec
 from workbench.spaces.space import SearchSpace
 from workbench.tasks.box_metrics import bootstrap_ap, evaluate_boxes
 from workbench.tasks.classification import Classification
@@ -197,9 +195,7 @@ def finetune_supernet(
 
 
 def detection_scorer(study: Study, supernet: TrainedSupernet, *, recalibrated: bool = True) -> Scorer:
-    """Scores an architecture by AP on the search split, with batch norm recalibrated on a fixed set of training
-    images.
-    """
+    """Scores by AP on the search split, with batch norm recalibrated on a fixed set of training images."""
     task = detection_task(study)
     truth = study.data.search.ground_truth()
 
@@ -278,71 +274,6 @@ def recalibration_check(study: Study, supernet: TrainedSupernet, scores: Sequenc
             study.run.append(stale)
         table.append({"key": row.arch, "with": row.metrics["AP"], "without": stale.metrics.get("AP", float("nan"))})
     return pd.DataFrame(table)
-
-
-def contenders(study: Study, found: Arch, random_best: Arch) -> list[Contender]:
-    """The comparison under one MAC limit: the found network and the three that it must beat."""
-    plan: DetNASPlan = study.plan
-    space = space_of(study)
-    plain = space.uniform(0)
-    macs = space.macs(found, plan.macs_at)
-    return [
-        Contender(name="DetNAS", spec=space.spec(found), arch=found),
-        Contender(name="all 3x3", spec=space.spec(plain), arch=plain),
-        Contender(name="all 3x3 widened", spec=widened_spec(space.name, plain.choices, macs, plan.macs_at)),
-        Contender(name="best-scored random", spec=space.spec(random_best), arch=random_best),
-    ]
-
-
-def ablation_contenders(study: Study, pretrained: TrainedSupernet) -> list[Contender]:
-    """The winners of two other searches.
-
-    ClsNAS by classification accuracy, and DetNAS-scratch on a supernet without pre-training.
-    """
-    space = space_of(study)
-    by_accuracy = best(search(study, classification_scorer(study, pretrained), phase="ClsNAS"), "top1")
-    scratch = finetune_supernet(study, None, "finetune supernet from scratch")
-    by_scratch = best(search(study, detection_scorer(study, scratch), phase="DetNAS-scratch"))
-    found = {"ClsNAS": arch_of(by_accuracy), "DetNAS-scratch": arch_of(by_scratch)}
-    return [Contender(name=name, spec=space.spec(arch), arch=arch) for name, arch in found.items()]
-
-
-def frozen_control(study: Study, arch: Arch) -> float:
-    """Test AP50 when the found network keeps random weights and only the detector on top learns."""
-    spec = space_of(study).spec(arch)
-    return frozen_random_backbone(study, spec, detection=detection_task(study), finetune=study.plan.finetune)
-
-
-def random_contenders(study: Study, taken: Sequence[Contender]) -> list[Contender]:
-    """Random networks within the limit that nobody scored: their mean is what chance gives without any search."""
-    space, limits = space_of(study), limits_of(study)
-    rng = generator(study.seed, "unscored networks")
-    archs: list[Arch] = []
-    for _ in range(study.plan.random_networks):
-        known = {entrant.arch for entrant in taken if entrant.arch} | set(archs)
-        archs.append(draw_new(space, rng, limits, known))
-    return [
-        Contender(name=f"random {index + 1}", spec=space.spec(arch), arch=arch, group="random, unscored")
-        for index, arch in enumerate(archs)
-    ]
-
-
-def train_all(study: Study, entrants: Sequence[Contender]) -> list[Result]:
-    """Step 4 for everybody: the same pre-training and fine-tuning, each measured once on the test split."""
-    plan: DetNASPlan = study.plan
-    return [
-        train_contender(
-            study,
-            entrant,
-            classification=classification_task(study),
-            detection=detection_task(study),
-            pretrain=plan.pretrain,
-            finetune=plan.finetune,
-            macs_at=plan.macs_at,
-            initialise=initialise_like_detnas if plan.detnas_init else None,
-        )
-        for entrant in entrants
-    ]
 
 
 def _scorer(

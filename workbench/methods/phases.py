@@ -13,9 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
-from workbench.methods.presets import Data, base_folder
+from workbench.methods.presets import Data
 from workbench.networks.count import count_layers
-from workbench.records.files import digest, read_json, write_bytes, write_json
+from workbench.records.files import base_folder, digest, read_json, write_bytes, write_json
 from workbench.records.ledger import Entry, peak_memory
 from workbench.records.progress import duration, reporter
 from workbench.records.run_folder import RunFolder

@@ -13,7 +13,7 @@ from workbench.data.classification import ClassFolder
 from workbench.data.coco import CocoFolder
 from workbench.data.scenes import SceneConfig, SceneCrops, Scenes
 from workbench.data.splits import split_train
-from workbench.records.files import digest
+from workbench.records.files import base_folder, digest
 from workbench.training.recipe import Recipe
 
 
@@ -42,9 +42,7 @@ class Data:
 
     train: DetectionSet
     search: DetectionSet
-    full_train: (
-        DetectionSet  # train and search together where they come from one folder: what final networks are trained on
-    )
+    full_train: DetectionSet  # for final networks: train and search together where they come from one folder
     test: DetectionSet
     crops: ClassificationSet  # pre-training
     crops_search: ClassificationSet  # cut from its training images, for searches by classification accuracy
@@ -133,20 +131,8 @@ def load_data(plan: DataPlan, data: str, pretrain_data: str, seed: int, bad_boxe
     )
 
 
-def base_folder() -> Path:
-    """Where relative paths start: the current folder, or the repository when JupyterLab started us in its notebooks."""
-    here = Path.cwd()
-    for folder in (here, here.parent):
-        if folder.name == "notebooks" and (folder.parent / "pyproject.toml").is_file():
-            return folder.parent
-    return here
-
-
 def find_folder(name: str) -> Path:
-    """The folder `name`:
-
-    As given, from the repository's root, or below WORKBENCH_DATA; ValueError says where we looked.
-    """
+    """The folder `name`: as given, from the repository's root, or below WORKBENCH_DATA; else a ValueError."""
     tried = [Path(name).expanduser(), base_folder() / Path(name).expanduser()]
     if "WORKBENCH_DATA" in os.environ:
         tried.append(Path(os.environ["WORKBENCH_DATA"]) / name)

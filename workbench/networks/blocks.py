@@ -7,10 +7,7 @@ from workbench.spaces.network_spec import BlockSpec, Conv, branches
 
 
 def build_block(spec: BlockSpec) -> nn.Module:
-    """The block that `spec` describes:
-
-    (N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride)).
-    """
+    """The block of `spec`: (N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride))."""
     chains = {name: build_chain(chain, spec.bn_eps) for name, chain in branches(spec).items()}
     if spec.kind == "stem":
         return chains["main"]
@@ -60,10 +57,7 @@ class ShuffleUnit(nn.Module):
 
 
 class ShuffleDownUnit(nn.Module):
-    """Stride-2 ShuffleNetV2 block.
-
-    Both branches read all channels; concat(projection(x), main(x)), no shuffle after it.
-    """
+    """Stride-2 ShuffleNetV2 block: concat(projection(x), main(x)) of all channels, no shuffle after it."""
 
     def __init__(self, main: nn.Sequential, projection: nn.Sequential) -> None:
         super().__init__()
@@ -75,9 +69,7 @@ class ShuffleDownUnit(nn.Module):
 
 
 def grouped_shuffle_order(channels: int) -> Tensor:
-    """Channel indices in the order in which the original supernets read them.
-
-    First the half that passes, then the other.
+    """Channel indices in the order in which the original supernets read them: the half that passes, then the other.
 
     For 8 channels [0, 4, 1, 5, 2, 6, 3, 7]; ours would be [0, 2, 4, 6, 1, 3, 5, 7]. Weights trained under one order
     need their input channels permuted before they mean anything under the other.

@@ -67,3 +67,12 @@ def inside(root: str | Path, name: str) -> Path:
     if ".." in Path(name).parts or target == base or not target.is_relative_to(base):
         raise ValueError(refusal)
     return path
+
+
+def base_folder() -> Path:
+    """Where relative paths start: the current folder, or the repository when JupyterLab started us in its notebooks."""
+    here = Path.cwd()
+    for folder in (here, here.parent):
+        if folder.name == "notebooks" and (folder.parent / "pyproject.toml").is_file():
+            return folder.parent
+    return here

@@ -43,10 +43,7 @@ class DetectorConfig:
     anchor_scale: float = 4.0  # anchor side = scale x stride of its level (8 for Faster R-CNN: 32 at stride 4)
     anchor_octaves: int = 3
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
-    match_iou: tuple[float, float] = (
-        0.5,
-        0.4,
-    )  # an anchor is foreground from the first on, background below the second
+    match_iou: tuple[float, float] = (0.5, 0.4)  # RetinaNet: foreground from the first on, background below the second
     head_convs: int = 4
     head_norm: bool = False
     box_loss: BoxLoss = "l1"

@@ -10,10 +10,7 @@ from workbench.records.files import write_bytes
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Writes tensors, numbers, strings, lists and dicts.
-
-    A kill leaves the old file or the new one, never half of one.
-    """
+    """Writes tensors, numbers, strings, lists and dicts; a kill leaves the old file or the new one, never a half."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     write_bytes(path, buffer.getvalue())

@@ -56,9 +56,9 @@ def train(
     """Trains `model` in place on `data` and returns the losses.
 
     `before_step` runs before every step with the seeded generator of architectures: a supernet activates a random
-    path there. With a `checkpoint` path the run can be killed at any moment; the same call continues and ends bit-
-    identical on the CPU. `image_side` is the crop of classification augmentations. NonFiniteLoss is raised before a
-    bad step reaches the weights.
+    path there. With a `checkpoint` path the run can be killed at any moment; the same call continues, and on the CPU
+    it ends bit-identical to an uninterrupted one. `image_side` is the crop of classification augmentations.
+    NonFiniteLoss is raised before a bad loss or gradient reaches the weights.
     """
     device = torch.device(device)
     rank, processes = world()

@@ -1,10 +1,8 @@
-"""Training on several processes.
-
-Every process runs the same path on its own share of the batch, gradients are averaged.
+"""Training on several processes: each runs the same path on its share of the batch, and gradients are averaged.
 
 A single-path supernet leaves most gradients None, which `DistributedDataParallel` handles only by searching the graph
 at each step; averaging the gradients that exist is simpler and exact, because all processes activate the same
-architecture.
+architecture. Call `train` from processes that share a `torch.distributed` group; it then also shares the batch.
 """
 
 import torch
@@ -20,10 +18,7 @@ def world() -> tuple[int, int]:
 
 
 def synchronise_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
-    """SyncBatchNorm on CUDA with several processes.
-
-    It refuses CPU modules, so elsewhere the model is returned as is.
-    """
+    """SyncBatchNorm on CUDA with several processes; it refuses CPU modules, so elsewhere the model stays as it is."""
     if device.type == "cuda" and world()[1] > 1:
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     return model
