@@ -13,4 +13,4 @@ def paper_table(name: str) -> pd.DataFrame:
     if not path.is_file():
         names = ", ".join(sorted(file.stem for file in FOLDER.glob("*.csv")))
         raise ValueError(f"A paper table is one of {names}; got {name!r}.")
-    return pd.read_csv(path, keep_default_na=False)
+    return pd.read_csv(path, dtype=str, keep_default_na=False)  # as printed, trailing zeros too

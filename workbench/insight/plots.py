@@ -119,7 +119,7 @@ def plot_losses(losses: Mapping[str, Sequence[float]], ax: Axes | None = None, w
 
 
 def plot_trajectory(searches: Mapping[str, Sequence[Score]], metric: str = "AP", ax: Axes | None = None) -> Axes:
-    """Every evaluation as a dot and the best so far as a line, against the number of evaluations."""
+    """Every evaluation as a dot and the best so far as a line, with one score's standard error at the left."""
     ax = ax or new_axes()
     for index, (label, scores) in enumerate(searches.items()):
         colour = PHASE_COLOURS.get(label, f"C{index}")
@@ -127,8 +127,13 @@ def plot_trajectory(searches: Mapping[str, Sequence[Score]], metric: str = "AP",
         count = np.arange(1, len(values) + 1)
         ax.plot(count, values, ".", color=colour, alpha=0.45)
         ax.step(count, best_so_far(np.nan_to_num(values, nan=0.0).tolist()), where="post", color=colour, label=label)
+    good = [score for scores in searches.values() for score in scores if f"{metric}_error" in score.metrics]
+    if good:  # how far one score would move with other search pictures
+        error = float(np.median([score.metrics[f"{metric}_error"] for score in good]))
+        level = float(np.median([score.metrics[metric] for score in good]))
+        ax.errorbar([-1.5], [level], yerr=error, color="0.35", capsize=4, label="median score ± its standard error")
     ax.set(xlabel="architectures evaluated", ylabel=f"{metric} on the search split (0-1)")
-    ax.legend(loc="lower right")
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return ax
 
 
@@ -138,10 +143,12 @@ def plot_agreement(
     """The same architectures scored in two ways, with Kendall's tau, its interval and n."""
     ax = ax or new_axes(4.6, 4.4)
     ax.scatter(frame[x], frame[y], color=BLUE, s=36)
-    low, high = 0.0, float(np.nanmax(frame[[x, y]].to_numpy())) * 1.08 + 1e-6
-    ax.plot([low, high], [low, high], color="0.6", linestyle=":", linewidth=1)
-    ax.text(high * 0.98, high * 0.93, "equal", color="0.45", ha="right", fontsize=9)
-    ax.set(xlim=(low, high), ylim=(low, high), xlabel=labels[0], ylabel=labels[1])
+    values = frame[[x, y]].to_numpy()
+    margin = 0.12 * float(np.nanmax(values) - np.nanmin(values)) + 1e-6
+    low, high = float(np.nanmin(values)) - margin, float(np.nanmax(values)) + margin
+    ax.plot([low, high], [low, high], color="0.6", linestyle=":", linewidth=1, label="equal")
+    ax.set(xlim=(low, high), ylim=(low, high), aspect="equal", xlabel=labels[0], ylabel=labels[1])
+    ax.legend(loc="upper left")
     ax.set_title(f"Kendall's tau {tau.value:.2f} [{tau.low:.2f}, {tau.high:.2f}], n = {tau.n}")
     return ax
 
@@ -215,7 +222,7 @@ def plot_operation_shares(space: SearchSpace, archs: Sequence[Arch], ax: Axes | 
         ax.bar(positions, shares, 0.18, color=OPERATION_COLOURS[index], label=option)
     ax.axhline(1 / len(options), color="0.4", linestyle=":", linewidth=1)
     ax.set_xticks(range(len(stages)), [f"stage {stage}" for stage in stages])
-    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     ax.set(ylabel="share of blocks")
     ax.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.5, 1.2), fontsize=9)
     return ax
