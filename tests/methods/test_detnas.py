@@ -251,3 +251,34 @@ def test_max_steps_shortens_every_recipe():
     plan = presets.shortened(PRESETS["tiny"], 5)
     assert {plan.supernet_pretrain.steps, plan.supernet_finetune.steps, plan.pretrain.steps, plan.finetune.steps} == {5}
     assert presets.shortened(PRESETS["tiny"], 0) == PRESETS["tiny"]
+
+
+def test_ablations_search_by_accuracy_and_from_scratch(walked):
+    study = walked[0]
+    pretrained = detnas.pretrain_supernet(study)
+    found = detnas_controls.ablation_contenders(study, pretrained)
+    assert [entrant.name for entrant in found] == ["ClsNAS", "DetNAS-scratch"]
+    for phase, metric in (("ClsNAS", "top1"), ("DetNAS-scratch", "AP")):
+        scores = study.run.scores(phase)
+        assert len(scores) == SMOKE.evaluations and all(metric in score.metrics for score in scores)
+    others = detnas_controls.random_contenders(study, found)
+    archs = [entrant.arch for entrant in (*found, *others)]
+    assert len(others) == SMOKE.random_networks and len(set(archs[2:])) == len(archs[2:])
+    assert all(space_named(SMOKE.space).macs(arch, SMOKE.macs_at) <= SMOKE.macs_limit for arch in archs)
+
+
+def test_a_frozen_random_backbone_keeps_its_weights(walked):
+    study = walked[0]
+    spec = space_named(SMOKE.space).spec(space_named(SMOKE.space).uniform(0))
+    task = detnas.detection_task(study)
+    untouched = phases.new_model(lambda: task.build(Backbone(spec)), study.seed, "detector head")
+    assert 0 <= compare.frozen_random_backbone(study, spec, detection=task, finetune=SMOKE.finetune) <= 1
+    kept = next(
+        path for path in (study.run.path / "phases").glob("*/phase.json") if '"frozen": true' in path.read_text()
+    )
+    model = task.build(Backbone(spec))
+    phases.load_weights(model, kept.parent / "weights.safetensors")
+    before, after = untouched.state_dict(), model.state_dict()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    body = {name for name in moved if name.startswith("backbone.body.")}
+    assert moved - body and all("running_" in name or "num_batches" in name for name in body)
