@@ -173,6 +173,8 @@ def comparison_table(results: Sequence[Result]) -> pd.DataFrame:
     sizes = frame.groupby("network", sort=False).size()
     means = frame.groupby("network", sort=False).mean().reset_index()
     spread = frame.groupby("network", sort=False)["AP"].std()  # empty for a single network
+    costs = ["MACs", "params", "detector params"]
+    means[costs] = means[costs].round().astype(int)
     means.insert(list(means).index("AP") + 1, "AP sd", spread.to_numpy())
     means["network"] = [f"{name} (mean of {sizes[name]})" if sizes[name] > 1 else name for name in means["network"]]
     return means

@@ -55,7 +55,6 @@ _TINY_DETECTOR = DetectorConfig(
     head_convs=1,
     head_norm=True,
     box_loss="giou",
-    box_loss_weight=2.0,
     detections=50,
     candidates=100,
     stride_padding=16,
@@ -67,7 +66,15 @@ _FAST = Recipe(
 
 TINY = DetNASPlan(
     space="shuffle-tiny",
-    data=DataPlan(image_side=128, crop_side=64, train_images=1600, search_images=128, test_images=400, crops=4000),
+    data=DataPlan(
+        image_side=128,
+        crop_side=64,
+        train_images=1600,
+        search_images=128,
+        test_images=400,
+        crops=4000,
+        species=("fish", "ray", "starfish", "eel"),
+    ),
     detector=_TINY_DETECTOR,
     supernet_pretrain=replace(_FAST, steps=800, batch_size=32, lr=6e-3),
     supernet_finetune=replace(_FAST, steps=500),
@@ -121,6 +128,7 @@ SMALL = replace(
         _TINY_DETECTOR,
         pyramid_channels=48,
         pyramid_extra="none",
+        box_loss_weight=2.0,
         anchor_octaves=2,
         detections=100,
         candidates=300,

@@ -11,6 +11,7 @@ from workbench.data.batches import ClassificationSet, DetectionSet
 from workbench.data.checks import check_splits
 from workbench.data.classification import ClassFolder
 from workbench.data.coco import CocoFolder
+from workbench.data.creatures import SPECIES
 from workbench.data.scenes import SceneConfig, SceneCrops, Scenes
 from workbench.data.splits import split_train
 from workbench.records.files import base_folder, digest
@@ -30,6 +31,7 @@ class DataPlan:
     search_images: int = 0  # scenes: drawn apart; folders: cut from train, see search_share
     test_images: int = 0  # scenes only
     crops: int = 0
+    species: tuple[str, ...] = SPECIES  # scenes only: fewer classes are told apart sooner
     search_share: float = 0.15  # folders: share of train cut away for the search
 
 
@@ -87,7 +89,7 @@ def load_data(plan: DataPlan, data: str, pretrain_data: str, seed: int, bad_boxe
             "This preset has no number of scenes to draw; it needs data and pretrain_data to be folders"
             f" (COCO format; class folders), got {data!r} and {pretrain_data!r}."
         )
-    config = SceneConfig(image_size=plan.image_side or 128, classes="species")
+    config = SceneConfig(image_size=plan.image_side or 128, classes="species", species=plan.species)
     if data == "scenes":
         train: Any = Scenes(config, seed, "train", plan.train_images)
         search: Any = Scenes(config, seed, "search", plan.search_images)
