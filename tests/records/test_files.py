@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.records.files import digest, inside, read_json, write_bytes, write_json, write_text
+from workbench.records.files import base_folder, digest, inside, read_json, write_bytes, write_json, write_text
 
 
 def test_failed_write_keeps_the_old_content_and_leaves_nothing_behind(tmp_path: Path, monkeypatch) -> None:
@@ -57,3 +57,16 @@ def test_hostile_names_stay_inside(tmp_path: Path, name: str) -> None:
 
 def test_plain_names_are_inside(tmp_path: Path) -> None:
     assert inside(tmp_path, "retrain/winner.json") == tmp_path / "retrain" / "winner.json"
+
+
+def test_relative_paths_start_at_the_repository_when_jupyter_starts_in_its_notebooks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pyproject.toml").touch()
+    inner = tmp_path / "notebooks" / "solutions"
+    inner.mkdir(parents=True)
+    for folder in (inner, inner.parent):
+        monkeypatch.chdir(folder)
+        assert base_folder() / "runs" == tmp_path / "runs"
+    monkeypatch.chdir(tmp_path)
+    assert base_folder() / "runs" == Path("runs")

@@ -51,10 +51,10 @@ def run(searcher, generations):
 
 @pytest.mark.parametrize("index", [0, 1])
 def test_never_asks_twice_and_keeps_the_limit(index):
-    limit = Limit("MACs", 11_500_000, lambda arch: SPACE.macs(arch, 128))
+    limit = Limit("MACs", 20_600_000, lambda arch: SPACE.macs(arch, 128))
     asked = run(searchers([limit])[index], 15)
     assert len(set(asked)) == len(asked) == 150
-    assert all(SPACE.macs(arch, 128) <= 11_500_000 for arch in asked)
+    assert all(SPACE.macs(arch, 128) <= 20_600_000 for arch in asked)
 
 
 @pytest.mark.parametrize("index", [0, 1])
@@ -66,7 +66,7 @@ def test_state_continues_exactly_from_json(index):
 
 
 def test_limits_on_any_quantity_work_alike():
-    by_params = Limit("params", 52_000, SPACE.params)
+    by_params = Limit("params", 105_000, SPACE.params)
     latency = {option: milliseconds for option, milliseconds in enumerate((1.0, 1.2, 1.5, 2.0))}
     by_latency = Limit("ms", 10.0, lambda arch: sum(latency[choice] for choice in arch.choices))
     for limit in (by_params, by_latency):

@@ -75,4 +75,4 @@ def base_folder() -> Path:
     for folder in (here, here.parent):
         if folder.name == "notebooks" and (folder.parent / "pyproject.toml").is_file():
             return folder.parent
-    return here
+    return Path()  # relative paths stay relative, and short in messages
