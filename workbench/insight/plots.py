@@ -7,11 +7,13 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import torch
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import PercentFormatter
 from torch import Tensor
+from torchvision.ops import nms
 
 from workbench.evaluation.statistics import Interval, best_so_far
 from workbench.records.ledger import Entry
@@ -162,7 +164,10 @@ def plot_detections(
     threshold: float = 0.3,
     ax: Axes | None = None,
 ) -> Axes:
-    """A uint8 picture (3, H, W) with detections of at least `threshold` (solid boxes) and the truth (white, dotted)."""
+    """A uint8 picture (3, H, W) with detections of at least `threshold` (solid boxes) and the truth (white, dotted).
+
+    Where boxes of several classes share a place (IoU above 0.7) only the surest is drawn.
+    """
     ax = ax or new_axes(4, 4)
     ax.imshow(image.permute(1, 2, 0).numpy())
     palette = [ORANGE, YELLOW, SKY, GREEN, VERMILLION, PURPLE, BLUE, BLACK]
@@ -170,9 +175,12 @@ def plot_detections(
         for box in truth["boxes"].tolist():
             ax.add_patch(_box(box, "white", 0.8, ":"))
     scores = found.get("scores")
-    for index, (box, label) in enumerate(zip(found["boxes"].tolist(), found["labels"].tolist(), strict=True)):
-        if scores is not None and float(scores[index]) < threshold:
-            continue
+    kept = list(range(len(found["boxes"])))
+    if scores is not None:
+        order = nms(found["boxes"], torch.as_tensor(scores), 0.7).tolist()
+        kept = [index for index in reversed(order) if float(scores[index]) >= threshold]  # the surest on top
+    for index in kept:
+        box, label = found["boxes"][index].tolist(), int(found["labels"][index])
         colour = palette[(label - 1) % len(palette)]
         ax.add_patch(_box(box, colour, 1.6, "-"))
         text = categories[label - 1] + ("" if scores is None else f" {float(scores[index]):.2f}")
