@@ -281,9 +281,8 @@ def _scorer(
 ) -> Scorer:
     plan: DetNASPlan = study.plan
     size, total = plan.calibration_batch, min(plan.calibration_images, len(data))
-    total -= (
-        total % size if total > size else 0
-    )  # the cumulative average weights every batch alike: no smaller last one
+    if total > size:  # the cumulative average weights every batch alike: no smaller last one
+        total -= total % size
     chosen = generator(study.seed, "calibration").permutation(len(data))[:total]
     calibration = CalibrationImages(task, data, chosen.tolist(), size, study.device)
     return Scorer(

@@ -116,7 +116,7 @@ SMOKE = replace(
     random_networks=2,
 )
 
-# Photographs are few, so many small steps: with 16 images a step the same number of images teaches a fifth as much.
+# Photographs are few and a pass over them is short, so the steps are small and many.
 _PHOTOS = replace(_FAST, steps=2000, batch_size=8, lr=4e-3)
 
 SMALL = replace(
