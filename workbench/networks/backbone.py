@@ -1,5 +1,7 @@
 """A stand-alone network: the blocks of a specification in order, returning the tapped feature maps."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from workbench.networks.blocks import build_block
@@ -20,11 +22,22 @@ class Backbone(nn.Module):
         return run_blocks(self.blocks, self.spec.taps, images)
 
 
-def run_blocks(blocks: nn.ModuleList, taps: tuple[int, ...], images: Tensor) -> list[Tensor]:
-    """Applies the blocks in order and returns the maps after the tapped ones."""
-    maps, features = [], images
+def run_blocks(
+    blocks: nn.ModuleList,
+    taps: tuple[int, ...],
+    features: Tensor,
+    *,
+    start: int = 0,
+    maps: Sequence[Tensor] = (),
+) -> list[Tensor]:
+    """Applies the blocks from `start` on, in order, and returns the maps after the tapped ones.
+
+    With `start` > 0 `features` are what enters that block and `maps` those tapped before it.
+    """
+    tapped = list(maps)
     for index, block in enumerate(blocks):
-        features = block(features)
-        if index in taps:
-            maps.append(features)
-    return maps
+        if index >= start:
+            features = block(features)
+            if index in taps:
+                tapped.append(features)
+    return tapped

@@ -3,41 +3,61 @@
 import torch
 from torch import Tensor, nn
 
-from workbench.spaces.network_spec import BlockSpec, Conv, branches
+from workbench.spaces.branches import Chain, Pool, branches
+from workbench.spaces.network_spec import BlockSpec
 
 
 def build_block(spec: BlockSpec) -> nn.Module:
     """The block of `spec`: (N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride))."""
     chains = {name: build_chain(chain, spec.bn_eps) for name, chain in branches(spec).items()}
-    if spec.kind == "stem":
+    if spec.kind in ("shuffle", "xception"):
+        return (
+            ShuffleUnit(chains["main"]) if spec.stride == 1 else ShuffleDownUnit(chains["main"], chains["projection"])
+        )
+    if "shortcut" not in chains:
         return chains["main"]
-    if spec.stride == 1:
-        return ShuffleUnit(chains["main"])
-    return ShuffleDownUnit(chains["main"], chains["projection"])
+    # The sum of an inverted residual stays linear (MobileNetV2), that of a ResNet block goes through a ReLU.
+    return ResidualUnit(chains["main"], chains["shortcut"], nn.Identity() if spec.kind == "mbconv" else nn.ReLU(True))
 
 
-def build_chain(chain: tuple[Conv, ...], bn_eps: float) -> nn.Sequential:
-    """Convolutions one after the other, each with its batch norm and ReLU where the specification says so."""
+def build_chain(chain: Chain, bn_eps: float) -> nn.Sequential:
+    """Convolutions one after the other, each with its batch norm and activation where the specification says so."""
     layers: list[nn.Module] = []
-    for conv in chain:
-        padding = tuple(dilation * (conv.kernel // 2) for dilation in conv.dilation)
+    for layer in chain:
+        if isinstance(layer, Pool):
+            layers.append(nn.MaxPool2d(layer.kernel, layer.stride, layer.kernel // 2))
+            continue
+        padding = tuple(dilation * (layer.kernel // 2) for dilation in layer.dilation)
         layers.append(
             nn.Conv2d(
-                conv.in_channels,
-                conv.out_channels,
-                conv.kernel,
-                stride=conv.stride,
+                layer.in_channels,
+                layer.out_channels,
+                layer.kernel,
+                stride=layer.stride,
                 padding=(padding[0], padding[1]),
-                dilation=conv.dilation,
-                groups=conv.groups,
-                bias=conv.bias,
+                dilation=layer.dilation,
+                groups=layer.groups,
+                bias=layer.bias,
             )
         )
-        if conv.norm:
-            layers.append(nn.BatchNorm2d(conv.out_channels, eps=bn_eps))
-        if conv.activation:
-            layers.append(nn.ReLU(inplace=True))
+        if layer.norm:
+            layers.append(nn.BatchNorm2d(layer.out_channels, eps=bn_eps))
+        if layer.activation != "none":
+            layers.append(nn.ReLU(inplace=True) if layer.activation == "relu" else nn.ReLU6(inplace=True))
     return nn.Sequential(*layers)
+
+
+class ResidualUnit(nn.Module):
+    """activation(main(x) + shortcut(x)): ResNet, ResNeXt and MobileNetV2 blocks; an empty shortcut is the identity."""
+
+    def __init__(self, main: nn.Sequential, shortcut: nn.Sequential, activation: nn.Module) -> None:
+        super().__init__()
+        self.main = main
+        self.shortcut = shortcut
+        self.activation = activation
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.activation(self.main(features) + self.shortcut(features))
 
 
 class ShuffleUnit(nn.Module):

@@ -3,19 +3,25 @@
 from difflib import get_close_matches
 from functools import cache
 
-from workbench.spaces.shuffle import LAYOUTS, shuffle_space
+from workbench.spaces import allocation, dilation, residual, shuffle
 from workbench.spaces.space import SearchSpace
 
 
 def space_names() -> tuple[str, ...]:
-    return tuple(LAYOUTS)
+    """All names; dilation spaces over other allocations (`dilation-resnet50-1.3.5.7`) exist beside these."""
+    prefixes = (allocation.PREFIX, dilation.PREFIX)
+    return (*shuffle.LAYOUTS, *(prefix + backbone for prefix in prefixes for backbone in residual.LAYOUTS))
 
 
 @cache
 def space_named(name: str) -> SearchSpace:
     """The one `SearchSpace` object of that name; ValueError lists the spaces that exist."""
-    if name not in LAYOUTS:
+    if name in shuffle.LAYOUTS:
+        return shuffle.shuffle_space(name)
+    if name.startswith(dilation.PREFIX):
+        return dilation.dilation_space(name)
+    if name not in space_names():
         near = get_close_matches(name, space_names(), 1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise ValueError(f"A search space is one of {', '.join(space_names())}; got {name!r}.{hint}")
-    return shuffle_space(name)
+    return allocation.allocation_space(name.removeprefix(allocation.PREFIX))

@@ -7,7 +7,8 @@ scale and shift.
 
 from typing import NamedTuple
 
-from workbench.spaces.network_spec import BlockSpec, Conv, NetworkSpec, branches
+from workbench.spaces.branches import Conv, branches
+from workbench.spaces.network_spec import BlockSpec, NetworkSpec
 
 ImageSize = int | tuple[int, int]  # a square's side, or (height, width), in pixels
 
@@ -38,12 +39,13 @@ def block_cost(block: BlockSpec, size: tuple[int, int]) -> tuple[Cost, tuple[int
     macs = params = 0
     for chain in branches(block).values():
         inner = size
-        for conv in chain:
-            inner = (-(-inner[0] // conv.stride), -(-inner[1] // conv.stride))
-            weights = conv.out_channels * (conv.in_channels // conv.groups) * conv.kernel**2
-            macs += weights * inner[0] * inner[1]
-            params += weights + _affine(conv)
-    return Cost(macs, params), inner
+        for layer in chain:
+            inner = (-(-inner[0] // layer.stride), -(-inner[1] // layer.stride))
+            if isinstance(layer, Conv):
+                weights = layer.out_channels * (layer.in_channels // layer.groups) * layer.kernel**2
+                macs += weights * inner[0] * inner[1]
+                params += weights + _affine(layer)
+    return Cost(macs, params), (-(-size[0] // block.stride), -(-size[1] // block.stride))
 
 
 def classifier_cost(spec: NetworkSpec, image_size: ImageSize, *, hidden: int = 1024, classes: int = 1000) -> Cost:

@@ -5,7 +5,10 @@ Printed costs are kept as printed; what we count ourselves stands beside them in
 
 from dataclasses import dataclass
 
+from workbench.spaces.allocation import allocation, allocation_space
 from workbench.spaces.arch import Arch
+from workbench.spaces.network_spec import NetworkSpec
+from workbench.spaces.residual import residual_spec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,4 +44,81 @@ DETNAS: tuple[Published, ...] = (
     ),
     _shuffle("SPOS (ImageNet)", "shuffle-20", "2101 2020 20230000 3233", "323M", "3.5M", "SinglePathOneShot README"),
     _shuffle("mmrazor's own search", "shuffle-20", "1000 3032 22330213 2221", "", "", "mmrazor configuration"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedAllocation:
+    """A network of CR-NAS: blocks per searched stage, and a dilation per residual block () where none is printed."""
+
+    name: str
+    backbone: str  # a name of `residual.LAYOUTS`
+    depths: tuple[int, ...]
+    dilations: tuple[int, ...] = ()
+    printed_macs: str = ""  # of the whole Faster R-CNN at 800x1088
+    baseline_macs: str = ""  # the same detector on the backbone as published
+
+    @property
+    def spec(self) -> NetworkSpec:
+        return residual_spec(self.backbone, self.depths, self.dilations)
+
+    @property
+    def off_grid(self) -> str:
+        """Why the search space does not hold this allocation; empty when it does."""
+        try:
+            allocation(allocation_space(self.backbone), self.depths)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+
+def _rates(code: str) -> tuple[int, ...]:
+    """The paper's operation code: 0, 1, 2 stand for dilation 1, 2, 3."""
+    return tuple(int(digit) + 1 for digit in code if digit.isdigit())
+
+
+# Operation codes of CR-NAS (its tables 5 and 6), one digit for each block. MobileNetV2's code has 20 entries: its first
+# and its last two belong to slots that hold no bottleneck (stem, 1x1 convolution, pooling) and are 0.
+OPERATION_CODES: dict[str, str] = {
+    "CR-R18": "0 0 10 1021",
+    "CR-R50": "0 010 00120 0102112",
+    "CR-R101": "00 000 01010002000101010 11001012011",
+    "CR-MobileNetV2": "0 1 01 02 011 0011 0110 2 0 0",
+}
+
+CRNAS: tuple[PublishedAllocation, ...] = (
+    PublishedAllocation(
+        name="CR-R18",
+        backbone="resnet18",
+        depths=(1, 1, 2, 4),
+        dilations=_rates(OPERATION_CODES["CR-R18"]),
+        printed_macs="147.6",
+        baseline_macs="147.7",
+    ),
+    PublishedAllocation(
+        name="CR-R50",
+        backbone="resnet50",
+        depths=(1, 3, 5, 7),
+        dilations=_rates(OPERATION_CODES["CR-R50"]),
+        printed_macs="192.7",
+        baseline_macs="192.5",
+    ),
+    PublishedAllocation(
+        name="CR-R101",
+        backbone="resnet101",
+        depths=(2, 3, 17, 11),
+        dilations=_rates(OPERATION_CODES["CR-R101"]),
+        printed_macs="257.5",
+        baseline_macs="257.3",
+    ),
+    PublishedAllocation(
+        name="CR-MobileNetV2",
+        backbone="mobilenetv2",
+        depths=(2, 2, 3, 4, 4),
+        dilations=_rates(OPERATION_CODES["CR-MobileNetV2"])[1:-2],
+        printed_macs="121.4",
+        baseline_macs="121.1",
+    ),
+    PublishedAllocation(name="SCR-X50-32x4d", backbone="resnext50", depths=(2, 2, 6, 6)),
+    PublishedAllocation(name="SCR-X101-32x4d", backbone="resnext101", depths=(3, 4, 15, 11)),
 )

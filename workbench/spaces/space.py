@@ -14,11 +14,14 @@ from workbench.spaces.network_spec import NetworkSpec
 
 @dataclass(frozen=True)
 class Decision:
-    """One question the search answers. `block` is the index of the block it decides about in the specification."""
+    """One question the search answers.
+
+    `block` is the index of the block it decides about in the specification; None: all blocks of `stage`.
+    """
 
     name: str
     options: tuple[str, ...]
-    block: int
+    block: int | None
     stage: int
 
 

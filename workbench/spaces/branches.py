@@ -1,0 +1,153 @@
+"""What a block is made of: its chains of convolutions, as values.
+
+The builder turns each `Conv` into layers, the counter turns it into multiply-accumulates, and receptive fields are
+summed over it; so they cannot disagree.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from workbench.spaces.network_spec import BlockSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conv:
+    """One convolution with what follows it. Padding keeps the size: dilation * (kernel // 2) on each side."""
+
+    in_channels: int
+    out_channels: int
+    kernel: int = 1
+    stride: int = 1
+    groups: int = 1
+    dilation: tuple[int, int] = (1, 1)
+    bias: bool = False
+    norm: bool = True
+    activation: Literal["none", "relu", "relu6"] = "relu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """Max pooling; no weights, no multiply-accumulates, but it moves the stride and widens the field."""
+
+    kernel: int = 3
+    stride: int = 2
+
+
+Chain = tuple[Conv | Pool, ...]
+
+
+def branches(block: BlockSpec) -> dict[str, Chain]:
+    """The block's chains by name: `main`, and beside it the shortcut where there is one; () is the identity.
+
+    `stem`, `conv` and `pool` have `main` only. ShuffleNetV2 blocks (DetNAS, section 2.2 of its specification) name
+    their second chain `projection`: at stride 1 `main` reads half of the channels and the other half passes. Residual
+    blocks (`basic`, `bottleneck`, `mbconv`) name it `shortcut`; an mbconv that changes size or width has none.
+    """
+    match block.kind:
+        case "stem" | "conv":
+            # DetNAS keeps a bias in its stem although batch norm follows.
+            return {
+                "main": (replace(_conv(block), kernel=block.kernel, stride=block.stride, bias=block.kind == "stem"),)
+            }
+        case "pool":
+            return {"main": (Pool(kernel=block.kernel, stride=block.stride),)}
+        case "shuffle" | "xception":
+            return _shuffle_branches(block)
+        case "basic" | "bottleneck":
+            return _resnet_branches(block)
+        case "mbconv":
+            return _mbconv_branches(block)
+
+
+def spatial_dilation(block: BlockSpec) -> tuple[int, int]:
+    """The dilation (height, width) of the block's searched convolution; ValueError where channels differ in it."""
+    rates = {(height, width) for _, height, width in block.dilations} or {(1, 1)}
+    if len(rates) > 1:
+        raise ValueError(f"A {block.kind} block takes one dilation for all its channels; got {block.dilations}.")
+    return rates.pop()
+
+
+def _resnet_branches(block: BlockSpec) -> dict[str, Chain]:
+    """ResNet and ResNeXt, with the stride on the 3x3 as in torchvision; the searched dilation is that of the 3x3.
+
+    A basic block dilates only its second 3x3 (CR-NAS, section 4; NATS, section 2).
+    """
+    dilation = spatial_dilation(block)
+    entry = _conv(block)
+    if block.kind == "basic":
+        main: Chain = (
+            replace(entry, kernel=3, stride=block.stride),
+            replace(_square(entry, block.out_channels), kernel=3, dilation=dilation, activation="none"),
+        )
+    else:
+        inner = round(block.out_channels * block.expansion)
+        main = (
+            replace(entry, out_channels=inner),
+            replace(_square(entry, inner), kernel=3, stride=block.stride, groups=block.groups, dilation=dilation),
+            replace(entry, in_channels=inner, activation="none"),
+        )
+    if block.stride == 1 and block.in_channels == block.out_channels:
+        return {"main": main, "shortcut": ()}
+    return {"main": main, "shortcut": (replace(entry, stride=block.stride, activation="none"),)}
+
+
+def _mbconv_branches(block: BlockSpec) -> dict[str, Chain]:
+    """MobileNetV2's inverted residual: expand (left out at expansion 1), depthwise, linear projection."""
+    inner = round(block.in_channels * block.expansion)
+    entry = _conv(block)
+    depthwise = replace(
+        _square(entry, inner), kernel=block.kernel, stride=block.stride, groups=inner, dilation=spatial_dilation(block)
+    )
+    project = replace(entry, in_channels=inner, activation="none")
+    expand = (replace(entry, out_channels=inner),) if block.expansion != 1 else ()
+    main: Chain = (*expand, depthwise, project)
+    if block.stride == 1 and block.in_channels == block.out_channels:
+        return {"main": main, "shortcut": ()}
+    return {"main": main}
+
+
+def _shuffle_branches(block: BlockSpec) -> dict[str, Chain]:
+    middle = block.out_channels // 2
+    if block.stride == 1:
+        entering, leaving = block.in_channels // 2, block.out_channels - block.in_channels // 2
+    else:
+        entering, leaving = block.in_channels, block.out_channels - block.in_channels
+    main: Chain
+    if block.kind == "shuffle":
+        main = (
+            Conv(in_channels=entering, out_channels=middle),
+            _depthwise(middle, block.kernel, block.stride),
+            Conv(in_channels=middle, out_channels=leaving),
+        )
+    else:  # three separable 3x3; the first depthwise acts on the input width and carries the stride
+        main = (
+            _depthwise(entering, 3, block.stride),
+            Conv(in_channels=entering, out_channels=middle),
+            _depthwise(middle, 3, 1),
+            Conv(in_channels=middle, out_channels=middle),
+            _depthwise(middle, 3, 1),
+            Conv(in_channels=middle, out_channels=leaving),
+        )
+    if block.stride == 1:
+        return {"main": main, "projection": ()}
+    # The shortcut takes the kernel of the chosen operation (3 for Xception), so the choice changes it too.
+    projection = (
+        _depthwise(block.in_channels, block.kernel, block.stride),
+        Conv(in_channels=block.in_channels, out_channels=block.in_channels),
+    )
+    return {"main": main, "projection": projection}
+
+
+def _depthwise(channels: int, kernel: int, stride: int) -> Conv:
+    return Conv(
+        in_channels=channels, out_channels=channels, kernel=kernel, stride=stride, groups=channels, activation="none"
+    )
+
+
+def _conv(block: BlockSpec) -> Conv:
+    """A 1x1 convolution from the block's input to its output, with the block's activation."""
+    return Conv(in_channels=block.in_channels, out_channels=block.out_channels, activation=block.activation)
+
+
+def _square(conv: Conv, channels: int) -> Conv:
+    return replace(conv, in_channels=channels, out_channels=channels)
