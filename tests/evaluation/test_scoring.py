@@ -24,7 +24,7 @@ def scorer():
     model = TASK.build(Supernet(SPACE))
     images = list(torch.rand(8, 3, 32, 32))
 
-    def measure(candidate):
+    def measure(candidate, _before_batch):
         with torch.no_grad():
             candidate.eval()
             return {"AP": float(candidate.logits(images).softmax(dim=1)[:, 0].mean())}
@@ -66,13 +66,13 @@ def test_without_recalibration_the_stale_statistics_are_used(scorer):
 def test_a_candidate_that_fails_becomes_a_row_and_the_search_goes_on(scorer, tmp_path, value):
     calls = []
 
-    def measure(model):
+    def measure(model, before_batch):
         calls.append(1)
         if len(calls) == 2:
             if isinstance(value, Exception):
                 raise value
             return {"AP": value}
-        return scorer.measure(model)
+        return scorer.measure(model, before_batch)
 
     run = RunFolder.open(tmp_path, "t", {}, seed=0, data_digest="d")
     scores = search(replace(scorer, measure=measure), run, 8)
@@ -130,7 +130,7 @@ def test_scores_of_other_weights_are_not_mixed_in(scorer, tmp_path):
 
 
 def test_a_generation_that_fails_completely_stops_the_search(scorer, tmp_path):
-    def measure(model):
+    def measure(model, before_batch):
         raise RuntimeError("no images")
 
     run = RunFolder.open(tmp_path, "t", {}, seed=0, data_digest="d")

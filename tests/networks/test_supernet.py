@@ -124,7 +124,7 @@ def test_aligned_options_compute_one_function_until_they_are_trained():
     supernet = Supernet(TINY)
     align_options(supernet)
     for position in (1, 2):  # a stride-2 and a stride-1 block
-        options = supernet.blocks[position].options
+        options = [supernet.choice(position).blocks_of(o)[0] for o in range(4)]
         features = torch.randn(8, TINY.spec(TINY.uniform(0)).blocks[position].in_channels, 16, 16)
         plain, five, seven, xception = (option(features) for option in options)
         torch.testing.assert_close(plain, five, rtol=1e-4, atol=1e-4)

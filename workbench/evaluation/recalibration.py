@@ -5,7 +5,7 @@ recomputed for it on a fixed set of training images (DetNAS, section 5). The ori
 (momentum 0.1, pitfall P8); here it is the exact cumulative average over all of them.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -22,22 +22,26 @@ class Runnable(Protocol):
     def run_layers(self, model: nn.Module, images: list[Tensor]) -> None: ...
 
 
-def recalibrate(model: nn.Module, task: Runnable, batches: Iterable[list[Tensor]]) -> None:
+def recalibrate(
+    model: nn.Module,
+    task: Runnable,
+    batches: Iterable[list[Tensor]],
+    before_batch: Callable[[int], None] | None = None,
+) -> None:
     """Replaces the running statistics of every norm layer that runs by their average over `batches` of images.
 
-    Layers that do not run (other options of a supernet) keep theirs. Only statistics change; all modes are restored.
+    `before_batch` is called with the index of each batch; it may switch the path of a supernet. Layers that do not run
+    (other options of a supernet) keep their statistics. Only statistics change; all modes are restored.
     """
     norms = batch_norms(model)
     ran: set[nn.Module] = set()
     handles = [norm.register_forward_pre_hook(lambda layer, _: ran.add(layer)) for norm in norms]
-    before = {norm: (norm.momentum, _statistics(norm)) for norm in norms}
+    before = {norm: _statistics(norm) for norm in norms}
     try:
-        with evaluating(model), torch.no_grad():
-            for norm in norms:
-                norm.reset_running_stats()
-                norm.momentum = None  # PyTorch's cumulative average
-                norm.train()
-            for images in batches:
+        with evaluating(model), torch.no_grad(), averaging(norms):
+            for index, images in enumerate(batches):
+                if before_batch is not None:
+                    before_batch(index)
                 task.run_layers(model, images)
             # A detector drops boxes with NaN scores, so a broken network would look like one that finds nothing.
             if not all(bool(_statistics(norm)[1].isfinite().all()) for norm in norms if norm in ran):
@@ -45,10 +49,29 @@ def recalibrate(model: nn.Module, task: Runnable, batches: Iterable[list[Tensor]
     finally:
         for handle in handles:
             handle.remove()
-        for norm, (momentum, statistics) in before.items():
-            norm.momentum = momentum
+        for norm, statistics in before.items():
             if norm not in ran:
                 _restore(norm, statistics)
+
+
+@contextmanager
+def averaging(norms: Sequence[_BatchNorm]) -> Iterator[None]:
+    """Inside, each of these layers normalises by its batch and averages the statistics of all batches it sees.
+
+    At the end they normalise by that average.
+    """
+    momenta = [norm.momentum for norm in norms]
+    modes = [norm.training for norm in norms]
+    try:
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # PyTorch's cumulative average
+            norm.train()
+        yield
+    finally:
+        for norm, momentum, mode in zip(norms, momenta, modes, strict=True):
+            norm.momentum = momentum
+            norm.train(mode)
 
 
 @contextmanager

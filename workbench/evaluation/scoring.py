@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from workbench.evaluation.prefix_reuse import PrefixReuse, prefix_of
 from workbench.evaluation.recalibration import keeping_statistics, recalibrate
-from workbench.networks.supernet import Supernet
+from workbench.networks.supernet import Prefix, Supernet
 from workbench.records.progress import Progress, silent
 from workbench.records.run_folder import RunFolder
 from workbench.records.score import Score
@@ -23,6 +24,8 @@ class Asked(Protocol):
 
     @property
     def arch(self) -> Arch: ...
+    @property
+    def completions(self) -> Sequence[Arch]: ...
 
 
 class Searcher(Protocol):
@@ -37,33 +40,38 @@ class Scorer:
     """Scores an architecture by the supernet's own weights; calling it leaves the model as it was.
 
     `supernet` is the part of `model` that switches paths. Statistics are recalibrated on `calibration` (training
-    images), then `measure` computes the metrics, fitness and its `<fitness>_error` among them. MACs are stated at
-    `image_size`.
+    images), then `measure` computes the metrics, fitness and its `<fitness>_error` among them; it calls what it is
+    given with the index of each batch before scoring it. MACs are stated at `image_size`.
+
+    A prefix of decisions is scored by its completions: batch i, in calibration as in scoring, is the i-th of them,
+    counted round (CR-NAS, section 3.3.2: each mini-batch is another network, all detections are pooled).
     """
 
     model: nn.Module
     supernet: Supernet
     task: Any
     calibration: Iterable[list[torch.Tensor]]  # batches of images, the same ones each time
-    measure: Callable[[nn.Module], dict[str, float]]
+    measure: Callable[[nn.Module, Callable[[int], None]], dict[str, float]]
     image_size: ImageSize
     seed: int
     origin: str = ""  # the key of the phase that trained the model
     recalibrated: bool = True
+    reuse: PrefixReuse | None = None  # for prefixes: computes the blocks that candidates share only once
 
-    def __call__(self, arch: Arch, *, phase: str, step: int) -> Score:
+    def __call__(self, arch: Arch, *, phase: str, step: int, completions: Sequence[Arch] = ()) -> Score:
         """The score, or a row with the error that killed the candidate; an illegal architecture is a bug and raises."""
         space = self.supernet.space
-        space.check(arch)
+        networks = list(completions) or [arch]
+        for network in networks:
+            space.check(network)
+            if network.choices[: len(arch.choices)] != arch.choices:
+                raise ValueError(f"The completion {network.choices} does not begin with the prefix {arch.choices}.")
         start = time.perf_counter()
         metrics: dict[str, float] = {}
         error = None
         try:
             with keeping_statistics(self.model):
-                self.supernet.activate(arch)
-                if self.recalibrated:
-                    recalibrate(self.model, self.task, self.calibration)
-                metrics = self.measure(self.model)
+                metrics = self._metrics(networks, arch)
             broken = [name for name, value in metrics.items() if not math.isfinite(value)]
             if broken:
                 metrics, error = {}, f"not finite: {', '.join(broken)}"
@@ -76,14 +84,32 @@ class Scorer:
             choices=arch.choices,
             space=arch.space,
             metrics=metrics,
-            macs=space.macs(arch, self.image_size),
-            params=space.params(arch),
+            macs=space.macs(networks[0], self.image_size),
+            params=space.params(networks[0]),
             seconds=time.perf_counter() - start,
             seed=self.seed,
             phase=phase,
             step=step,
             error=error,
         )
+
+    def _metrics(self, networks: list[Arch], arch: Arch) -> dict[str, float]:
+        calibrating: list[Prefix] = []
+        scoring: list[Prefix] = []
+        if self.reuse is not None:
+            calibrating, scoring = self.reuse.features(prefix_of(arch))
+
+        def prepare(index: int, prefixes: list[Prefix]) -> None:
+            self.supernet.activate(networks[index % len(networks)])
+            self.supernet.prefix = prefixes[index] if prefixes else None
+
+        self.supernet.activate(networks[0])
+        try:
+            if self.recalibrated:
+                recalibrate(self.model, self.task, self.calibration, lambda index: prepare(index, calibrating))
+            return self.measure(self.model, lambda index: prepare(index, scoring))
+        finally:
+            self.supernet.prefix = None
 
 
 def run_search(
@@ -117,7 +143,7 @@ def run_search(
         for query in searcher.ask(min(generation, evaluations - len(scores))):
             row = recorded.get(query.arch.key)
             if row is None:
-                row = score(query.arch, phase=phase, step=step)
+                row = score(query.arch, phase=phase, step=step, completions=query.completions)
                 run.append(row)
             told.append(row)
             best = max((row.metrics[metric] for row in [*scores, *told] if row.error is None), default=0.0)

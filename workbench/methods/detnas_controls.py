@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 
 from workbench.methods.compare import Contender, Result, frozen_random_backbone, train_contender
-from workbench.methods.detnas import (
+from workbench.methods.detnas import finetune_supernet, limits_of, search, space_of
+from workbench.methods.detnas_presets import DetNASPlan
+from workbench.methods.one_shot import (
     TrainedSupernet,
     arch_of,
     best,
@@ -11,12 +13,7 @@ from workbench.methods.detnas import (
     classification_task,
     detection_scorer,
     detection_task,
-    finetune_supernet,
-    limits_of,
-    search,
-    space_of,
 )
-from workbench.methods.detnas_presets import DetNASPlan
 from workbench.methods.phases import Study
 from workbench.networks.blocks import initialise_like_detnas
 from workbench.records.seeds import generator

@@ -6,6 +6,7 @@
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from workbench.methods.one_shot import OneShotPlan
 from workbench.methods.presets import DataPlan
 from workbench.search.evolution import EvolutionConfig
 from workbench.tasks.detection import DetectorConfig
@@ -13,38 +14,20 @@ from workbench.training.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetNASPlan:
+class DetNASPlan(OneShotPlan):
     """Everything that a DetNAS run does, as numbers."""
 
     space: str
-    data: DataPlan
-    detector: DetectorConfig
-    supernet_pretrain: Recipe
-    supernet_finetune: Recipe
-    pretrain: Recipe  # of the found network and of everything it is compared with
-    finetune: Recipe
-    classifier_hidden: int
-    classifier_dropout: float
-    label_smoothing: float
-    image_mean: tuple[float, ...]
-    image_std: tuple[float, ...]
     path_sampling: Literal["uniform", "binned"]  # binned: uniform over bins of full MACs, as the original code does
     macs_limit: int  # backbone only
-    macs_at: int  # image side at which MACs are stated
     other_limits: tuple[tuple[Literal["params", "latency_ms"], float], ...]
-    fitness: Literal["AP", "AP50"]  # of the search; the paper takes AP on COCO and AP50 on VOC
     evolution: EvolutionConfig
-    evaluations: int  # of each search, the random control too
-    calibration_images: int
-    calibration_batch: int
+    evaluations: int  # of each search, the random control too; the paper takes AP on COCO and AP50 on VOC as fitness
     recalibration_check: int  # architectures scored with and without recalibration
-    random_networks: int  # unscored random networks of `controls all`
-    frozen_control: bool  # also train the detector on a frozen random backbone
-    aligned_options: bool  # start the options of a block as one function (ours, for short trainings)
     detnas_init: bool  # the original's initialisation (depthwise kernels at sd 1), else PyTorch's
 
 
-_TINY_DETECTOR = DetectorConfig(
+TINY_DETECTOR = DetectorConfig(
     pyramid_channels=32,  # a light head, so that the backbone is what counts
     pyramid_levels=3,
     pyramid_extra="p6",
@@ -60,7 +43,7 @@ _TINY_DETECTOR = DetectorConfig(
     stride_padding=16,
 )
 
-_FAST = Recipe(
+FAST = Recipe(
     steps=1, batch_size=16, lr=8e-3, optimizer="adamw", weight_decay=0.02, warmup=0.05, clip_norm=10.0, augment="flip"
 )
 
@@ -75,11 +58,11 @@ TINY = DetNASPlan(
         crops=4000,
         species=("fish", "ray", "starfish", "eel"),
     ),
-    detector=_TINY_DETECTOR,
-    supernet_pretrain=replace(_FAST, steps=800, batch_size=32, lr=6e-3),
-    supernet_finetune=replace(_FAST, steps=500),
-    pretrain=replace(_FAST, steps=100, batch_size=64),
-    finetune=replace(_FAST, steps=350),
+    detector=TINY_DETECTOR,
+    supernet_pretrain=replace(FAST, steps=800, batch_size=32, lr=6e-3),
+    supernet_finetune=replace(FAST, steps=500),
+    pretrain=replace(FAST, steps=100, batch_size=64),
+    finetune=replace(FAST, steps=350),
     classifier_hidden=128,
     classifier_dropout=0.0,
     label_smoothing=0.1,
@@ -104,10 +87,10 @@ TINY = DetNASPlan(
 SMOKE = replace(
     TINY,
     data=DataPlan(image_side=96, crop_side=32, train_images=24, search_images=8, test_images=8, crops=32),
-    supernet_pretrain=replace(_FAST, steps=3, batch_size=8),
-    supernet_finetune=replace(_FAST, steps=3, batch_size=4),
-    pretrain=replace(_FAST, steps=2, batch_size=8),
-    finetune=replace(_FAST, steps=2, batch_size=4),
+    supernet_pretrain=replace(FAST, steps=3, batch_size=8),
+    supernet_finetune=replace(FAST, steps=3, batch_size=4),
+    pretrain=replace(FAST, steps=2, batch_size=8),
+    finetune=replace(FAST, steps=2, batch_size=4),
     evolution=EvolutionConfig(population=3, parents=2, mutants=1, crossings=1, mutation_probability=0.3),
     evaluations=6,
     calibration_images=8,
@@ -117,7 +100,7 @@ SMOKE = replace(
 )
 
 # Photographs are few and a pass over them is short, so the steps are small and many.
-_PHOTOS = replace(_FAST, steps=2000, batch_size=8, lr=4e-3)
+PHOTOS = replace(FAST, steps=2000, batch_size=8, lr=4e-3)
 
 SMALL = replace(
     TINY,
@@ -125,7 +108,7 @@ SMALL = replace(
     # The numbers of images and crops count where data are generated scenes.
     data=DataPlan(image_side=256, crop_side=96, train_images=800, search_images=96, test_images=200, crops=3000),
     detector=replace(
-        _TINY_DETECTOR,
+        TINY_DETECTOR,
         pyramid_channels=48,
         pyramid_extra="none",
         box_loss_weight=2.0,
@@ -134,10 +117,10 @@ SMALL = replace(
         candidates=300,
         stride_padding=32,
     ),
-    supernet_pretrain=replace(_FAST, steps=1000, batch_size=32, lr=6e-3),
-    supernet_finetune=_PHOTOS,
-    pretrain=replace(_FAST, steps=300, batch_size=64),
-    finetune=_PHOTOS,
+    supernet_pretrain=replace(FAST, steps=1000, batch_size=32, lr=6e-3),
+    supernet_finetune=PHOTOS,
+    pretrain=replace(FAST, steps=300, batch_size=64),
+    finetune=PHOTOS,
     macs_limit=116_300_000,
     macs_at=256,
     evaluations=50,

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+from torch import nn
 
 from workbench.networks.blocks import build_block
 from workbench.networks.count import latency_of
@@ -17,17 +18,17 @@ def latency_table(space: SearchSpace, image_size: ImageSize, device: torch.devic
     A sum over blocks leaves out what running them together costs or saves; it is the usual proxy of hardware-aware
     search.
     """
-    first = space.spec(space.uniform(0))
-    decision_of_block = {decision.block: index for index, decision in enumerate(space.decisions)}
+    first = space.segments(space.uniform(0))
     fixed, table, size = 0.0, [[0.0]] * len(space.decisions), height_width(image_size)
-    for position, block in enumerate(first.blocks):
-        features = torch.rand(1, block.in_channels, *size, device=device)
-        if position not in decision_of_block:
-            fixed += latency_of(build_block(block).to(device), features, repeats=10)
+    for position, segment in enumerate(first):
+        features = torch.rand(1, segment.blocks[0].in_channels, *size, device=device)
+        if segment.decision is None:
+            fixed += latency_of(build_block(segment.blocks[0]).to(device), features, repeats=10)
         else:
-            decision = decision_of_block[position]
-            options = range(len(space.decisions[decision].options))
-            specs = [space.spec(space.uniform(option)).blocks[position] for option in options]
-            table[decision] = [latency_of(build_block(spec).to(device), features, repeats=10) for spec in specs]
-        _, size = block_cost(block, size)
+            options = range(len(space.decisions[segment.decision].options))
+            chains = [space.segments(space.uniform(option))[position].blocks for option in options]
+            modules = [nn.Sequential(*map(build_block, chain)).to(device) for chain in chains]
+            table[segment.decision] = [latency_of(module, features, repeats=10) for module in modules]
+        for block in segment.blocks:
+            _, size = block_cost(block, size)
     return lambda arch: fixed + sum(row[choice] for row, choice in zip(table, arch.choices, strict=True))

@@ -9,7 +9,7 @@ import numpy as np
 
 from workbench.spaces.arch import Arch
 from workbench.spaces.costs import Cost, ImageSize, backbone_cost, height_width
-from workbench.spaces.network_spec import NetworkSpec
+from workbench.spaces.network_spec import BlockSpec, NetworkSpec
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,14 @@ class Decision:
     options: tuple[str, ...]
     block: int | None
     stage: int
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Neighbouring blocks that one decision governs (`decision` is its index), or a single fixed block (None)."""
+
+    decision: int | None
+    blocks: tuple[BlockSpec, ...]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -91,6 +99,22 @@ class SearchSpace:
     def spec(self, arch: Arch) -> NetworkSpec:
         """The network that `arch` stands for."""
         return self.build(self.check(arch).choices)
+
+    def segments(self, arch: Arch) -> list[Segment]:
+        """The blocks of `arch` in order, gathered by the decision that governs them.
+
+        All architectures have equally many segments, also where their numbers of blocks differ.
+        """
+        by_block = {decision.block: index for index, decision in enumerate(self.decisions)}
+        by_stage = {decision.stage: index for index, decision in enumerate(self.decisions) if decision.block is None}
+        segments: list[Segment] = []
+        for position, block in enumerate(self.spec(arch).blocks):
+            decision = by_block.get(position, by_stage.get(block.stage))
+            if segments and decision is not None and segments[-1].decision == decision:
+                segments[-1] = Segment(decision, (*segments[-1].blocks, block))
+            else:
+                segments.append(Segment(decision, (block,)))
+        return segments
 
     def macs(self, arch: Arch, image_size: ImageSize) -> int:
         """Backbone MACs at `image_size`."""

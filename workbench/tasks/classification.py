@@ -1,6 +1,6 @@
 """Image classification: what backbones are pre-trained on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -82,17 +82,34 @@ class Classification:
         """Runs every layer that has batch statistics, nothing more."""
         model(images)
 
-    def predict(self, model: nn.Module, data: ClassificationSet, device: torch.device, batch_size: int = 64) -> Tensor:
-        """Class scores (images, classes) in eval mode."""
+    def predict(
+        self,
+        model: nn.Module,
+        data: ClassificationSet,
+        device: torch.device,
+        batch_size: int = 64,
+        before_batch: Callable[[int], None] | None = None,
+    ) -> Tensor:
+        """Class scores (images, classes) in eval mode; `before_batch` is called with the index of each batch."""
+        rows: list[Tensor] = []
         with evaluating(model), torch.inference_mode():
-            starts = range(0, len(data), batch_size)
-            chunks = [range(start, min(start + batch_size, len(data))) for start in starts]
-            batches = (self.batch(data, chunk, device)[0] for chunk in chunks)
-            return torch.cat([torch.stack([row["scores"] for row in model(images)]) for images in batches]).cpu()
+            for number, start in enumerate(range(0, len(data), batch_size)):
+                images, _ = self.batch(data, range(start, min(start + batch_size, len(data))), device)
+                if before_batch is not None:
+                    before_batch(number)
+                rows += [row["scores"] for row in model(images)]
+        return torch.stack(rows).cpu()
 
-    def evaluate(self, model: nn.Module, data: ClassificationSet, device: torch.device) -> dict[str, float]:
+    def evaluate(
+        self,
+        model: nn.Module,
+        data: ClassificationSet,
+        device: torch.device,
+        batch_size: int = 64,
+        before_batch: Callable[[int], None] | None = None,
+    ) -> dict[str, float]:
         """`top1` in 0-1 and its binomial standard error."""
-        scores = self.predict(model, data, device)
+        scores = self.predict(model, data, device, batch_size, before_batch)
         labels = torch.tensor([data[index][1] for index in range(len(data))])
         top1 = (scores.argmax(dim=1) == labels).double().mean().item()
         return {"top1": top1, "top1_error": (top1 * (1 - top1) / len(data)) ** 0.5}

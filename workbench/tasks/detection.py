@@ -1,6 +1,6 @@
 """Object detection: torchvision's RetinaNet and Faster R-CNN with a feature pyramid on any backbone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -168,12 +168,24 @@ class Detection:
         else:
             model(images)
 
-    def predict(self, model: nn.Module, data: DetectionSet, device: torch.device, batch_size: int = 32) -> Detections:
-        """Detections of every image of `data`, in order, in eval mode, on the CPU."""
+    def predict(
+        self,
+        model: nn.Module,
+        data: DetectionSet,
+        device: torch.device,
+        batch_size: int = 32,
+        before_batch: Callable[[int], None] | None = None,
+    ) -> Detections:
+        """Detections of every image of `data`, in order, in eval mode, on the CPU.
+
+        `before_batch` is called with the index of each batch; it may switch the path of a supernet.
+        """
         found: Detections = []
         with evaluating(model), torch.inference_mode():
-            for start in range(0, len(data), batch_size):
+            for number, start in enumerate(range(0, len(data), batch_size)):
                 chunk = range(start, min(start + batch_size, len(data)))
+                if before_batch is not None:
+                    before_batch(number)
                 images = stack_images([data[index][0] for index in chunk], device)
                 for index, output in zip(chunk, model(images), strict=True):
                     row: dict[str, Any] = {name: value.cpu() for name, value in output.items()}

@@ -4,7 +4,7 @@ No feature pyramid and no convolution tower: those alone add about 12 x stride p
 what the backbone sees by itself. The positive controls of the project use this task.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -77,12 +77,21 @@ class Probe:
         """Runs every layer that has batch statistics, nothing more."""
         model.backbone(model.normalise(torch.stack(images)))  # type: ignore[operator]
 
-    def evaluate(self, model: nn.Module, data: DetectionSet, device: torch.device) -> dict[str, float]:
-        """`accuracy` over all objects in 0-1 and its binomial standard error."""
+    def evaluate(
+        self,
+        model: nn.Module,
+        data: DetectionSet,
+        device: torch.device,
+        batch_size: int = 64,
+        before_batch: Callable[[int], None] | None = None,
+    ) -> dict[str, float]:
+        """`accuracy` over all objects in 0-1 and its standard error; `before_batch` gets the index of each batch."""
         correct: list[Tensor] = []
         with evaluating(model), torch.inference_mode():
-            for start in range(0, len(data), 64):
-                images, targets = self.batch(data, range(start, min(start + 64, len(data))), device)
+            for number, start in enumerate(range(0, len(data), batch_size)):
+                images, targets = self.batch(data, range(start, min(start + batch_size, len(data))), device)
+                if before_batch is not None:
+                    before_batch(number)
                 for row, target in zip(model(images, targets), targets, strict=True):
                     correct.append(row["scores"].argmax(dim=1) == target["labels"] - 1)
         hits = torch.cat(correct).double()

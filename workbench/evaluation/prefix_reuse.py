@@ -1,0 +1,155 @@
+"""What the fixed first blocks of a beam's candidates give, computed once and reused.
+
+All candidates of a beam step share the blocks decided before, up to the `width` kept prefixes. Neither the features of
+those blocks nor their recalibrated batch norm depend on what follows, so both are computed once for each prefix and
+batch; scores are the same as without.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from workbench.evaluation.recalibration import averaging, batch_norms
+from workbench.networks.count import evaluating
+from workbench.networks.supernet import Prefix, Supernet
+from workbench.spaces.arch import Arch
+from workbench.spaces.costs import ImageSize, block_cost, height_width
+from workbench.spaces.space import SearchSpace
+
+Batches = list[Prefix]
+
+
+@dataclass
+class PrefixReuse:
+    """Keeps, for prefixes of decisions, the supernet's features on the calibration and on the scoring images."""
+
+    model: nn.Module
+    supernet: Supernet
+    task: Any
+    calibration: Iterable[list[Tensor]]
+    scoring: Iterable[list[Tensor]]
+    known: dict[tuple[int, ...], tuple[Batches, Batches]] = field(default_factory=dict)
+
+    def features(self, choices: tuple[int, ...]) -> tuple[Batches, Batches]:
+        """Calibration and scoring batches after all blocks before decision `len(choices)`, these choices fixed.
+
+        A prefix is built from the one that is a decision shorter; those shorter than that are forgotten.
+        """
+        if choices not in self.known:
+            self.known = {known: kept for known, kept in self.known.items() if len(known) >= len(choices) - 1}
+            start = self._inputs() if not choices else self.features(choices[:-1])
+            self.known[choices] = self._advance(*start, choices)
+        return self.known[choices]
+
+    def _inputs(self) -> tuple[Batches, Batches]:
+        """What the backbone reads, after the task's own normalising and padding."""
+        seen: list[Tensor] = []
+        handle = self.supernet.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        parts: list[Batches] = []
+        try:
+            with evaluating(self.model), torch.no_grad():
+                for batches in (self.calibration, self.scoring):
+                    seen.clear()
+                    for images in batches:
+                        self.task.run_layers(self.model, images)
+                    parts.append([Prefix(0, batch, ()) for batch in seen])
+        finally:
+            handle.remove()
+        return parts[0], parts[1]
+
+    def _advance(self, calibration: Batches, scoring: Batches, choices: tuple[int, ...]) -> tuple[Batches, Batches]:
+        """One decision further: batch statistics from the calibration batches, then the scoring batches with them."""
+        supernet = self.supernet
+        stop = segment_of_decision(supernet, len(choices))
+        with evaluating(self.model), torch.no_grad():
+            for index in range(calibration[0].start, stop):
+                if (decision := supernet.decision_of_block.get(index)) is not None:
+                    supernet.choice(index).choose(choices[decision])
+                with averaging(batch_norms(supernet.blocks[index])):
+                    calibration = [self._step(prefix, index) for prefix in calibration]
+                scoring = [self._step(prefix, index) for prefix in scoring]
+        return calibration, scoring
+
+    def _step(self, prefix: Prefix, index: int) -> Prefix:
+        features = self.supernet.blocks[index](prefix.features)
+        tapped = (features,) if index in self.supernet.taps else ()
+        return Prefix(index + 1, features, (*prefix.maps, *tapped))
+
+
+def segment_of_decision(supernet: Supernet, decision: int) -> int:
+    """Index of the supernet's module that decides `decision`; the number of modules when nothing is left to decide."""
+    places = {known: index for index, known in supernet.decision_of_block.items()}
+    return places.get(decision, len(supernet.blocks))
+
+
+def prefix_bytes(space: SearchSpace, image_size: ImageSize, images: int, kept: int) -> int:
+    """Memory for `kept` prefixes on `images` images in single precision: their largest features and all tapped maps."""
+    size, largest, maps = height_width(image_size), 0, 0
+    spec = space.spec(space.uniform(0))
+    for index, block in enumerate(spec.blocks):
+        _, size = block_cost(block, size)
+        area = block.out_channels * size[0] * size[1]
+        largest, maps = max(largest, area), maps + (area if index in spec.taps else 0)
+    return 4 * images * kept * (largest + maps)
+
+
+def beam_macs(space: SearchSpace, width: int, image_size: ImageSize) -> tuple[int, int]:
+    """Backbone MACs per image of a whole beam search: with every candidate computed from the picture on, and reusing.
+
+    The options of a decision must cost the same, as dilations do.
+    """
+    size, segments = height_width(image_size), []
+    for segment in space.segments(space.uniform(0)):
+        macs = 0
+        for block in segment.blocks:
+            cost, size = block_cost(block, size)
+            macs += cost.macs
+        segments.append((segment.decision, macs))
+    total = sum(macs for _, macs in segments)
+    places = {decision: index for index, (decision, _) in enumerate(segments) if decision is not None}
+    recomputed = reused = done = 0
+    kept = 1
+    for decision, part in enumerate(space.decisions):
+        start, candidates = places[decision], kept * len(part.options)
+        recomputed += candidates * total
+        before = sum(macs for _, macs in segments[done:start])  # each kept prefix goes one decision further
+        reused += kept * before + candidates * sum(macs for _, macs in segments[start:])
+        done, kept = start, min(width, candidates)
+    return recomputed, reused
+
+
+@dataclass
+class Clock:
+    """Seconds spent inside a module."""
+
+    seconds: float = 0.0
+    started: float = 0.0
+
+
+@contextmanager
+def clocked(module: nn.Module) -> Iterator[Clock]:
+    """Measures the wall-clock seconds of `module`'s forward passes while the context is open (CPU)."""
+    clock = Clock()
+
+    def start(_module: nn.Module, _inputs: object) -> None:
+        clock.started = time.perf_counter()
+
+    def stop(_module: nn.Module, _inputs: object, _output: object) -> None:
+        clock.seconds += time.perf_counter() - clock.started
+
+    handles = [module.register_forward_pre_hook(start), module.register_forward_hook(stop)]
+    try:
+        yield clock
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def prefix_of(arch: Arch) -> tuple[int, ...]:
+    """The decided choices that the candidates of one parent share: all but the last."""
+    return arch.choices[:-1]

@@ -1,0 +1,87 @@
+"""Beam search decision by decision, as CR-NAS finds its dilations (section 3.3.2, algorithm 1).
+
+The paper calls it greedy; K prefixes survive each step.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from workbench.records.score import Score
+from workbench.records.seeds import generator
+from workbench.search.query import Query
+from workbench.spaces.arch import Arch
+from workbench.spaces.space import SearchSpace
+
+
+class BeamSearch:
+    """Decides the first decision, then the next, always keeping the `width` best prefixes.
+
+    A prefix is scored by `completions` random ways to finish it. All candidates of a step get the same ones (common
+    random numbers, ours): their differences then come from what they decided. The paper draws one completion for each
+    mini-batch and does not say whether candidates share them.
+    """
+
+    def __init__(self, space: SearchSpace, *, width: int, completions: int, seed: int, metric: str) -> None:
+        if width < 1 or completions < 1:
+            raise ValueError(f"A beam keeps at least 1 prefix and needs 1 completion; got {width} and {completions}.")
+        self.space = space
+        self.width = width
+        self.completions = completions
+        self.seed = seed
+        self.metric = metric
+        self.step = 0  # decisions made
+        self.kept: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]  # best first
+
+    @property
+    def evaluations(self) -> int:
+        """How many candidates a whole search scores: 3 + 9 (B - 1) for three options and K = 3."""
+        total, kept = 0, 1
+        for decision in self.space.decisions:
+            total += kept * len(decision.options)
+            kept = min(self.width, kept * len(decision.options))
+        return total
+
+    def ask(self, count: int) -> list[Query]:
+        """All candidates of the next step: each kept prefix with each option of the next decision.
+
+        ValueError when `count` does not reach for the step, because its candidates are compared with each other.
+        """
+        options = len(self.space.decisions[self.step].options)
+        candidates = [(*prefix, option) for _, prefix in self.kept for option in range(options)]
+        if count < len(candidates):
+            raise ValueError(
+                f"Step {self.step + 1} of this beam has {len(candidates)} candidates, but only {count} evaluations"
+                f" are left; a whole search takes {self.evaluations}."
+            )
+        self.step += 1
+        rng = generator(self.seed, "beam completions", str(self.step))
+        whole = self.step == len(self.space.decisions)
+        drawn = [self.space.sample(rng).choices[self.step :] for _ in range(1 if whole else self.completions)]
+        return [
+            Query(Arch(self.space.name, candidate), tuple(Arch(self.space.name, (*candidate, *rest)) for rest in drawn))
+            for candidate in candidates
+        ]
+
+    def tell(self, scores: Sequence[Score]) -> None:
+        """Keeps the best prefixes of the step; equal scores keep their order, so the smaller dilation wins."""
+        good = [(score.metrics[self.metric], score.choices) for score in scores if score.error is None]
+        if not good:
+            raise RuntimeError(f"All {len(scores)} candidates of a beam step failed; the first: {scores[0].error}")
+        good.sort(key=lambda row: -row[0])
+        self.kept = good[: self.width]
+
+    @property
+    def best(self) -> tuple[float, Arch]:
+        """Score and architecture of the best when every decision is made; ValueError before that."""
+        if self.step < len(self.space.decisions):
+            raise ValueError(f"The beam has made {self.step} of {len(self.space.decisions)} decisions.")
+        return self.kept[0][0], self.space.arch(self.kept[0][1])
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Plain JSON data; `restore` continues from it exactly."""
+        return {"step": self.step, "kept": [[score, list(prefix)] for score, prefix in self.kept]}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.step = state["step"]
+        self.kept = [(score, tuple(prefix)) for score, prefix in state["kept"]]
