@@ -34,6 +34,7 @@ class PrefixReuse:
     calibration: Iterable[list[Tensor]]
     scoring: Iterable[list[Tensor]]
     known: dict[tuple[int, ...], tuple[Batches, Batches]] = field(default_factory=dict)
+    seconds: float = 0.0  # spent on building prefixes
 
     def features(self, choices: tuple[int, ...]) -> tuple[Batches, Batches]:
         """Calibration and scoring batches after all blocks before decision `len(choices)`, these choices fixed.
@@ -42,8 +43,10 @@ class PrefixReuse:
         """
         if choices not in self.known:
             self.known = {known: kept for known, kept in self.known.items() if len(known) >= len(choices) - 1}
-            start = self._inputs() if not choices else self.features(choices[:-1])
-            self.known[choices] = self._advance(*start, choices)
+            parent = self.features(choices[:-1]) if choices else None
+            began = time.perf_counter()
+            self.known[choices] = self._advance(*(parent or self._inputs()), choices)
+            self.seconds += time.perf_counter() - began
         return self.known[choices]
 
     def _inputs(self) -> tuple[Batches, Batches]:

@@ -22,7 +22,7 @@ from workbench.tasks.detection import Detection, DetectorConfig
 
 
 def save_detector(
-    folder: Path, model: nn.Module, task: Detection, spec: NetworkSpec, *, image_side: int, arch: Arch | None
+    folder: Path, model: nn.Module, task: Detection, spec: NetworkSpec, *, image_side: int, arch: Arch | None = None
 ) -> None:
     """Writes `arch.json` (architecture, specification, detector, classes, image side) and `weights.safetensors`."""
     write_bytes(folder / "weights.safetensors", save({k: v.contiguous().cpu() for k, v in model.state_dict().items()}))

@@ -228,11 +228,11 @@ def supernet_scorer(
 
 
 def search(
-    study: Study, searcher: Any, scorer: Scorer, *, phase: str, evaluations: int, generation: int, saved_macs: float = 0
+    study: Study, searcher: Any, scorer: Scorer, *, phase: str, evaluations: int, generation: int, saved_macs: int = 0
 ) -> list[Score]:
     """Runs `searcher` on `scorer`; every score is in the run's record, and its cost in the ledger.
 
-    `saved_macs` is the share of the backbone's forward MACs that the scorer does not compute again.
+    `saved_macs` are what the scorer does not compute again, per image and evaluation.
     """
     if recorded := study.run.scores(phase):
         typical = float(np.median([score.seconds for score in recorded]))
@@ -276,7 +276,7 @@ def _aligned(supernet: Supernet, plan: OneShotPlan) -> Supernet:
     return supernet
 
 
-def _enter_search(study: Study, phase: str, scorer: Scorer, scores: Sequence[Score], saved_macs: float) -> None:
+def _enter_search(study: Study, phase: str, scorer: Scorer, scores: Sequence[Score], saved_macs: int) -> None:
     detecting = not isinstance(scorer.task, Classification)
     scored_on = study.data.search if detecting else study.data.crops_search
     calibration = min(study.plan.calibration_images, len(study.data.train if detecting else study.data.crops))
@@ -285,13 +285,12 @@ def _enter_search(study: Study, phase: str, scorer: Scorer, scores: Sequence[Sco
     per_image = forward_macs(
         scorer.model, scorer.task, scored_on, study.device, lambda rng: scorer.supernet.activate(space.sample(rng))
     )
-    saved = round(saved_macs * scores[0].macs) if scores else 0
     study.run.ledger.add(
         Entry(
             phase=phase,
             seconds=sum(score.seconds for score in scores),
             images=images,
-            forward_macs=(per_image - saved) * images,
+            forward_macs=(per_image - saved_macs) * images,
             peak_memory=peak_memory(),
         )
     )

@@ -13,7 +13,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
-from workbench.methods.presets import Data
 from workbench.networks.count import count_layers
 from workbench.records.files import base_folder, digest, read_json, write_bytes, write_json
 from workbench.records.ledger import Entry, peak_memory
@@ -33,7 +32,7 @@ class Study:
 
     run: RunFolder
     plan: Any  # the method's preset
-    data: Data
+    data: Any  # `presets.Data`, or what a method without a detector brings: data sets and a digest
     seed: int
     device: torch.device
 
@@ -52,7 +51,7 @@ def start_study(
     parameters: Mapping[str, Any],
     *,
     plan: Any,
-    data: Data,
+    data: Any,
     seed: int,
     device: str,
     runs: str,

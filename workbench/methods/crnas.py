@@ -1,0 +1,245 @@
+"""CR-NAS (Liang et al., ICLR 2020): computation reallocation, blocks across stages and dilation across blocks.
+
+1. `train_stage_supernet`: every depth of every stage in one supernet, one random path per step (section 3 of the
+   specification)
+2. `rank_allocations`: all allocations of one budget by the weights they inherit (equation 1)
+3. `train_operation_supernet`: on the winner, a choice of dilation in every block (section 4)
+4. `beam`: dilations block by block from input to output (section 5, algorithm 1)
+5. `crnas_controls.train_all`: the winner and its controls are trained like any network and tested
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from workbench.evaluation.prefix_reuse import PrefixReuse, beam_macs, clocked, prefix_bytes
+from workbench.evaluation.scoring import Scorer, run_search
+from workbench.evaluation.statistics import Interval, rank_correlation
+from workbench.methods import one_shot
+from workbench.methods.crnas_presets import CRNASPlan
+from workbench.methods.one_shot import ImageBatches, TrainedSupernet, arch_of, best, detection_scorer
+from workbench.methods.phases import Study
+from workbench.networks.supernet import Supernet
+from workbench.records.score import Score
+from workbench.records.seeds import generator
+from workbench.search.beam import BeamSearch
+from workbench.search.evolution import Evolution, EvolutionConfig
+from workbench.search.exhaustive import ExhaustiveSearch
+from workbench.search.random import RandomSearch
+from workbench.spaces.allocation import PREFIX, allocation, centre_of_mass, depths_of, eligible
+from workbench.spaces.catalogue import space_named
+from workbench.spaces.dilation import RATES, dilation_space_name
+from workbench.spaces.residual import check_dilations, layout_named, residual_spec
+from workbench.spaces.space import SearchSpace
+
+
+def stage_space(study: Study) -> SearchSpace:
+    return space_named(PREFIX + study.plan.supernet_backbone)
+
+
+def operation_space(study: Study, depths: Sequence[int]) -> SearchSpace:
+    return space_named(dilation_space_name(study.plan.supernet_backbone, depths))
+
+
+def check_plan(study: Study) -> None:
+    """ValueError before work starts: budgets that nothing meets, a layout off budget, dilations larger than a map."""
+    plan: CRNASPlan = study.plan
+    space = stage_space(study)
+    for budget in (plan.budget, *plan.other_budgets):
+        eligible(space, budget)
+    layout = layout_named(plan.backbone)
+    allocation(space, plan.deeper)
+    if layout.budget(plan.deeper) != plan.budget:
+        raise ValueError(
+            f"The hand-made layout {list(plan.deeper)} costs {layout.budget(plan.deeper):g} blocks,"
+            f" the budget is {plan.budget:g}; they must be equal."
+        )
+    height, width = (int(side) for side in study.data.search[0][0].shape[-2:])
+    check_dilations(residual_spec(plan.backbone, plan.deeper), max(RATES), (height, width))
+
+
+def train_stage_supernet(study: Study) -> tuple[TrainedSupernet, TrainedSupernet]:
+    """Step 1: as a classifier, then in the detector. The budget plays no part: one supernet ranks several."""
+    plan: CRNASPlan = study.plan
+    origin = {"branches": plan.branches}
+
+    def build() -> Supernet:
+        return Supernet(stage_space(study), plan.branches)
+
+    pretrained = one_shot.pretrain_supernet(study, build, "pretrain stage supernet", origin=origin)
+    return pretrained, one_shot.finetune_supernet(study, build, pretrained, "finetune stage supernet", origin=origin)
+
+
+def rank_allocations(study: Study, scorer: Scorer, budget: float, phase: str) -> list[Score]:
+    """Step 2: scores of every allocation of `budget`, in counting order."""
+    archs = eligible(scorer.supernet.space, budget)
+    return one_shot.search(
+        study, ExhaustiveSearch(archs), scorer, phase=phase, evaluations=len(archs), generation=len(archs)
+    )
+
+
+def train_operation_supernet(study: Study, depths: Sequence[int], name: str) -> TrainedSupernet:
+    """Step 3: pre-trained and fine-tuned like the first; `name` tells the supernets of two allocations apart."""
+    plan: CRNASPlan = study.plan
+    trial = replace(
+        study,
+        plan=replace(plan, supernet_pretrain=plan.operation_pretrain, supernet_finetune=plan.operation_finetune),
+    )
+    origin = {"kernels": plan.kernels}
+
+    def build() -> Supernet:
+        return Supernet(operation_space(study, depths), plan.kernels)
+
+    pretrained = one_shot.pretrain_supernet(trial, build, f"pretrain {name}", origin=origin)
+    return one_shot.finetune_supernet(trial, build, pretrained, f"finetune {name}", origin=origin)
+
+
+def beam(study: Study, scorer: Scorer, *, phase: str) -> list[Score]:
+    """Step 4: scores of all candidates of all steps; a candidate is a prefix of dilations, the last ones are whole."""
+    searcher, width = beam_search(study, scorer), study.plan.beam_width
+    height, width_px = (int(side) for side in study.data.search[0][0].shape[-2:])
+    if scorer.reuse is None:
+        scorer = reusing(study, scorer)
+    saved = 0
+    if scorer.reuse is not None:
+        recomputed, reused = beam_macs(scorer.supernet.space, width, (height, width_px))
+        saved = round((recomputed - reused) / searcher.evaluations)
+    return one_shot.search(
+        study,
+        searcher,
+        scorer,
+        phase=phase,
+        evaluations=searcher.evaluations,
+        generation=searcher.evaluations,
+        saved_macs=saved,
+    )
+
+
+def beam_search(study: Study, scorer: Scorer) -> BeamSearch:
+    """The beam over the dilations of the scorer's supernet, with at most one completion for each batch of images."""
+    plan: CRNASPlan = study.plan
+    batches = min(len(_calibration(scorer)), -(-len(study.data.search) // plan.scoring_batch))
+    completions = min(plan.beam_completions, batches)
+    return BeamSearch(
+        scorer.supernet.space,
+        width=plan.beam_width,
+        completions=completions,
+        seed=study.seed,
+        metric=scorer.task.metric,
+    )
+
+
+def reusing(study: Study, scorer: Scorer) -> Scorer:
+    """The scorer, keeping features of fixed prefixes while they fit into `prefix_memory`; else as it is."""
+    plan: CRNASPlan = study.plan
+    images = ImageBatches(
+        scorer.task, study.data.search, range(len(study.data.search)), plan.scoring_batch, study.device
+    )
+    height, width = (int(side) for side in study.data.search[0][0].shape[-2:])
+    needed = prefix_bytes(
+        scorer.supernet.space,
+        (height, width),
+        len(study.data.search) + plan.calibration_images,
+        2 * plan.beam_width,  # the prefixes of this step and of the last
+    )
+    if needed > plan.prefix_memory:
+        return scorer
+    reuse = PrefixReuse(
+        model=scorer.model,
+        supernet=scorer.supernet,
+        task=scorer.task,
+        calibration=scorer.calibration,
+        scoring=images,
+    )
+    return replace(scorer, reuse=reuse)
+
+
+def beam_winner(scores: Sequence[Score], metric: str) -> Score:
+    """The best whole architecture of a beam: its last step."""
+    last = max(score.step for score in scores)
+    return best([score for score in scores if score.step == last], metric)
+
+
+def control_search(study: Study, scorer: Scorer, *, phase: str, kind: str) -> list[Score]:
+    """`random` search or `evolution` over the same dilations, with as many evaluations as the beam."""
+    space, seed = scorer.supernet.space, study.seed
+    evaluations = min(beam_search(study, scorer).evaluations, space.size)
+    generation = max(3, evaluations // 6)
+    if kind == "random":
+        searcher: Any = RandomSearch(space, seed=seed)
+    else:
+        part = generation // 3
+        config = EvolutionConfig(population=generation, parents=max(1, part), mutants=part, crossings=part)
+        searcher = Evolution(space, config, seed=seed, metric=scorer.task.metric)
+    return one_shot.search(study, searcher, scorer, phase=phase, evaluations=evaluations, generation=generation)
+
+
+def depths_of_score(score: Score) -> tuple[int, ...]:
+    return depths_of(space_named(score.space), arch_of(score))
+
+
+def dilations_of_score(score: Score) -> tuple[int, ...]:
+    return tuple(RATES[choice] for choice in score.choices)
+
+
+def ranking_table(scores: Sequence[Score]) -> pd.DataFrame:
+    """One row for each allocation that was scored, best first: depths, centre of mass, metrics, MACs and params."""
+    rows = []
+    for score in scores:
+        if score.error is None:
+            depths = depths_of_score(score)
+            cost = {"MACs": score.macs, "params": score.params}
+            rows.append({"depths": depths, "centre of mass": centre_of_mass(depths), **score.metrics, **cost})
+    frame = pd.DataFrame(rows)
+    metric = next(name for name in ("AP", "accuracy", "top1") if name in frame)
+    return frame.sort_values([metric, "params"], ascending=[False, True]).reset_index(drop=True)
+
+
+def correlation(first: Sequence[float], second: Sequence[float]) -> Interval:
+    """Kendall's tau with its bootstrap interval; nan where fewer than three networks were compared."""
+    if len(first) < 3:
+        return Interval(float("nan"), float("nan"), float("nan"), len(first))
+    return rank_correlation(first, second, generator(0, "correlation"))
+
+
+def reuse_table(study: Study, supernet: TrainedSupernet, *, measured: bool) -> pd.DataFrame:
+    """What reusing prefixes saves: backbone MACs per image of a whole beam; with `measured` also seconds, by two beams.
+
+    The two beams must agree in every score, which the column `largest difference` shows.
+    """
+    plan: CRNASPlan = study.plan
+    space = supernet.supernet.space
+    height, width = (int(side) for side in study.data.search[0][0].shape[-2:])
+    ways = dict(zip(("recomputed", "reused"), beam_macs(space, plan.beam_width, (height, width)), strict=True))
+    rows = [{"prefixes": way, "backbone MACs per image": macs} for way, macs in ways.items()]
+    if measured:
+        scores: dict[str, list[Score]] = {}
+        for row, way in zip(rows, ways, strict=True):
+            plain = detection_scorer(study, supernet)
+            scorer = plain if way == "recomputed" else reusing(study, plain)
+            searcher = beam_search(study, scorer)
+            with clocked(supernet.supernet) as clock:
+                scores[way] = run_search(
+                    searcher,
+                    scorer,
+                    study.run,
+                    phase=f"beam, {way}",
+                    metric=plan.fitness,
+                    evaluations=searcher.evaluations,
+                    generation=searcher.evaluations,
+                    origin=scorer.origin,
+                )
+            built = scorer.reuse.seconds if scorer.reuse else 0.0
+            row["backbone seconds"] = round(clock.seconds + built, 2)
+            row["seconds"] = round(sum(score.seconds for score in scores[way]), 2)
+        pairs = zip(scores["recomputed"], scores["reused"], strict=True)
+        gap = max(abs(a.metrics[plan.fitness] - b.metrics[plan.fitness]) for a, b in pairs)
+        rows = [{**row, "largest difference": gap} for row in rows]
+    return pd.DataFrame(rows)
+
+
+def _calibration(scorer: Scorer) -> ImageBatches:
+    assert isinstance(scorer.calibration, ImageBatches)
+    return scorer.calibration

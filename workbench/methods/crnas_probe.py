@@ -1,0 +1,179 @@
+"""CR-NAS on tasks whose answer is known: positive controls with the linear probe at object centres.
+
+*Dot*: the class of a fish is told by a dot r pixels away. A network whose field ends before r stays at chance, so a
+search that works must find the larger field, and finds nothing to do where r is small.
+*Eels*: the species is told by the head, half a body from the centre. Large animals ask for depth at low resolution.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from workbench.data.scenes import SceneConfig, Scenes
+from workbench.evaluation.scoring import Scorer
+from workbench.methods import one_shot
+from workbench.methods.crnas import correlation
+from workbench.methods.one_shot import TrainedSupernet
+from workbench.methods.phases import Study, new_model, train_phase
+from workbench.networks.backbone import Backbone
+from workbench.networks.supernet import Sharing, Supernet, align_options
+from workbench.records.files import digest
+from workbench.spaces.allocation import PREFIX
+from workbench.spaces.network_spec import NetworkSpec
+from workbench.spaces.space import SearchSpace
+from workbench.tasks.probe import Probe
+from workbench.training.recipe import Recipe
+
+EELS = {name: SceneConfig(classes="eel", sizes=name) for name in ("small", "large")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbePlan:
+    """Everything that a run of the controls does, as numbers."""
+
+    backbone: str = "resnet-bottleneck-tiny"  # one 3x3 in each block: its field is easy to say
+    depths: tuple[int, ...] = (2, 2, 2)  # of the dot task: the undilated field ends 43 pixels from the centre
+    distances: tuple[int, ...] = (16, 48)
+    budget: float = 8  # blocks, of the eel task
+    layouts: tuple[tuple[int, ...], ...] = ((6, 1, 1), (3, 3, 2), (1, 1, 6))  # eels: trained on their own
+    train_images: int = 1600
+    search_images: int = 192
+    test_images: int = 400
+    recipe: Recipe
+    supernet: Recipe
+    kernels: Sharing = "shared"  # of the dilations: with separate kernels r = 48 is not learned in 400 steps
+    branches: Sharing = "separate"  # of the depths
+    calibration_images: int = 128
+    calibration_batch: int = 32
+    scoring_batch: int = 48
+    beam_width: int = 3
+    beam_completions: int = 4
+    prefix_memory: int = 2**30
+    macs_at: int = 128
+
+
+_STEPS = Recipe(steps=150, batch_size=32, lr=4e-3, optimizer="adamw", weight_decay=0.02, warmup=0.05)
+
+TINY = ProbePlan(recipe=_STEPS, supernet=replace(_STEPS, steps=400))
+SMOKE = replace(
+    TINY,
+    train_images=32,
+    search_images=8,
+    test_images=8,
+    distances=(48,),
+    budget=5,
+    layouts=((1, 1, 3), (3, 1, 1)),
+    recipe=replace(_STEPS, steps=2, batch_size=4),
+    supernet=replace(_STEPS, steps=2, batch_size=4),
+    calibration_images=8,
+    calibration_batch=4,
+    scoring_batch=4,
+    beam_width=2,
+    beam_completions=2,
+)
+PRESETS: dict[str, ProbePlan] = {"smoke": SMOKE, "tiny": TINY}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeData:
+    """Scenes of one task; `test` is seen once."""
+
+    train: Scenes
+    search: Scenes
+    test: Scenes
+    digest: str
+
+
+def dot_task(distance: int) -> SceneConfig:
+    """Fish whose class is the colour of a dot `distance` pixels away."""
+    return SceneConfig(classes="dot", context_distance=distance, objects=(1, 2), clutter=0)
+
+
+def probe_data(plan: ProbePlan, config: SceneConfig, seed: int) -> ProbeData:
+    counts = (("train", plan.train_images), ("search", plan.search_images), ("test", plan.test_images))
+    train, search, test = (Scenes(config, seed, split, count) for split, count in counts)
+    return ProbeData(train=train, search=search, test=test, digest=digest([train.digest, search.digest, test.digest]))
+
+
+def on_task(study: Study, config: SceneConfig) -> Study:
+    """The same run on the scenes of another task."""
+    return replace(study, data=probe_data(study.plan, config, study.seed))
+
+
+def probe_task(study: Study) -> Probe:
+    return Probe(categories=study.data.train.categories)
+
+
+def train_network(study: Study, name: str, spec: NetworkSpec) -> float:
+    """Test accuracy (0-1) of one network trained for `plan.recipe`; chance is 1 / classes."""
+    task = probe_task(study)
+    model = new_model(lambda: task.build(Backbone(spec)), study.seed, "probe")
+    train_phase(study, name, model, task, study.data.train, study.plan.recipe, origin={"spec": spec.to_json()})
+    return task.evaluate(model, study.data.test, study.device)["accuracy"]
+
+
+def train_supernet(study: Study, name: str, space: SearchSpace) -> TrainedSupernet:
+    """A supernet trained on the probe task itself, one random path per step."""
+    task = probe_task(study)
+    sharing: Sharing = study.plan.branches if space.name.startswith(PREFIX) else study.plan.kernels
+
+    def build() -> nn.Module:
+        supernet = Supernet(space, sharing)
+        align_options(supernet)
+        return task.build(supernet)
+
+    model = new_model(build, study.seed, "probe supernet")
+    supernet = model.backbone
+    assert isinstance(supernet, Supernet)
+    trained = train_phase(
+        study,
+        name,
+        model,
+        task,
+        study.data.train,
+        study.plan.supernet,
+        origin={"space": space.name, "sharing": sharing},
+        before_step=lambda rng: supernet.activate(space.sample(rng)),
+    )
+    return TrainedSupernet(model=model, supernet=supernet, trained=trained)
+
+
+def probe_scorer(study: Study, supernet: TrainedSupernet) -> Scorer:
+    """Scores by accuracy at the object centres of the search split."""
+    task = probe_task(study)
+
+    def measure(model: nn.Module, before_batch: Callable[[int], None]) -> dict[str, float]:
+        return task.evaluate(model, study.data.search, study.device, study.plan.scoring_batch, before_batch)
+
+    return one_shot.supernet_scorer(study, supernet, task, study.data.train, measure)
+
+
+def depth_preference(rankings: dict[str, pd.DataFrame], alone: dict[str, dict[tuple[int, ...], float]]) -> pd.DataFrame:
+    """One row for each size of animals, from the table of `crnas.ranking_table`.
+
+    `tau` is the rank correlation of accuracy with the centre of mass over all allocations: positive prefers deep ones.
+    Then the best allocation's centre of mass, and the accuracy of the layouts trained alone.
+    """
+    rows = []
+    for size, frame in rankings.items():
+        tau = correlation(frame["centre of mass"], frame["accuracy"])
+        trained = {f"alone {list(depths)}": accuracy for depths, accuracy in alone[size].items()}
+        rows.append(
+            {
+                "eels": size,
+                "tau with depth": tau.value,
+                "centre of mass, best five": float(np.mean(frame["centre of mass"][:5])),
+                "centre of mass, all": float(np.mean(frame["centre of mass"])),
+                **trained,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def mean_stage_of_dilation(rates: Sequence[int], stages: Sequence[int]) -> float:
+    """The mean stage of what is dilated, each block weighted by its dilation beyond 1; nan when nothing is."""
+    weights = np.asarray(rates) - 1
+    return float((weights * np.asarray(stages)).sum() / weights.sum()) if weights.sum() else float("nan")
