@@ -10,7 +10,7 @@ from itertools import product
 
 from workbench.spaces.arch import Arch
 from workbench.spaces.network_spec import NetworkSpec
-from workbench.spaces.residual import LAYOUTS, layout_named, residual_spec
+from workbench.spaces.residual import layout_named, residual_spec
 from workbench.spaces.space import Decision, SearchSpace
 
 PREFIX = "allocation-"
@@ -56,7 +56,7 @@ def eligible(space: SearchSpace, budget: float | None = None) -> list[Arch]:
     The nominal cost is the number of blocks; MobileNetV2's blocks are weighted (appendix A.2), and its real MACs then
     differ. ValueError names the budgets that exist when none meets the one asked for.
     """
-    layout = LAYOUTS[space.name.removeprefix(PREFIX)]
+    layout = layout_named(space.name.removeprefix(PREFIX))
     wanted = layout.budget(layout.depths) if budget is None else budget
     grid = [[int(option) for option in decision.options] for decision in space.decisions]
     costs = {depths: layout.budget(depths) for depths in product(*grid)}

@@ -31,6 +31,8 @@ def dilation_space(name: str) -> SearchSpace:
     backbone = match["backbone"]
     depths = tuple(int(depth) for depth in match["depths"].split(".")) if match["depths"] else ()
     spec = residual_spec(backbone, depths)
+    if name != (known := dilation_space_name(backbone, depths)):
+        raise ValueError(f"The depths in {name} are those of {backbone} as published; the space is named {known}.")
     decisions: list[Decision] = []
     within = 0
     for index in dilatable_blocks(spec):

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 
 from workbench.spaces.network_spec import Activation, BlockKind, BlockSpec, NetworkSpec
 
+DEEPEST = 200  # blocks in a stage: a name read from a file must not build millions
 DILATABLE: tuple[BlockKind, ...] = ("basic", "bottleneck", "mbconv")
 
 
@@ -168,9 +169,9 @@ def residual_spec(name: str, depths: Sequence[int] = (), dilations: Sequence[int
     """
     layout = layout_named(name)
     depths = tuple(depths) or layout.depths
-    if len(depths) != len(layout.searched) or any(depth < 1 for depth in depths):
+    if len(depths) != len(layout.searched) or any(not 1 <= depth <= DEEPEST for depth in depths):
         raise ValueError(
-            f"{name} has {len(layout.searched)} searched stages, each with at least one block;"
+            f"{name} has {len(layout.searched)} searched stages, each with 1 to {DEEPEST} blocks;"
             f" got depths {list(depths)}."
         )
     blocks = [
@@ -231,7 +232,9 @@ def check_dilations(spec: NetworkSpec, largest: int, image_size: tuple[int, int]
     """ValueError when a kernel dilated by `largest` would read only padding beside its centre on some map."""
     stride = 1
     for index, block in enumerate(spec.blocks):
-        side = min(-(-side // stride) for side in image_size)
+        # A basic block dilates its second 3x3, which stands behind the stride; the others the strided one itself.
+        read = stride * block.stride if block.kind == "basic" else stride
+        side = min(-(-side // read) for side in image_size)
         if block.kind in DILATABLE and largest >= side:
             raise ValueError(
                 f"Block {index} of {spec.name} reads a map of {side} pixels at image size {image_size}: a 3x3 kernel"

@@ -1,0 +1,157 @@
+"""Prefixes of a beam: the same scores with and without reuse, no trace left, and the time that reuse saves."""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from workbench.data.scenes import SceneConfig, Scenes
+from workbench.evaluation.prefix_reuse import PrefixReuse, beam_macs, clocked, prefix_bytes, segment_of_decision
+from workbench.evaluation.scoring import Scorer
+from workbench.methods.detnas_presets import TINY_DETECTOR
+from workbench.methods.one_shot import ImageBatches
+from workbench.networks.supernet import Supernet
+from workbench.search.beam import BeamSearch
+from workbench.search.query import Query
+from workbench.spaces.arch import Arch
+from workbench.spaces.catalogue import space_named
+from workbench.spaces.costs import block_cost
+from workbench.tasks.detection import Detection
+
+SPACE = space_named("dilation-resnet-tiny")
+CPU = torch.device("cpu")
+BATCH = 8
+
+
+def make_scorer(sharing="separate", images=16):
+    """A detector with random weights; its score is the mean of all box scores, which every layer moves."""
+    torch.manual_seed(0)
+    data = Scenes(SceneConfig(), 0, "train", images)
+    task = Detection(categories=data.categories, config=replace(TINY_DETECTOR, score_threshold=0.0))
+    model = task.build(Supernet(SPACE, sharing)).eval()
+    with torch.no_grad():  # away from the tiny initial scores, so that candidates differ
+        model.head.classification_head.cls_logits.bias.zero_()
+        model.head.classification_head.cls_logits.weight.mul_(10)
+    supernet = model.get_submodule("backbone.body")
+
+    def measure(model, before_batch):
+        found = task.predict(model, data, CPU, BATCH, before_batch)
+        return {"AP": float(torch.cat([row["scores"] for row in found]).double().mean())}
+
+    calibration = ImageBatches(task, data, range(images), BATCH, CPU)
+    plain = Scorer(
+        model=model, supernet=supernet, task=task, calibration=calibration, measure=measure, image_size=128, seed=0
+    )
+    reuse = PrefixReuse(model=model, supernet=supernet, task=task, calibration=calibration, scoring=calibration)
+    return plain, replace(plain, reuse=reuse)
+
+
+@pytest.fixture(scope="module")
+def both_ways():
+    """A whole beam search in which every candidate is scored in both ways, one after the other."""
+    plain, reusing = make_scorer()
+    before = {name: tensor.clone() for name, tensor in plain.model.state_dict().items()}
+    beam = BeamSearch(SPACE, width=3, completions=2, seed=0, metric="AP")
+    pairs, seconds, backbone = [], [0.0, 0.0], [0.0, 0.0]
+    for _ in SPACE.decisions:
+        told = []
+        for query in beam.ask(beam.evaluations):
+            pair = []
+            for way, scorer in enumerate((plain, reusing)):
+                with clocked(scorer.supernet) as clock:
+                    start = time.perf_counter()
+                    pair.append(scorer(query.arch, phase="beam", step=0, completions=query.completions))
+                    seconds[way] += time.perf_counter() - start
+                backbone[way] += clock.seconds
+            pairs.append(pair)
+            told.append(pair[0])
+        beam.tell(told)
+    backbone[1] += reusing.reuse.seconds
+    after = plain.model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before), "scoring left a trace in the model"
+    return pairs, seconds, backbone
+
+
+def test_reuse_gives_the_scores_of_computing_everything_again(both_ways):
+    pairs, _, _ = both_ways
+    values = np.array([[score.metrics["AP"] for score in pair] for pair in pairs])
+    assert all(score.error is None for pair in pairs for score in pair)
+    np.testing.assert_allclose(values[:, 0], values[:, 1], rtol=0, atol=1e-5)
+    assert values[:, 0].std() > 1e-3  # the candidates do differ
+
+
+def test_reuse_saves_half_of_the_backbone(both_ways):
+    """Issue: backbone seconds at least 1.5 times fewer, the whole search at least 1.15 times faster.
+
+    Measured beside other work: 2.7 and 1.4 times.
+    """
+    _, seconds, backbone = both_ways
+    recomputed, reused = beam_macs(SPACE, 3, 128)
+    assert recomputed / reused > 1.7
+    assert backbone[0] / backbone[1] >= 1.5, backbone
+    assert seconds[0] / seconds[1] >= 1.15, seconds
+
+
+def walk(space):
+    """The segments of a space of one block each, with the size of the map that enters them."""
+    size = (128, 128)
+    for segment in space.segments(space.uniform(0)):
+        yield segment, size
+        size = block_cost(segment.blocks[0], size)[1]
+
+
+def test_macs_of_a_beam_by_hand():
+    """Without reuse every candidate costs a whole backbone; with it, only from the decided block on."""
+    recomputed, _ = beam_macs(SPACE, 3, 128)
+    assert recomputed == (3 + 9 * 7) * SPACE.macs(SPACE.uniform(0), 128)
+    two = space_named("dilation-resnet-tiny-1.1.1")
+    recomputed, reused = beam_macs(two, 1, 128)
+    assert recomputed == 9 * two.macs(two.uniform(0), 128)
+    parts = [sum(block_cost(block, size)[0].macs for block in segment.blocks) for segment, size in walk(two)]
+    stem, *blocks = parts  # 3 candidates go through blocks 1-3, 3 through 2-3, 3 through 3; each block leads on once
+    assert reused == stem + 3 * sum(blocks) + blocks[0] + 3 * sum(blocks[1:]) + blocks[1] + 3 * blocks[2]
+
+
+def test_a_kept_kernel_is_reused_as_well():
+    """Shared kernels keep one set of statistics for all dilations; reuse must not mix them up."""
+    plain, reusing = make_scorer("shared", images=8)
+    rng = np.random.default_rng(3)
+    for length in (1, 2, 5, 8):
+        arch = SPACE.sample(rng)
+        whole = Arch(SPACE.name, (*arch.choices[:length], *SPACE.sample(rng).choices[length:]))
+        prefix = Arch(SPACE.name, arch.choices[:length])
+        values = [s(prefix, phase="p", step=0, completions=(whole,)).metrics["AP"] for s in (plain, reusing)]
+        assert values[0] == pytest.approx(values[1], abs=1e-5)
+
+
+def test_batches_go_round_the_completions():
+    """Batch i is scored with completion i: two completions give neither of the two single scores."""
+    plain, _ = make_scorer()
+    prefix = Arch(SPACE.name, (0,))
+    one, other = (Arch(SPACE.name, (0, *[option] * 7)) for option in (0, 2))
+    values = [
+        plain(prefix, phase="p", step=0, completions=networks).metrics["AP"]
+        for networks in ((one,), (other,), (one, other), (other, one))
+    ]
+    assert len({round(value, 6) for value in values}) == 4
+
+
+def test_a_completion_must_begin_with_its_prefix():
+    plain, _ = make_scorer(images=8)
+    with pytest.raises(ValueError, match="does not begin with the prefix"):
+        plain(Arch(SPACE.name, (1,)), phase="p", step=0, completions=(SPACE.uniform(0),))
+
+
+def test_a_plain_query_has_no_completions():
+    assert Query(SPACE.uniform(0)).completions == ()
+
+
+def test_memory_and_places():
+    supernet = Supernet(SPACE)
+    assert segment_of_decision(supernet, 0) == 1 and segment_of_decision(supernet, 8) == len(supernet.blocks)
+    one = prefix_bytes(SPACE, 128, 1, 1)
+    maps = 16 * 32 * 32 + 32 * 16 * 16 + 64 * 8 * 8
+    assert one == 4 * (maps + 16 * 64 * 64)  # the stem's map is the largest
+    assert prefix_bytes(SPACE, 128, 10, 6) == 60 * one

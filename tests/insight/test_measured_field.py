@@ -1,0 +1,380 @@
+"""Measured fields against arithmetic, against autograd's own Jacobian, and against a plate that is too small."""
+
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+from torchvision.models import resnet18
+
+from workbench.data.scenes import SceneConfig, Scenes
+from workbench.insight import field_plots, plots
+from workbench.insight.field_studies import (
+    log_slope,
+    object_sides,
+    pictures,
+    plain_chain,
+    pyramid_fields,
+    sigma_table,
+    size_correlations,
+    stack_field,
+    structure_field,
+)
+from workbench.insight.measured_field import Linearised, constant_copy, map_at, mean_field, measure_field
+from workbench.insight.receptive_field import (
+    chain_spread,
+    narrowed,
+    plate_side,
+    predicted_sigma,
+    raw_sigma,
+    theoretical_field,
+)
+from workbench.networks.backbone import Backbone
+from workbench.networks.blocks import build_chain
+from workbench.networks.supernet import Supernet
+from workbench.spaces.catalogue import space_named
+from workbench.spaces.published import CRNAS
+from workbench.spaces.residual import residual_spec
+from workbench.tasks.necks import PyramidBackbone
+
+TINY = residual_spec("resnet-tiny")
+DILATED = residual_spec("resnet-tiny", (1, 3, 4), (1, 1, 2, 1, 2, 1, 3, 2))
+CR_R50 = next(net.spec for net in CRNAS if net.name == "CR-R50")
+
+
+@pytest.fixture(autouse=True)
+def _close():
+    yield
+    plots.plt.close("all")
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def small() -> Backbone:
+    torch.manual_seed(0)
+    return Backbone(narrowed(TINY))
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        TINY,
+        DILATED,
+        residual_spec("resnet-bottleneck-tiny"),
+        residual_spec("mobilenetv2-tiny"),
+        residual_spec("resnet50"),
+    ],
+    ids=lambda spec: f"{spec.name} {max(d[1] for b in spec.blocks for d in b.dilations or ((0, 1, 1),))}",
+)
+def test_constant_kernels_spread_as_predicted(spec, share):
+    for level, (sigma, _) in enumerate(predicted_sigma(spec, share)):
+        measured = raw_sigma(structure_field(spec, level, share=share, sigmas=10).map)
+        assert measured == pytest.approx((sigma, sigma), rel=2e-3)
+
+
+def test_prediction_holds_at_full_width_too():
+    field = measure_field(Backbone(DILATED), level=1, plate=plate_side(DILATED, 1, sigmas=10), mode="structure")
+    assert raw_sigma(field.map)[0] == pytest.approx(predicted_sigma(DILATED)[1][0], rel=2e-3)
+
+
+def test_field_ends_where_the_theoretical_one_does(small, rng):
+    field = measure_field(small, level=1, plate=176, mode="linearised", rng=rng)
+    rows, columns = np.nonzero(field.map.numpy())
+    (height, width), (row, column) = theoretical_field(TINY)[1], field.centre
+    assert (rows.max() - rows.min() + 1, columns.max() - columns.min() + 1) == (height, width)
+    assert ((rows.max() + rows.min()) / 2, (columns.max() + columns.min()) / 2) == (row, column)
+
+
+def test_size_of_a_plain_stack_grows_with_the_root_of_its_depth(rng):
+    fields = {depth: stack_field(depth, "flat", plate=63, rng=rng) for depth in (3, 5, 7, 10, 15)}
+    for size in ("side_05", "sigma_h", "fit_sigma"):
+        sizes = {depth: getattr(field.sizes(), size) for depth, field in fields.items()}
+        assert log_slope(sizes) == pytest.approx(0.5, abs=0.05), size
+    sigma = chain_spread(plain_chain(15), 0).variance ** 0.5
+    assert sigma == pytest.approx((15 * 2 / 3) ** 0.5)
+    assert raw_sigma(fields[15].map)[0] == pytest.approx(sigma, rel=1e-3)
+
+
+def test_dilation_in_place_of_strides_gives_the_same_field(rng):
+    strided = stack_field(6, "flat", plate=97, rng=rng, strides={1: 2, 3: 2})
+    dilated = stack_field(6, "flat", plate=97, rng=rng, dilations={2: 2, 3: 2, 4: 4, 5: 4})
+    row, column = (int(place) for place in dilated.centre)
+    assert (strided.centre, strided.stride, dilated.stride) == ((row, column), 4, 1)
+    torch.testing.assert_close(strided.map, dilated.map, atol=1e-9, rtol=1e-4)
+
+
+def test_random_kernels_are_wider_by_the_root_of_two(rng):
+    flat = stack_field(20, "flat", plate=63, rng=rng).sizes().sigma_h
+    random = stack_field(20, "random", plate=63, runs=8, rng=rng).sizes().sigma_h
+    assert random / flat == pytest.approx(2**0.5, rel=0.08)
+
+
+def test_probes_estimate_the_root_of_summed_squares(rng):
+    torch.manual_seed(1)
+    network = build_chain(plain_chain(3, channels=4, activation="relu"), bn_eps=0.0)
+    images = torch.randn(2, 3, 15, 15)
+    squares = torch.zeros(15, 15, dtype=torch.float64)
+    for image in images:
+        jacobian = torch.autograd.functional.jacobian(lambda x: network(x)[0, :, 7, 7], image[None])
+        squares += jacobian.double().square().sum(dim=(0, 1, 2))
+    field = measure_field(network, plate=15, images=images, probes=3000, rng=rng)
+    exact = (squares / 2).sqrt()
+    assert float((field.map - exact).abs().max() / exact.max()) < 0.05
+
+
+def test_channel_rules_are_what_they_are_called(rng):
+    torch.manual_seed(2)
+    network = build_chain(plain_chain(2, channels=3, activation="relu"), bn_eps=0.0)
+    image = torch.randn(1, 3, 9, 9)
+    jacobian = torch.autograd.functional.jacobian(lambda x: network(x)[0, :, 4, 4], image)[:, 0].double()
+    summed = jacobian.sum(dim=0)
+    rules = {"sum_abs": summed.abs().sum(dim=0), "relu": summed.clamp(min=0).sum(dim=0)}
+    for rule, expected in rules.items():
+        field = measure_field(network, plate=9, images=image, channel_rule=rule)
+        assert (field.channel_rule, field.probes) == (rule, 1)
+        torch.testing.assert_close(field.map, expected, atol=1e-7, rtol=1e-5)
+
+
+def test_cancelling_channels_hide_a_field_from_the_sum_but_not_from_probes(rng):
+    network = nn.Conv2d(3, 2, 3, padding=1, bias=False)
+    with torch.no_grad():
+        network.weight[1] = -network.weight[0]
+    assert float(measure_field(network, plate=7, mode="linearised", rng=rng).map.max()) > 0
+    with pytest.raises(ValueError, match="no gradient at all"):
+        measure_field(network, plate=7, mode="linearised", channel_rule="sum_abs")
+
+
+@pytest.mark.parametrize("name", ["backbone", "mobilenet", "pyramid that calls F.relu", "torchvision's ResNet"])
+def test_a_linearised_network_is_affine(name):
+    torch.manual_seed(3)
+    module = {
+        "backbone": lambda: Backbone(narrowed(residual_spec("resnet18"))),  # max pooling
+        "mobilenet": lambda: Backbone(narrowed(residual_spec("mobilenetv2-tiny"))),  # ReLU6
+        "pyramid that calls F.relu": lambda: PyramidBackbone(
+            Backbone(narrowed(TINY)), channels=4, levels=2, extra="p6p7", norm=False
+        ),
+        "torchvision's ResNet": lambda: nn.Sequential(*list(resnet18(weights=None).children())[:-2]),
+    }[name]()
+    module = module.double().eval()
+    x, y = torch.randn(2, 1, 3, 64, 64, dtype=torch.float64)
+    with torch.no_grad(), Linearised():
+        one, other, both, none = (map_at(module(image), -1) for image in (x, y, x + y, torch.zeros_like(x)))
+    torch.testing.assert_close(both + none, one + other)
+    with torch.no_grad():
+        plain = map_at(module(x + y), -1) + map_at(module(torch.zeros_like(x)), -1)
+        assert not torch.allclose(plain, map_at(module(x), -1) + map_at(module(y), -1))
+
+
+def test_the_field_of_a_linearised_network_needs_no_images(small):
+    ours = measure_field(small, level=1, plate=176, mode="linearised", channel_rule="sum_abs")
+    with Linearised():
+        image = torch.randn(1, 3, 176, 176, requires_grad=True)
+        row, column = ours.unit
+        small.eval()(image)[1][0, :, row, column].sum().backward()
+    assert ours.images == 0 and image.grad is not None
+    torch.testing.assert_close(ours.map, image.grad[0].double().abs().sum(dim=0))
+
+
+def test_the_module_stays_as_it_was(small, rng):
+    small.train()
+    small.blocks[1].eval()
+    next(small.parameters()).requires_grad_(False)
+    before = {name: tensor.clone() for name, tensor in small.state_dict().items()}
+    flags = [parameter.requires_grad for parameter in small.parameters()]
+    modes = [layer.training for layer in small.modules()]
+    for mode in ("trained", "linearised", "structure"):
+        measure_field(small, plate=272, mode=mode, rng=rng, probes=1)
+    assert all(torch.equal(before[name], tensor) for name, tensor in small.state_dict().items())
+    assert [parameter.requires_grad for parameter in small.parameters()] == flags
+    assert [layer.training for layer in small.modules()] == modes
+    assert all(parameter.grad is None for parameter in small.parameters())
+
+
+def test_batch_norm_in_training_mode_does_not_make_the_field_global(small, rng):
+    small.train()
+    field = measure_field(small, level=0, plate=112, rng=rng, probes=2)
+    with torch.no_grad():  # what a caller may be in
+        assert torch.equal(
+            measure_field(small, level=0, plate=112, rng=np.random.default_rng(0), probes=2).map, field.map
+        )
+    assert float(field.map[0].max()) == 0  # 47 pixels of theoretical field in the middle of 112
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_supernets_and_pyramids_are_measured_alike(level, rng):
+    space = space_named("shuffle-tiny")
+    supernet = Supernet(space)
+    arch = space.arch((0, 1, 2, 3, 0, 1, 2, 3))
+    supernet.activate(arch)
+    ours = measure_field(supernet, level=level, plate=208, mode="structure")
+    alone = measure_field(supernet.extract(arch), level=level, plate=208, mode="structure")
+    assert torch.equal(ours.map, alone.map)
+    assert ours.stride == space.spec(arch).strides[level]
+
+
+def test_pyramid_levels_mix_the_maps_below_them():
+    fine, middle, coarse = pyramid_fields(residual_spec("resnet50"), plate=512)
+    assert [field.stride for field in (fine, middle, coarse)] == [8, 16, 32]
+    c5 = predicted_sigma(residual_spec("resnet50"))[-1][0] ** 2
+    assert raw_sigma(coarse.map)[0] == pytest.approx((c5 + 2 / 3 * 32**2) ** 0.5, rel=0.01)  # the 3x3 behind the sum
+    means = [sigma**2 for sigma, _ in predicted_sigma(residual_spec("resnet50"))[1:]]
+    # Coarse units sit at pixel 240 and 224 where the fine one sits at 248: the variance of a mixture has both parts.
+    expected = np.mean(means) + 2 / 3 * 8**2 + np.var([248, 240, 224])
+    assert raw_sigma(fine.map)[0] == pytest.approx(expected**0.5, rel=0.01)
+
+
+def test_a_small_plate_is_reported():
+    network = Backbone(narrowed(CR_R50))
+    with pytest.warns(UserWarning, match="plate is smaller than the field"):
+        cut = measure_field(network, plate=400, mode="structure")
+    assert cut.truncated and "truncated" in cut.caption
+    assert raw_sigma(cut.map)[0] == pytest.approx(88, abs=1)  # of 110 (section 7 of the specification)
+    whole = measure_field(network, plate=plate_side(CR_R50), mode="structure")
+    assert not whole.truncated
+
+
+def test_a_unit_beside_the_border_is_reported_and_placed(small):
+    with pytest.warns(UserWarning, match="around the unit it has 1 px"):
+        field = measure_field(small, plate=144, mode="structure", unit=(0, 2))
+    assert (field.unit, field.centre, field.stride) == ((0, 2), (0.0, 32.0), 16)
+
+
+def test_choices_are_recorded(small, rng):
+    field = measure_field(small, level=0, plate=80, images=torch.randn(3, 3, 80, 80), probes=2, rng=rng)
+    assert field.choices == {
+        "centre": (36.0, 36.0),
+        "unit": (9, 9),
+        "level": 0,
+        "stride": 4,
+        "plate": (80, 80),
+        "mode": "trained",
+        "channel_rule": "probes",
+        "probes": 2,
+        "images": 3,
+        "share": None,
+        "truncated": False,
+    }
+    assert "3 images" in field.caption and "2 probes" in field.caption
+
+
+def test_several_batches_give_what_one_gives(small):
+    images = torch.randn(5, 3, 80, 80)
+    maps = [
+        measure_field(small, level=0, plate=80, images=images, channel_rule="sum_abs", batch_size=size).map
+        for size in (2, 5)
+    ]
+    torch.testing.assert_close(*maps, atol=0, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"mode": "flat"}, "mode is one of trained, linearised, structure"),
+        ({"channel_rule": "max"}, "channel_rule is one of probes, sum_abs, relu"),
+        ({"level": 3}, "returns 3 maps; level 3"),
+        ({"unit": (9, 0)}, "5 x 5 units"),
+        ({"probes": 0}, "At least one probe"),
+        ({"rng": None}, "needs inputs"),
+        ({"rng": None, "mode": "linearised"}, "Probes are random"),
+        ({"images": torch.zeros(1, 3, 64, 64)}, "to fill the plate"),
+        ({"mode": "structure", "share": 2.0}, "0-1"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_named(small, rng, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        measure_field(small, **{"plate": 80, "rng": rng, **arguments})
+
+
+def test_a_network_without_maps_is_refused(rng):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2))
+    with pytest.raises(ValueError, match="feature maps"):
+        measure_field(network, plate=8, mode="linearised", rng=rng)
+
+
+def test_fields_are_averaged_at_equal_weight(small, rng):
+    first = measure_field(small, level=0, plate=80, mode="structure")
+    twice = mean_field([first, first])
+    torch.testing.assert_close(twice.map, first.map / first.map.sum())
+    other = measure_field(small, level=0, plate=112, mode="structure")
+    for mixed in ([first, other], []):
+        with pytest.raises(ValueError, match="plate, unit and level agree"):
+            mean_field(mixed)
+
+
+def test_constant_copies_keep_the_size_of_the_signal():
+    network = constant_copy(Backbone(narrowed(DILATED)), 0.4).eval()
+    image = torch.ones(1, 3, 400, 400)
+    with torch.no_grad():
+        middle = network(image)[0][0, :, 50, 50]
+    torch.testing.assert_close(middle, torch.ones_like(middle))  # gain 1 through kernels, norms and sums
+
+
+def test_one_backbone_is_measured_in_seconds(rng):
+    network = Backbone(TINY)
+    start = time.perf_counter()
+    measure_field(network, plate=240, images=torch.randn(16, 3, 240, 240), probes=8, rng=rng)
+    assert time.perf_counter() - start < 15  # about 0.6 s on one quiet core; the bound for a lesson is 5 s
+
+
+def test_pictures_keep_their_scale_and_fill_the_plate():
+    data = Scenes(SceneConfig(image_size=64), 0, "test", 3)
+    batch = pictures(data, 5, 100, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    assert batch.shape == (3, 3, 100, 100)
+    inner = torch.stack([data[index][0] for index in range(3)]).float() / 255
+    assert torch.equal(batch[:, :, 18:82, 18:82], inner)
+    assert torch.equal(batch[:, :, 17], batch[:, :, 19])  # mirrored at the edge
+    assert torch.equal(pictures(data, 3, 32, (0.0,) * 3, (1.0,) * 3), inner[:, :, 16:48, 16:48])
+    sides = object_sides(data)
+    assert sides.min() > 0 and sides.max() < 64
+
+
+def test_table_of_predictions():
+    table = sigma_table({"tiny": TINY, "dilated": DILATED})
+    assert table["network"].to_list() == ["tiny"] * 3 + ["dilated"] * 3
+    assert table["stride"].to_list() == [4, 8, 16] * 2
+    assert (table["measured sigma"] / table["predicted sigma"] - 1).abs().max() < 0.01
+    ax = field_plots.plot_sigma_agreement(table)
+    assert len(ax.collections) == 2
+
+
+def test_correlations_and_their_figure(rng):
+    frame = pd.DataFrame({"sigma": [10.0, 20, 30, 40, 50], "AP_rel_s": [5, 4, 3, 2, 1], "AP_rel_l": [1, 2, 3, 4, 5]})
+    taus = size_correlations(frame, "sigma", ("AP_rel_s", "AP_rel_l"), rng)
+    assert (taus["AP_rel_s"].value, taus["AP_rel_l"].value) == pytest.approx((-1, 1))
+    ax = field_plots.plot_size_against_ap(frame, "sigma", taus)
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert texts[0].startswith("AP_rel_s: tau -1.00") and len(ax.collections) == 2
+
+
+def test_field_figures_show_what_they_are_given():
+    field = structure_field(TINY, 1)
+    ax = field_plots.plot_field(field, boxes=[10, 20], smooth=3, reach=30)
+    assert [patch.get_width() for patch in ax.patches] == [10, 20] and ax.get_xlim() == (-30, 30)
+    shown = np.asarray(ax.images[0].get_array())
+    assert shown.sum() == pytest.approx(1) and ax.images[0].get_clim()[1] == pytest.approx(shown.max())
+    assert field_plots.plot_field(field, brightest=0.5).images[0].get_clim() == (0, 0.5)
+    row, column = (int(place) for place in field.centre)
+    assert (ax.images[0].get_extent()[0], ax.images[0].get_extent()[3]) == (-column - 0.5, -row - 0.5)
+    curves = field_plots.plot_area_sides({"tiny": field}, smooth=5).lines[0].get_ydata()
+    assert np.all(np.diff(curves) <= 0)
+    section = field_plots.plot_cross_sections({"tiny": field}, smooth=5)
+    assert f"{field.sizes(smooth=5).fit_sigma:.1f} px" in section.get_legend().get_texts()[0].get_text()
+
+
+def test_bars_rows_and_slopes_are_drawn():
+    shares = pd.DataFrame({"a": [0.1, 0.2], "b": [0.3, 0.4]}, index=["P3", "P4"])
+    assert [bar.get_height() for bar in field_plots.plot_box_shares(shares).patches] == [0.1, 0.2, 0.3, 0.4]
+    ax = field_plots.plot_fields_and_objects([5.0, 10.0, 40.0], {"net": [8.0, 60.0]})
+    assert [text.get_text() for text in ax.texts] == ["C2", "C3"]
+    assert ax.lines[0].get_xdata().tolist() == [8.0, 60.0] and sum(bar.get_height() for bar in ax.patches) == 3
+    ax = field_plots.plot_depth_law({"root": {5: 5**0.5, 10: 10**0.5, 20: 20**0.5}}, theoretical={5: 11.0, 20: 41.0})
+    assert ax.get_legend().get_texts()[1].get_text() == "root: slope +0.50"
+    with pytest.raises(ValueError, match="two depths"):
+        log_slope({2: 1.0, 10: 2.0})

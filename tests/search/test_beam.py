@@ -1,0 +1,151 @@
+"""Beam and exhaustive search: how many evaluations, common completions, exactness on a small space, resuming."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from workbench.records.score import Score
+from workbench.search.beam import BeamSearch
+from workbench.search.exhaustive import ExhaustiveSearch
+from workbench.search.query import SpaceExhausted
+from workbench.spaces.allocation import eligible
+from workbench.spaces.catalogue import space_named
+
+SMALL = space_named("dilation-resnet-tiny-1.1.2")  # four blocks: 81 architectures
+
+
+def score(query, value, step=0):
+    return Score(
+        arch=query.arch.key,
+        choices=query.arch.choices,
+        space=query.arch.space,
+        metrics={"AP": float(value)},
+        macs=1,
+        params=1,
+        seconds=0.0,
+        seed=0,
+        phase="beam",
+        step=step,
+    )
+
+
+def run(beam, value_of):
+    """A whole search with exact scores; returns all queries."""
+    asked = []
+    for _ in beam.space.decisions:
+        queries = beam.ask(beam.evaluations)
+        beam.tell([score(query, value_of(query)) for query in queries])
+        asked.append(queries)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("backbone", "blocks", "evaluations"), [("resnet18", 8, 66), ("resnet50", 16, 138), ("resnet101", 33, 291)]
+)
+def test_a_beam_of_three_takes_three_plus_nine_for_every_further_block(backbone, blocks, evaluations):
+    """Acceptance test A4."""
+    space = space_named(f"dilation-{backbone}")
+    beam = BeamSearch(space, width=3, completions=2, seed=0, metric="AP")
+    assert len(space.decisions) == blocks
+    assert beam.evaluations == 3 + 9 * (blocks - 1) == evaluations
+    rng = np.random.default_rng(0)
+    asked = run(beam, lambda query: rng.random())
+    assert [len(queries) for queries in asked] == [3] + [9] * (blocks - 1)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_a_wide_enough_beam_with_exact_scores_is_exhaustive(seed):
+    """Acceptance test A5: K >= 3^(B - 1) keeps every prefix, so the last step holds the whole space."""
+    rng = np.random.default_rng(seed)
+    truth = {arch.choices: rng.random() for arch in SMALL.all()}
+    beam = BeamSearch(SMALL, width=27, completions=1, seed=seed, metric="AP")
+    asked = run(beam, lambda query: truth.get(query.arch.choices, rng.random()))
+    assert {query.arch.choices for query in asked[-1]} == set(truth)
+    best, arch = beam.best
+    assert best == max(truth.values()) and truth[arch.choices] == best
+
+
+def test_a_narrow_beam_can_miss_the_best():
+    """Otherwise the test above would show nothing."""
+    truth = dict.fromkeys((arch.choices for arch in SMALL.all()), 0.0)
+    truth[(2, 2, 2, 2)] = 1.0
+    beam = BeamSearch(SMALL, width=1, completions=1, seed=0, metric="AP")
+    run(beam, lambda query: truth.get(query.arch.choices, float(query.arch.choices[0] == 0)))
+    assert beam.best[1].choices != (2, 2, 2, 2)
+
+
+def test_candidates_of_a_step_share_their_completions():
+    beam = BeamSearch(SMALL, width=3, completions=4, seed=5, metric="AP")
+    rng = np.random.default_rng(0)
+    for step, queries in enumerate(run(beam, lambda query: rng.random()), start=1):
+        tails = {tuple(network.choices[step:] for network in query.completions) for query in queries}
+        assert len(tails) == 1
+        assert all(network.choices[:step] == query.arch.choices for query in queries for network in query.completions)
+        assert len(queries[0].completions) == (1 if step == len(SMALL.decisions) else 4)
+    drawn = {
+        tails
+        for step in range(1, 4)
+        for tails in [BeamSearch(SMALL, width=1, completions=4, seed=step, metric="AP").ask(3)[0].completions]
+    }
+    assert len(drawn) > 1  # another seed, other completions
+
+
+def test_equal_scores_keep_the_smaller_dilation():
+    beam = BeamSearch(SMALL, width=3, completions=1, seed=0, metric="AP")
+    run(beam, lambda query: 0.5)
+    assert beam.best[1].choices == (0, 0, 0, 0)
+
+
+def test_a_restored_beam_goes_on_as_if_it_had_never_stopped():
+    rng = np.random.default_rng(1)
+    values = {}
+
+    def value_of(query):
+        return values.setdefault(query.arch.choices, rng.random())
+
+    whole = BeamSearch(SMALL, width=2, completions=3, seed=7, metric="AP")
+    asked = run(whole, value_of)
+    first = BeamSearch(SMALL, width=2, completions=3, seed=7, metric="AP")
+    for _ in range(2):
+        first.tell([score(query, value_of(query)) for query in first.ask(99)])
+    second = BeamSearch(SMALL, width=2, completions=3, seed=7, metric="AP")
+    second.restore(first.state)
+    assert second.ask(99) == asked[2]
+
+
+def test_a_failed_candidate_is_not_kept_and_a_failed_step_says_so():
+    beam = BeamSearch(SMALL, width=3, completions=1, seed=0, metric="AP")
+    queries = beam.ask(3)
+    broken = Score(**{**vars(score(queries[0], 9.0)), "metrics": {}, "error": "RuntimeError: x"})
+    beam.tell([broken, score(queries[1], 0.2), score(queries[2], 0.1)])
+    assert [prefix for _, prefix in beam.kept] == [(1,), (2,)]
+    again = BeamSearch(SMALL, width=3, completions=1, seed=0, metric="AP")
+    again.ask(3)
+    with pytest.raises(RuntimeError, match="All 1 candidates of a beam step failed"):
+        again.tell([broken])
+
+
+def test_a_beam_refuses_half_a_step_an_early_end_and_empty_settings():
+    beam = BeamSearch(SMALL, width=3, completions=1, seed=0, metric="AP")
+    with pytest.raises(ValueError, match="only 2 evaluations are left; a whole search takes 30"):
+        beam.ask(2)
+    with pytest.raises(ValueError, match="made 0 of 4 decisions"):
+        _ = beam.best
+    with pytest.raises(ValueError, match="at least 1 prefix"):
+        BeamSearch(SMALL, width=0, completions=1, seed=0, metric="AP")
+
+
+def test_exhaustive_search_asks_for_everything_once_and_resumes():
+    archs = eligible(space_named("allocation-resnet18"))
+    search = ExhaustiveSearch(archs)
+    first = search.ask(4)
+    rest = ExhaustiveSearch(archs)
+    rest.restore(search.state)
+    asked = [query.arch for query in itertools.chain(first, rest.ask(5))]
+    assert asked == archs and len(archs) == 9
+    with pytest.raises(SpaceExhausted, match="0 of 9 are left"):
+        rest.ask(1)

@@ -1,0 +1,127 @@
+"""Pretrained seed networks: weights published under other names, brought into a backbone of ours.
+
+No weights are downloaded here: `read_state` reads a file, `load_torchvision` renames what is in it.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from workbench.networks.backbone import Backbone
+from workbench.spaces.branches import branches
+from workbench.spaces.network_spec import NetworkSpec
+
+CLASSIFIER = ("fc.", "classifier.")  # torchvision's heads; a backbone has none
+
+
+def read_state(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a weights file on the CPU, by name: `.safetensors`, or any other as written by `torch.save`.
+
+    Tensors nested under "state_dict" or "model" are found, and the "module." of parallel training is taken off the
+    names. ValueError when the file cannot be read, holds more than plain values (nothing in it is executed) or no
+    tensors.
+    """
+    path = Path(path)
+    content: Any
+    try:
+        content = _read(path)
+    except OSError as error:
+        raise ValueError(
+            f"Expected a weights file at {path}, but it cannot be read: {error.strerror or error}."
+        ) from error
+    except Exception as error:  # many kinds: each of torch's formats, old and new, fails in its own way
+        raise ValueError(
+            f"{path} cannot be read as plain tensors ({type(error).__name__}): it is broken, or it holds objects that"
+            " would execute code when loaded, which is refused. Save its state dict alone, best as safetensors."
+        ) from error
+    for key in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not content or not all(isinstance(t, Tensor) for t in content.values()):
+        raise ValueError(
+            f"{path} holds no state dict: expected tensors by name, at the top, in 'state_dict' or 'model'."
+        )
+    names = [str(name) for name in content]
+    if all(name.startswith("module.") for name in names):
+        names = [name.removeprefix("module.") for name in names]
+    return dict(zip(names, content.values(), strict=True))
+
+
+def _read(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def load_torchvision(backbone: Backbone, state: Mapping[str, Tensor]) -> None:
+    """Copies the weights and batch statistics of torchvision's ResNet, ResNeXt or MobileNetV2 into `backbone`.
+
+    `state` has torchvision's names and as many blocks per stage as `backbone`; dilations may differ, since they hold
+    no weights (section 4 of the specification of CR-NAS). The classifier is left out. ValueError names the tensors that
+    are missing, unknown or of another shape, and then nothing is loaded.
+    """
+    own = backbone.state_dict()
+    theirs = torchvision_names(backbone)
+    given = {name: tensor for name, tensor in state.items() if not name.startswith(CLASSIFIER)}
+    for name in theirs.values():
+        if name.endswith("num_batches_tracked"):  # no weight, and old files have none
+            given.setdefault(name, torch.zeros((), dtype=torch.long))
+    missing = [name for name in theirs.values() if name not in given]
+    unknown = sorted(given.keys() - set(theirs.values()))
+    wrong = [
+        f"{name} {list(given[name].shape)} instead of {list(own[mine].shape)}"
+        for mine, name in theirs.items()
+        if name in given and given[name].shape != own[mine].shape
+    ]
+    if missing or unknown or wrong:
+        raise ValueError(
+            f"These weights do not fit {backbone.spec.name}: missing {missing[:3]}, unknown {unknown[:3]}, other shape"
+            f" {wrong[:3]} ({len(missing)}, {len(unknown)}, {len(wrong)} in all). Use torchvision's weights of the same"
+            " network, with as many blocks in each stage."
+        )
+    backbone.load_state_dict({mine: given[name] for mine, name in theirs.items()})
+
+
+def torchvision_names(backbone: Backbone) -> dict[str, str]:
+    """For every tensor of the backbone's state dict the name it has in torchvision's, in order of the blocks.
+
+    ValueError for blocks that none of those networks has.
+    """
+    names: dict[str, str] = {}
+    for index, (block, theirs) in enumerate(zip(backbone.blocks, _layer_names(backbone.spec), strict=True)):
+        layers = {name: layer for name, layer in block.named_modules() if isinstance(layer, nn.Conv2d | nn.BatchNorm2d)}
+        for (name, layer), other in zip(layers.items(), theirs, strict=True):
+            names |= {f"blocks.{index}.{name}.{part}": f"{other}.{part}" for part in layer.state_dict()}
+    return names
+
+
+def _layer_names(spec: NetworkSpec) -> Iterator[list[str]]:
+    """For each block torchvision's names of its convolutions and batch norms: the main chain, then the shortcut."""
+    mobile = any(block.kind == "mbconv" for block in spec.blocks)
+    blocks_in: Counter[int] = Counter()
+    for index, block in enumerate(spec.blocks):
+        within = blocks_in[block.stage]
+        blocks_in[block.stage] += 1
+        match block.kind:
+            case "pool":
+                yield []
+            case "conv":
+                yield [f"features.{index}.{part}" for part in (0, 1)] if mobile else ["conv1", "bn1"]
+            case "mbconv":
+                prefix, last = f"features.{index}.conv", len(branches(block)["main"]) - 1
+                inner = [f"{prefix}.{place}.{part}" for place in range(last) for part in (0, 1)]
+                yield [*inner, f"{prefix}.{last}", f"{prefix}.{last + 1}"]  # the last one has no activation: not nested
+            case "basic" | "bottleneck":
+                prefix, chains = f"layer{block.stage}.{within}", branches(block)
+                main = [f"{prefix}.{part}{n}" for n in range(1, len(chains["main"]) + 1) for part in ("conv", "bn")]
+                yield main + [f"{prefix}.downsample.{part}" for part in (0, 1) if chains["shortcut"]]
+            case _:
+                raise ValueError(
+                    f"torchvision's ResNet, ResNeXt and MobileNetV2 have no {block.kind} blocks as {spec.name} has;"
+                    " use a residual backbone."
+                )
