@@ -55,7 +55,7 @@ class ProbePlan:
     macs_at: int = 128
 
 
-_STEPS = Recipe(steps=150, batch_size=32, lr=4e-3, optimizer="adamw", weight_decay=0.02, warmup=0.05)
+_STEPS = Recipe(steps=200, batch_size=32, lr=4e-3, optimizer="adamw", weight_decay=0.02, warmup=0.05)
 
 TINY = ProbePlan(recipe=_STEPS, supernet=replace(_STEPS, steps=400))
 SMOKE = replace(
@@ -173,7 +173,7 @@ def depth_preference(rankings: dict[str, pd.DataFrame], alone: dict[str, dict[tu
     return pd.DataFrame(rows)
 
 
-def mean_stage_of_dilation(rates: Sequence[int], stages: Sequence[int]) -> float:
+def mean_stage(rates: Sequence[int], stages: Sequence[int]) -> float:
     """The mean stage of what is dilated, each block weighted by its dilation beyond 1; nan when nothing is."""
     weights = np.asarray(rates) - 1
     return float((weights * np.asarray(stages)).sum() / weights.sum()) if weights.sum() else float("nan")
