@@ -1,4 +1,4 @@
-"""The positive control: the search finds dilation in late blocks where the cue lies beyond the field, else needs none."""
+"""The positive control: the search finds late dilation where the cue lies beyond the field, and needs none else."""
 
 import pytest
 

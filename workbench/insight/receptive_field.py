@@ -176,7 +176,10 @@ def as_map(values: Any) -> Map:
 
 
 def smoothed(values: Any, side: int) -> Map:
-    """Mean over boxes of an odd `side`: stacks of dilated or strided kernels leave a lattice, which is no extent."""
+    """Mean over boxes of an odd `side`: stacks of dilated or strided kernels leave a lattice, which is no extent.
+
+    A lattice is closed when `side` is its period; a smaller box leaves ripples.
+    """
     if side < 1 or side % 2 == 0:
         raise ValueError(f"A box has an odd side, so that the field stays where it is; got {side}.")
     # The filter's running sums can end a rounding error below 0.

@@ -127,8 +127,8 @@ def paper_plan(backbone: Literal["resnet18", "resnet50", "resnet101", "mobilenet
     """The published numbers (section 6 of the specification): Faster R-CNN with a pyramid on COCO, schedule 1x.
 
     What the paper leaves open: the ImageNet recipe of final networks is that of the supernets; warm-up is 500 steps in
-    the detector and 5 epochs on ImageNet; detections and anchors are torchvision's. COCO steps are counted from 117,266
-    images of archtrain + archval, 113,287 of archtrain alone.
+    the detector and 5 epochs on ImageNet; detections and anchors are torchvision's. COCO steps are counted from
+    118,287 images of archtrain + archval, 113,287 of archtrain alone.
     """
     imagenet = Recipe(
         steps=150 * 1_281_167 // 1024,

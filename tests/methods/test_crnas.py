@@ -1,0 +1,196 @@
+"""CR-NAS end to end at smoke size: rankings, beams, killed searches, controls, bad input and the published plans."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from workbench.methods import compare, crnas, crnas_controls, one_shot, phases, presets
+from workbench.methods.crnas_presets import PRESETS, SMOKE, paper_plan, with_budget
+from workbench.networks.supernet import Supernet
+from workbench.search.beam import BeamSearch
+from workbench.spaces.allocation import allocation, eligible
+from workbench.spaces.catalogue import space_named
+from workbench.spaces.residual import LAYOUTS
+from workbench.tasks.detection import build_detector
+
+
+def open_study(root, plan=SMOKE, seed=0):
+    data = presets.load_data(plan.data, "scenes", "scenes", seed)
+    return phases.start_study(
+        "t", {"seed": seed}, plan=plan, data=data, seed=seed, device="cpu", runs=str(root), fresh=False
+    )
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory):
+    """One smoke run: study, both supernets, the ranking, the beam and its random control."""
+    study = open_study(tmp_path_factory.mktemp("runs"))
+    crnas.check_plan(study)
+    _, stages = crnas.train_stage_supernet(study)
+    ranked = crnas.rank_allocations(study, one_shot.detection_scorer(study, stages), study.plan.budget, "stages")
+    depths = crnas.depths_of_score(one_shot.best(ranked))
+    operations = crnas.train_operation_supernet(study, depths, "operation supernet")
+    beam = crnas.beam(study, one_shot.detection_scorer(study, operations), phase="beam")
+    return study, stages, operations, ranked, beam
+
+
+def test_every_eligible_allocation_is_ranked_at_equal_macs(walked):
+    study, _, _, ranked, _ = walked
+    space = crnas.stage_space(study)
+    assert [one_shot.arch_of(score) for score in ranked] == eligible(space, study.plan.budget)
+    assert len({score.macs for score in ranked}) == 1 and len({score.params for score in ranked}) > 1
+    table = crnas.ranking_table(ranked)
+    assert list(table["AP"]) == sorted(table["AP"], reverse=True)
+    assert all(sum(depths) == study.plan.budget for depths in table["depths"])
+
+
+def test_one_stage_supernet_ranks_another_budget_without_training(walked):
+    study, stages, *_ = walked
+    known = len(study.run.ledger.entries)
+    scores = crnas.rank_allocations(study, one_shot.detection_scorer(study, stages), 4, "other budget")
+    assert len(scores) == 3 and all(sum(crnas.depths_of_score(score)) == 4 for score in scores)
+    assert [entry.phase for entry in study.run.ledger.entries[known:]] == ["other budget"]
+
+
+def test_the_beam_scores_prefixes_and_ends_with_whole_networks(walked):
+    _, _, operations, _, beam = walked
+    blocks = len(operations.supernet.space.decisions)
+    assert len(beam) == 3 + 6 * (blocks - 1)  # the smoke beam keeps two
+    assert [len(score.choices) for score in beam] == [1] * 3 + [step for step in range(2, blocks + 1) for _ in range(6)]
+    winner = crnas.beam_winner(beam, "AP")
+    assert len(winner.choices) == blocks and len(crnas.dilations_of_score(winner)) == blocks
+    assert len({(score.macs, score.params) for score in beam}) == 1
+    assert all(score.error is None and {"AP", "AP_error", "AP_rel_l"} <= score.metrics.keys() for score in beam)
+
+
+def test_a_killed_beam_goes_on_with_the_same_candidates(walked, monkeypatch):
+    """Half of the rows are in the record; the rest must come out as in the uninterrupted search."""
+    study, _, operations, _, beam = walked
+    lines = study.run.path / "evaluations.jsonl"
+    whole = lines.read_text(encoding="utf-8").splitlines(keepends=True)
+    rows = [line for line in whole if '"phase": "beam"' in line or '"phase":"beam"' in line]
+    assert len(rows) == len(beam)
+    kept = [line for line in whole if line not in rows] + rows[: len(rows) // 2]
+    lines.write_text("".join(kept), encoding="utf-8")
+    again = crnas.beam(study, one_shot.detection_scorer(study, operations), phase="beam")
+    assert [(s.choices, s.metrics, s.step) for s in again] == [(s.choices, s.metrics, s.step) for s in beam]
+
+
+def test_prefixes_that_do_not_fit_into_memory_are_computed_again(walked):
+    study, _, operations, _, beam = walked
+    scorer = one_shot.detection_scorer(study, operations)
+    assert crnas.reusing(study, scorer).reuse is not None
+    tight = replace(study, plan=replace(study.plan, prefix_memory=1000))
+    assert crnas.reusing(tight, scorer).reuse is None
+    scores = crnas.beam(tight, scorer, phase="beam without memory")
+    assert [s.choices for s in scores] == [s.choices for s in beam]
+    for mine, reused in zip(scores, beam, strict=True):
+        assert mine.metrics["AP"] == pytest.approx(reused.metrics["AP"], abs=1e-5)
+
+
+def test_reuse_is_in_the_ledger_and_in_its_table(walked):
+    study, _, operations, *_ = walked
+    entries = {entry.phase: entry for entry in study.run.ledger.entries}
+    assert entries["beam"].forward_macs < entries["beam without memory"].forward_macs
+    assert entries["beam"].images == entries["beam without memory"].images
+    table = crnas.reuse_table(study, operations, measured=True).set_index("prefixes")
+    assert table.loc["reused", "backbone MACs per image"] < table.loc["recomputed", "backbone MACs per image"]
+    assert table["largest difference"].max() < 1e-5
+
+
+def test_control_searches_take_as_many_evaluations_as_the_beam(walked):
+    study, _, operations, _, beam = walked
+    scorer = one_shot.detection_scorer(study, operations)
+    for kind in ("random", "evolution"):
+        scores = crnas.control_search(study, scorer, phase=kind, kind=kind)
+        assert len(scores) == len(beam) == len({score.choices for score in scores})
+
+
+def test_contenders_have_equal_macs_and_the_table_has_params(walked):
+    study, _, _, ranked, beam = walked
+    depths = crnas.depths_of_score(one_shot.best(ranked))
+    rates = crnas.dilations_of_score(crnas.beam_winner(beam, "AP"))
+    baseline = crnas_controls.baseline_depths(study)
+    entrants = crnas_controls.contenders(study, depths, rates, (2,) * 5, (3,) * 5)
+    names = ["CR-NAS", "baseline", "stage only", "dilation only", "deeper by hand", "best-scored random dilations"]
+    assert [entrant.name for entrant in entrants[:6]] == names
+    drawn = [crnas_controls.contender(study, "x", depths_of_spec(entrant.spec)).spec for entrant in entrants[6:]]
+    assert len(drawn) == study.plan.random_networks and [entrant.spec for entrant in entrants[6:]] == drawn
+    assert not {depths, baseline, study.plan.deeper} & {depths_of_spec(entrant.spec) for entrant in entrants[6:]}
+    results = crnas_controls.train_all(study, [entrants[0], entrants[2], *entrants[4:5]])
+    table = compare.comparison_table(results)
+    assert table["MACs"].nunique() == 1 and {"params", "AP_rel_s", "AP_rel_l"} <= set(table)
+    assert crnas_controls.architecture_of(results[0]) == (depths, rates)
+    networks = crnas_controls.architecture_table(results)
+    assert networks["blocks"].iloc[0] == ".".join(map(str, depths))
+    check = crnas_controls.alone_against_supernet(results, ranked, "AP")
+    assert set(check["depths"]) <= {depths, study.plan.deeper}
+
+
+def depths_of_spec(spec):
+    return tuple(sum(block.stage == stage for block in spec.blocks) for stage in (1, 2, 3))
+
+
+def test_random_contenders_depend_on_the_seed_only(walked):
+    study = walked[0]
+    first, again = (crnas_controls.random_contenders(study, [(1, 1, 3)]) for _ in range(2))
+    assert [entrant.spec for entrant in first] == [entrant.spec for entrant in again]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"budget": 40.0}, r"No allocation .* costs 40 blocks; its budgets run from 3 to 18, the nearest is 18"),
+        ({"deeper": (1, 1, 9)}, r"9 blocks in stage 3 are not on the grid .* the nearest is 6"),
+        ({"deeper": (1, 1, 1)}, r"hand-made layout \[1, 1, 1\] costs 3 blocks, the budget is 5"),
+    ],
+)
+def test_plans_that_cannot_work_are_refused_before_training(walked, change, message):
+    study = walked[0]
+    with pytest.raises(ValueError, match=message):
+        crnas.check_plan(replace(study, plan=replace(study.plan, **change)))
+
+
+def test_dilations_larger_than_the_map_are_refused_before_training(tmp_path):
+    small = replace(SMOKE, data=replace(SMOKE.data, image_side=48))
+    with pytest.raises(ValueError, match=r"map of 3 pixels .* dilated by 3 sees only padding .* up to 2 or larger"):
+        crnas.check_plan(open_study(tmp_path, small))
+
+
+def test_another_budget_takes_the_deepest_layout_as_hand_made():
+    plan = with_budget(PRESETS["tiny"], 6.0)
+    assert (plan.budget, plan.deeper) == (6.0, (1, 1, 4))
+    assert with_budget(plan, 0.0) is plan
+    with pytest.raises(ValueError, match="budgets run from 3 to 18"):
+        with_budget(plan, 2.0)
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("paper")])
+def test_published_plans_are_consistent_and_build(name):
+    """Section 6 of the specification; both supernets, half as wide, in Faster R-CNN on the meta device."""
+    plan = PRESETS[name]
+    layout = LAYOUTS[plan.backbone]
+    stages = space_named(f"allocation-{plan.supernet_backbone}")
+    assert layout.budget(layout.depths) == plan.budget == layout.budget(plan.deeper)
+    assert allocation(stages, plan.deeper) in eligible(stages, plan.budget)
+    operations = space_named(f"dilation-{plan.supernet_backbone}")
+    assert BeamSearch(operations, width=plan.beam_width, completions=1, seed=0, metric="AP").evaluations > 60
+    with torch.device("meta"):
+        for space in (stages, operations):
+            detector = build_detector(Supernet(space), 80, plan.detector)
+            body = detector.get_submodule("backbone.body")
+            assert len(body.strides) == 4 and body.strides == (4, 8, 16, 32)
+
+
+def test_published_recipes():
+    plan = paper_plan("resnet50")
+    assert (plan.supernet_pretrain.batch_size, plan.supernet_pretrain.lr) == (1024, 0.4)
+    assert plan.supernet_pretrain.steps == 150 * 1281167 // 1024 and plan.supernet_pretrain.schedule == "cosine"
+    assert plan.finetune.lr == pytest.approx(0.02) and plan.finetune.steps == 13 * 118287 // 16
+    assert plan.finetune.milestones == (8 / 13, 11 / 13)
+    assert plan.supernet_finetune.milestones == (16 / 25, 22 / 25)
+    assert plan.supernet_finetune.steps == 25 * 113287 // 16
+    assert plan.budget == 16 and 33.0 in plan.other_budgets  # one supernet serves several depths
+    half = space_named("allocation-resnet50-half")
+    assert half.spec(half.uniform(0)).channels == (128, 256, 512, 1024) and len(eligible(half)) == 153

@@ -1,0 +1,291 @@
+"""Effective receptive fields measured by back-propagation: how much each input pixel moves one unit of a map."""
+
+import copy
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
+from torchvision.ops import FrozenBatchNorm2d
+
+from workbench.insight.receptive_field import SHARE, FieldSizes, field_sizes, raw_sigma, smoothed
+from workbench.networks.blocks import ResidualUnit
+from workbench.networks.count import evaluating
+from workbench.spaces.costs import ImageSize, height_width
+
+Mode = Literal["trained", "linearised", "structure"]
+ChannelRule = Literal["probes", "sum_abs", "relu"]
+RECTIFIERS = ("relu", "relu_", "relu6", "hardtanh", "hardtanh_")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """A measured field and everything that was chosen to measure it."""
+
+    map: Tensor  # (H, W) float64 on the CPU, not negative, in units of the gradient
+    centre: tuple[float, float]  # row and column of the unit on the plate, in pixels
+    unit: tuple[int, int]  # row and column of the unit in its feature map
+    level: int
+    stride: int
+    plate: tuple[int, int]  # height and width of the input
+    mode: Mode
+    channel_rule: ChannelRule
+    probes: int  # backward passes per image; 1 where the rule is not probes
+    images: int  # 0 where the field does not depend on the input
+    share: float | None  # of the residual branch; None where the network's own weights were kept
+    truncated: bool  # the plate is too small: sizes are too small, too
+
+    def sizes(self, *, smooth: int = 1, theoretical: tuple[int, int] | None = None) -> FieldSizes:
+        """All sizes around the unit; `smooth` is the side of the box that a lattice is averaged over first."""
+        return field_sizes(smoothed(self.map, smooth), self.centre, theoretical=theoretical)
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """Everything but the map, as plain data for a record."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "map"}
+
+    @property
+    def caption(self) -> str:
+        """The choices in one line, for figures."""
+        weights = {
+            "trained": f"network as it is, {self.images} images",
+            "linearised": "linearised, own weights",
+            "structure": f"constant kernels, share {self.share}",
+        }[self.mode]
+        rule = f"{self.probes} probes" if self.channel_rule == "probes" else self.channel_rule.replace("_", " then ")
+        cut = ", truncated by the plate" if self.truncated else ""
+        return f"unit {self.unit} at stride {self.stride}, plate {self.plate[0]} px, {weights}, {rule}{cut}"
+
+
+def measure_field(
+    module: nn.Module,
+    *,
+    level: int = -1,
+    plate: ImageSize,
+    images: Tensor | None = None,
+    mode: Mode = "trained",
+    channel_rule: ChannelRule | None = None,
+    unit: tuple[int, int] | None = None,
+    probes: int = 8,
+    share: float = SHARE,
+    batch_size: int = 8,
+    rng: np.random.Generator | None = None,
+) -> Field:
+    """The field of one unit of map `level` of `module`, which returns a list, a dict or one map; it stays as it was.
+
+    `plate` is the size of the input in pixels. Modes: `trained` takes the network as it is, on `images` (N, 3, H, W),
+    normalised, or on eight noise images; `linearised` keeps the weights and replaces ReLU by the identity and max by
+    average pooling, so that the input does not matter (NATS, section 4.4); `structure` also makes every kernel constant
+    and gives `share` of each residual block to its convolutions, which is what `predicted_sigma` predicts.
+
+    Channel rules (section 5 of the specification): `probes` estimates the root of the sum of squared gradients over
+    output and input channels from random signs, without cancellation; `sum_abs` sums the output channels first; `relu`
+    keeps positive outputs and positive gradients (RepLKNet). Default: `probes`, and `sum_abs` for `structure`, where
+    nothing can cancel. `unit` is a row and column of the map, by default the middle one. Batch norm always runs in eval
+    mode. Warns when the plate cuts the field off; ValueError for arguments that do not fit the module.
+    """
+    rule = channel_rule or ("sum_abs" if mode == "structure" else "probes")
+    _check(mode, rule, probes)
+    size = height_width(plate)
+    inputs = _inputs(module, size, images if mode == "trained" else None, mode, rng)
+    working = constant_copy(module, share) if mode == "structure" else module
+    count = probes if rule == "probes" else 1
+    if rule == "probes" and rng is None:
+        raise ValueError("Probes are random signs: pass rng, a numpy generator.")
+    total = torch.zeros(size, dtype=torch.float64)
+    with evaluating(working), torch.enable_grad():
+        for chunk in inputs.split(batch_size):
+            chunk = chunk.clone().requires_grad_()
+            if mode == "trained":
+                features = map_at(working(chunk), level)
+            else:
+                with Linearised():
+                    features = map_at(working(chunk), level)
+            place = _unit(features, unit)
+            outputs = features[:, :, place[0], place[1]]
+            for turn in range(count):
+                score = _score(outputs, rule, rng)
+                (gradient,) = torch.autograd.grad(score, chunk, retain_graph=turn + 1 < count)
+                total += _squashed(gradient, rule).double().cpu()
+    values = total / (len(inputs) * count)
+    stride = _stride(module, level, size, features)
+    centre = (float(place[0] * stride), float(place[1] * stride))
+    values = values.sqrt() if rule == "probes" else values
+    return Field(
+        map=values,
+        centre=centre,
+        unit=place,
+        level=level,
+        stride=stride,
+        plate=size,
+        mode=mode,
+        channel_rule=rule,
+        probes=count,
+        images=len(inputs) if mode == "trained" else 0,
+        share=share if mode == "structure" else None,
+        truncated=_warn_if_cut(values, centre),
+    )
+
+
+def mean_field(measured: Sequence[Field]) -> Field:
+    """Root mean square of the maps of several networks (random initialisations), each first scaled to unit mass.
+
+    Without the scaling the network with the largest gradients would decide alone.
+    """
+    if len({(field.plate, field.unit, field.level) for field in measured}) != 1:
+        raise ValueError("Fields are averaged when there are some and plate, unit and level agree; measure them alike.")
+    maps = torch.stack([field.map / field.map.sum() for field in measured])
+    return replace(
+        measured[0],
+        map=maps.square().mean(dim=0).sqrt(),
+        images=sum(field.images for field in measured),
+        truncated=any(field.truncated for field in measured),
+    )
+
+
+def constant_copy(module: nn.Module, share: float = SHARE) -> nn.Module:
+    """A copy with constant kernels of gain 1, batch norm as the identity, and residual sums weighted by `share`.
+
+    What is left is the structure: kernels, strides, dilations, shortcuts. Other sums, such as a pyramid's, keep both
+    terms at equal weight.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"The share of the signal through the residual branch lies in 0-1; got {share}.")
+    twin = copy.deepcopy(module)
+    with torch.no_grad():
+        for layer in twin.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.weight.fill_(1 / layer.weight[0].numel())
+                if layer.bias is not None:
+                    layer.bias.zero_()
+            elif isinstance(layer, _BatchNorm | FrozenBatchNorm2d):
+                values = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0 - layer.eps}
+                for name, value in values.items():
+                    if (tensor := getattr(layer, name)) is not None:
+                        tensor.fill_(value)
+    for layer in twin.modules():
+        if isinstance(layer, ResidualUnit):
+            layer.main.register_forward_hook(lambda _layer, _inputs, features: share * features)
+            layer.shortcut.register_forward_hook(lambda _layer, _inputs, features: (1 - share) * features)
+    return twin
+
+
+class Linearised(TorchFunctionMode):
+    """While it is active ReLU and ReLU6 are the identity and max pooling is average pooling.
+
+    The calls are intercepted, not the modules, because torchvision's pyramids call F.relu without one.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        if name in RECTIFIERS:
+            return args[0]
+        if name == "max_pool2d":
+            return _average_pool(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def map_at(output: Any, level: int) -> Tensor:
+    """The feature map of that level out of what a network returns: a list, a dict, or a single map."""
+    maps = list(output.values()) if isinstance(output, Mapping) else output
+    maps = [maps] if isinstance(maps, Tensor) else list(maps)
+    if not -len(maps) <= level < len(maps):
+        raise ValueError(f"The network returns {len(maps)} maps; level {level} is none of them.")
+    features = maps[level]
+    if not isinstance(features, Tensor) or features.ndim != 4:
+        raise ValueError("A field is measured on feature maps (N, C, H, W); this network returns something else.")
+    return features
+
+
+def _check(mode: str, rule: str, probes: int) -> None:
+    for name, value, allowed in (("mode", mode, get_args(Mode)), ("channel_rule", rule, get_args(ChannelRule))):
+        if value not in allowed:
+            raise ValueError(f"The {name} is one of {', '.join(allowed)}; got {value!r}.")
+    if probes < 1:
+        raise ValueError(f"At least one probe is needed; got {probes}.")
+
+
+def _inputs(
+    module: nn.Module, size: tuple[int, int], images: Tensor | None, mode: str, rng: np.random.Generator | None
+) -> Tensor:
+    """What is fed to the network, on its device; a linear network does not care."""
+    weight = next(module.parameters())
+    if mode != "trained":
+        return torch.ones(1, 3, *size, device=weight.device, dtype=weight.dtype)
+    if images is None:
+        if rng is None:
+            raise ValueError("A network with its ReLUs needs inputs: pass images, or rng to draw noise.")
+        images = torch.from_numpy(rng.standard_normal((8, 3, *size)))
+    if images.ndim != 4 or tuple(images.shape[-2:]) != size or not len(images):
+        raise ValueError(f"Images must be (N, 3, {size[0]}, {size[1]}) to fill the plate; got {tuple(images.shape)}.")
+    return images.to(weight.device, weight.dtype)
+
+
+def _unit(features: Tensor, unit: tuple[int, int] | None) -> tuple[int, int]:
+    height, width = features.shape[-2:]
+    place = unit or ((height - 1) // 2, (width - 1) // 2)
+    if not (0 <= place[0] < height and 0 <= place[1] < width):
+        raise ValueError(f"The map has {height} x {width} units; {place} is none of them.")
+    return place
+
+
+def _score(outputs: Tensor, rule: str, rng: np.random.Generator | None) -> Tensor:
+    """The number whose gradient is taken; images do not touch each other, so one backward pass serves all."""
+    if rule == "probes":
+        assert rng is not None
+        signs = torch.from_numpy(rng.integers(0, 2, size=tuple(outputs.shape)) * 2.0 - 1)
+        return (outputs * signs.to(outputs)).sum()
+    return F.relu(outputs).sum() if rule == "relu" else outputs.sum()
+
+
+def _squashed(gradient: Tensor, rule: str) -> Tensor:
+    """(N, 3, H, W) -> (H, W), summed over images and input channels."""
+    if rule == "probes":
+        return gradient.square().sum(dim=(0, 1))
+    return (gradient.relu() if rule == "relu" else gradient.abs()).sum(dim=(0, 1))
+
+
+def _stride(module: nn.Module, level: int, size: tuple[int, int], features: Tensor) -> int:
+    strides = getattr(module, "strides", None)
+    if isinstance(strides, Sequence) and -len(strides) <= level < len(strides):
+        return int(strides[level])
+    return int(2 ** round(float(np.log2(size[0] / features.shape[-2]))))
+
+
+def _warn_if_cut(values: Tensor, centre: tuple[float, float]) -> bool:
+    """Whether six sigma are more than the plate has around the unit (section 7 of the specification)."""
+    if not float(values.max()) > 0:
+        raise ValueError(
+            "The unit has no gradient at all (dead ReLUs, or channels that cancel): choose another unit, more images or"
+            " the rule probes."
+        )
+    sigma = raw_sigma(values)
+    for axis, name in enumerate(("height", "width")):
+        side = values.shape[axis]
+        room = 2 * min(centre[axis] + 0.5, side - centre[axis] - 0.5)
+        if 6 * sigma[axis] > room:
+            warnings.warn(
+                f"The plate is smaller than the field: around the unit it has {room:.0f} px of {name}, but sigma is at"
+                f" least {sigma[axis]:.0f} px, so at least {6 * sigma[axis]:.0f} px are needed; use a larger plate or"
+                " report the sizes as truncated.",
+                stacklevel=3,
+            )
+            return True
+    return False
+
+
+def _average_pool(
+    features: Tensor,
+    kernel_size: int,
+    stride: int | None = None,
+    padding: int = 0,
+    ceil_mode: bool = False,
+    **_max_only: Any,
+) -> Tensor:
+    return F.avg_pool2d(features, kernel_size, stride, padding, ceil_mode)
