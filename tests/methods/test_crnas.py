@@ -11,7 +11,7 @@ from workbench.networks.supernet import Supernet
 from workbench.search.beam import BeamSearch
 from workbench.spaces.allocation import allocation, eligible
 from workbench.spaces.catalogue import space_named
-from workbench.spaces.residual import LAYOUTS
+from workbench.spaces.residual import LAYOUTS, residual_spec
 from workbench.tasks.detection import build_detector
 
 
@@ -26,7 +26,7 @@ def open_study(root, plan=SMOKE, seed=0):
 def walked(tmp_path_factory):
     """One smoke run: study, both supernets, the ranking, the beam and its random control."""
     study = open_study(tmp_path_factory.mktemp("runs"))
-    crnas.check_plan(study)
+    assert "In pre-training only" in crnas.check_plan(study.plan, study.data)  # crops of 32 pixels
     _, stages = crnas.train_stage_supernet(study)
     ranked = crnas.rank_allocations(study, one_shot.detection_scorer(study, stages), study.plan.budget, "stages")
     depths = crnas.depths_of_score(one_shot.best(ranked))
@@ -40,7 +40,7 @@ def test_every_eligible_allocation_is_ranked_at_equal_macs(walked):
     space = crnas.stage_space(study)
     assert [one_shot.arch_of(score) for score in ranked] == eligible(space, study.plan.budget)
     assert len({score.macs for score in ranked}) == 1 and len({score.params for score in ranked}) > 1
-    table = crnas.ranking_table(ranked)
+    table = crnas.ranking_table(ranked, "AP")
     assert list(table["AP"]) == sorted(table["AP"], reverse=True)
     assert all(sum(depths) == study.plan.budget for depths in table["depths"])
 
@@ -61,7 +61,7 @@ def test_the_beam_scores_prefixes_and_ends_with_whole_networks(walked):
     winner = crnas.beam_winner(beam, "AP")
     assert len(winner.choices) == blocks and len(crnas.dilations_of_score(winner)) == blocks
     assert len({(score.macs, score.params) for score in beam}) == 1
-    assert all(score.error is None and {"AP", "AP_error", "AP_rel_l"} <= score.metrics.keys() for score in beam)
+    assert all(score.error is None and {"AP", "AP_error"} <= score.metrics.keys() for score in beam)
 
 
 def test_a_killed_beam_goes_on_with_the_same_candidates(walked, monkeypatch):
@@ -94,7 +94,13 @@ def test_reuse_is_in_the_ledger_and_in_its_table(walked):
     entries = {entry.phase: entry for entry in study.run.ledger.entries}
     assert entries["beam"].forward_macs < entries["beam without memory"].forward_macs
     assert entries["beam"].images == entries["beam without memory"].images
-    table = crnas.reuse_table(study, operations, measured=True).set_index("prefixes")
+    first = crnas.reuse_table(study, operations, measured=True)
+    assert crnas.reuse_table(study, operations, measured=True).equals(first)  # also when it is replayed from the record
+    tight = replace(study, plan=replace(study.plan, prefix_memory=1000))
+    (row,) = crnas.reuse_table(tight, operations, measured=True)["prefixes"]
+    assert row.startswith("recomputed (") and "GiB would be needed" in row
+    table = first.set_index("prefixes")
+    assert table.loc["reused", "backbone seconds"] > 0 and table.loc["recomputed", "backbone seconds"] > 0
     assert table.loc["reused", "backbone MACs per image"] < table.loc["recomputed", "backbone MACs per image"]
     assert table["largest difference"].max() < 1e-5
 
@@ -132,6 +138,19 @@ def depths_of_spec(spec):
     return tuple(sum(block.stage == stage for block in spec.blocks) for stage in (1, 2, 3))
 
 
+def test_random_dilations_of_the_published_layout(walked):
+    """Its space has a name of its own, without depths."""
+    study = walked[0]
+    published = LAYOUTS[study.plan.backbone].depths
+    taken = [(1,) * 8, (2,) * 8]
+    drawn = crnas_controls.random_dilations(study, published, taken)
+    codes = [[block.dilations for block in entrant.spec.blocks] for entrant in drawn]
+    assert len(drawn) == study.plan.random_networks and codes[0] != codes[1]
+    assert not any(
+        entrant.spec == residual_spec(study.plan.backbone, published, rates) for entrant in drawn for rates in taken
+    )
+
+
 def test_random_contenders_depend_on_the_seed_only(walked):
     study = walked[0]
     first, again = (crnas_controls.random_contenders(study, [(1, 1, 3)]) for _ in range(2))
@@ -149,18 +168,18 @@ def test_random_contenders_depend_on_the_seed_only(walked):
 def test_plans_that_cannot_work_are_refused_before_training(walked, change, message):
     study = walked[0]
     with pytest.raises(ValueError, match=message):
-        crnas.check_plan(replace(study, plan=replace(study.plan, **change)))
+        crnas.check_plan(replace(study.plan, **change), study.data)
 
 
-def test_dilations_larger_than_the_map_are_refused_before_training(tmp_path):
+def test_dilations_larger_than_the_map_are_refused_before_training():
     small = replace(SMOKE, data=replace(SMOKE.data, image_side=48))
     with pytest.raises(ValueError, match=r"map of 3 pixels .* dilated by 3 sees only padding .* up to 2 or larger"):
-        crnas.check_plan(open_study(tmp_path, small))
+        crnas.check_plan(small, presets.load_data(small.data, "scenes", "scenes", 0))
 
 
 def test_another_budget_takes_the_deepest_layout_as_hand_made():
     plan = with_budget(PRESETS["tiny"], 6.0)
-    assert (plan.budget, plan.deeper) == (6.0, (1, 1, 4))
+    assert (plan.budget, plan.deeper, plan.other_budgets) == (6.0, (1, 1, 4), (8, 10))
     assert with_budget(plan, 0.0) is plan
     with pytest.raises(ValueError, match="budgets run from 3 to 18"):
         with_budget(plan, 2.0)
@@ -191,6 +210,7 @@ def test_published_recipes():
     assert plan.finetune.milestones == (8 / 13, 11 / 13)
     assert plan.supernet_finetune.milestones == (16 / 25, 22 / 25)
     assert plan.supernet_finetune.steps == 25 * 113287 // 16
-    assert plan.budget == 16 and 33.0 in plan.other_budgets  # one supernet serves several depths
+    assert plan.budget == 16 and plan.other_budgets == (8.0, 33.0)  # one supernet serves several depths
+    assert plan.detector.input_size(480, 640) == (800, 1088)
     half = space_named("allocation-resnet50-half")
     assert half.spec(half.uniform(0)).channels == (128, 256, 512, 1024) and len(eligible(half)) == 153

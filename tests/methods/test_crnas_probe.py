@@ -1,5 +1,7 @@
 """The positive control: the search finds late dilation where the cue lies beyond the field, and needs none else."""
 
+from dataclasses import replace
+
 import pytest
 
 from workbench.methods import crnas, crnas_probe, one_shot, phases
@@ -25,37 +27,35 @@ def far(tmp_path_factory):
 
 def alone(study, dilations):
     spec = residual_spec(PLAN.backbone, (2, 2, 2), dilations)
-    return crnas_probe.train_network(study, f"network {dilations}", spec)
+    return crnas_probe.best_of_starts(study, f"network {dilations}", spec)
 
 
 def test_only_a_network_dilated_in_its_last_blocks_sees_48_pixels(far):
-    """Undilated stays at chance, the last two blocks at dilation 2 do not, the first two at 3 do."""
-    assert abs(alone(far, (1, 1, 1, 1, 1, 1)) - 0.5) < 0.08  # some 570 fish: three standard errors are 0.063
+    """Best of three starts: undilated stays at chance, so does the first two blocks at 3; the last two at 2 see it."""
+    assert abs(alone(far, (1, 1, 1, 1, 1, 1)) - 0.5) < 0.1  # some 570 fish, the largest of three: 3.5 errors are 0.073
     assert alone(far, (1, 1, 1, 1, 2, 2)) > 0.85
-    assert abs(alone(far, (3, 3, 1, 1, 1, 1)) - 0.5) < 0.08
+    assert abs(alone(far, (3, 3, 1, 1, 1, 1)) - 0.5) < 0.1
 
 
-def beam(study):
-    supernet = crnas_probe.train_supernet(study, "supernet", SPACE)
+def beam(study, steps):
+    recipe = replace(PLAN.supernet, steps=steps)
+    supernet = crnas_probe.train_supernet(study, "supernet", SPACE, recipe)
     scorer = crnas_probe.probe_scorer(study, supernet)
-    scores = crnas.beam(study, scorer, phase="beam")
-    undilated = scorer(SPACE.uniform(0), phase="undilated", step=0)
-    return crnas.beam_winner(scores, "accuracy"), undilated
+    winner = crnas.beam_winner(crnas.beam(study, scorer, phase="beam"), "accuracy")
+    return crnas_probe.ablated(study, scorer, winner, "ablated"), winner
 
 
 def test_the_beam_finds_dilation_in_late_blocks_when_the_cue_is_far(far):
-    found, undilated = beam(far)
-    rates = crnas.dilations_of_score(found)
-    assert undilated.metrics["accuracy"] < 0.65
-    assert found.metrics["accuracy"] > undilated.metrics["accuracy"] + 0.25
-    assert sum(rates[4:]) > 2, rates  # the last stage is dilated
+    accuracy, winner = beam(far, 800)
+    assert accuracy["undilated"] < 0.7
+    assert accuracy["found"] > accuracy["undilated"] + 0.2
+    assert accuracy["late only"] > accuracy["early only"] + 0.1, (winner.choices, accuracy)
 
 
 def test_the_beam_needs_no_dilation_when_the_cue_is_near(tmp_path):
-    near = open_task(tmp_path, 16)
-    found, undilated = beam(near)
-    assert undilated.metrics["accuracy"] > 0.9
-    assert found.metrics["accuracy"] < undilated.metrics["accuracy"] + 0.08  # far: at least 0.25 better
+    accuracy, _ = beam(open_task(tmp_path, 16), 400)
+    assert accuracy["undilated"] > 0.9
+    assert accuracy["found"] < accuracy["undilated"] + 0.06  # of 260 fish; the far dot gains three times that
 
 
 def test_best_takes_fewer_params_at_equal_scores():

@@ -5,7 +5,9 @@ import torch
 
 from workbench.data.batches import augmentation
 from workbench.data.scenes import SceneConfig, SceneCrops, Scenes
+from workbench.insight.measured_field import constant_copy
 from workbench.networks.backbone import Backbone
+from workbench.spaces.residual import residual_spec
 from workbench.spaces.shuffle import shuffle_spec
 from workbench.tasks.classification import Classification
 from workbench.tasks.probe import Probe
@@ -42,15 +44,30 @@ def test_training_without_labels_is_refused():
 
 
 def test_probe_reads_the_map_at_the_given_pixels():
-    """The feature at a pixel centre of a stride-16 map is that map's own vector."""
+    """Unit i of a stride-16 map is centred on pixel 16 i: the probe there reads that map's own vector."""
     data = Scenes(SceneConfig(), 0, "train", 1)
     task = Probe(categories=data.categories)
     model = task.build(backbone(0)).eval()
     images, _ = task.batch(data, [0], CPU)
     with torch.no_grad():
         features = model.backbone(model.normalise(torch.stack(images)))[-1][0]
-        logits = model.logits(images, [torch.tensor([[16 * 2 + 8.0, 16 * 5 + 8.0]])])
+        logits = model.logits(images, [torch.tensor([[16 * 2 + 0.5, 16 * 5 + 0.5]])])
         torch.testing.assert_close(logits[0], model.linear(features[:, 5, 2]), rtol=1e-4, atol=1e-5)
+
+
+def test_the_probe_looks_equally_far_to_all_sides():
+    """With constant kernels the gradient of the logits is centred on the object, wherever it lies."""
+    data = Scenes(SceneConfig(), 0, "train", 1)
+    model = Probe(categories=data.categories).build(constant_copy(Backbone(residual_spec("resnet-bottleneck-tiny"))))
+    model.eval().linear.weight.data.fill_(1.0)
+    for place in ([72.0, 56.0], [65.5, 71.25]):
+        image = torch.rand(3, 128, 128, requires_grad=True)
+        model.logits([image], [torch.tensor([place])]).sum().backward()
+        weight = image.grad.double().abs().sum(0)
+        rows, columns = (weight.sum(axis) / weight.sum() for axis in (1, 0))
+        pixels = torch.arange(128, dtype=torch.double) + 0.5
+        centre = [float((pixels * columns).sum()), float((pixels * rows).sum())]
+        assert centre == pytest.approx(place, abs=1.0)
 
 
 def test_probe_takes_no_augmentation():

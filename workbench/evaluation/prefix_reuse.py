@@ -39,10 +39,11 @@ class PrefixReuse:
     def features(self, choices: tuple[int, ...]) -> tuple[Batches, Batches]:
         """Calibration and scoring batches after all blocks before decision `len(choices)`, these choices fixed.
 
-        A prefix is built from the one that is a decision shorter; those shorter than that are forgotten.
+        A prefix is built from the one that is a decision shorter; those of other lengths are forgotten.
         """
         if choices not in self.known:
-            self.known = {known: kept for known, kept in self.known.items() if len(known) >= len(choices) - 1}
+            lengths = (len(choices) - 1, len(choices))
+            self.known = {known: kept for known, kept in self.known.items() if len(known) in lengths}
             parent = self.features(choices[:-1]) if choices else None
             began = time.perf_counter()
             self.known[choices] = self._advance(*(parent or self._inputs()), choices)

@@ -1,6 +1,7 @@
 """Small experiments on receptive fields: plain stacks, pyramids, networks against their predicted size."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -16,10 +17,12 @@ from workbench.insight.measured_field import Field, mean_field, measure_field
 from workbench.insight.receptive_field import SHARE, narrowed, plate_side, predicted_sigma, theoretical_field
 from workbench.networks.backbone import Backbone
 from workbench.networks.blocks import build_chain
+from workbench.records.files import base_folder, read_json
 from workbench.spaces.branches import Chain, Conv
 from workbench.spaces.network_spec import NetworkSpec
 from workbench.tasks.necks import PyramidBackbone
 
+STUDY = Path(__file__).resolve().parents[2] / "data" / "results" / "crnas_networks.csv"
 Kernels = Literal["flat", "random", "random + ReLU"]
 
 
@@ -160,3 +163,21 @@ def size_correlations(
     A correlate, not a cause: networks with larger fields differ in more than their fields.
     """
     return {metric: rank_correlation(frame[size].to_list(), frame[metric].to_list(), rng) for metric in metrics}
+
+
+def searched_networks(run: str) -> tuple[pd.DataFrame, str]:
+    """The networks that a finished CR-NAS run trained, with predicted sigma and AP by size, and where they come from.
+
+    An empty `run` reads the stored study of several seeds. ValueError when the folder holds no such table.
+    """
+    if not run:
+        frame = pd.read_csv(STUDY)
+        return frame, f"stored study: {frame['run'].nunique()} runs of preset tiny on scenes, {frame['date'].max()}"
+    path = Path(run).expanduser() / "tables" / "architectures.json"
+    path = path if path.is_file() else base_folder() / path
+    if not path.is_file():
+        raise ValueError(
+            f"{run!r} holds no tables/architectures.json; crnas_run names the folder of a finished 40_crnas run, like"
+            " runs/40_crnas/<run>."
+        )
+    return pd.DataFrame(read_json(path)["rows"]), f"run {Path(run).name}"

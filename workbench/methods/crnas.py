@@ -15,12 +15,13 @@ from typing import Any
 import pandas as pd
 
 from workbench.evaluation.prefix_reuse import PrefixReuse, beam_macs, clocked, prefix_bytes
-from workbench.evaluation.scoring import Scorer, run_search
+from workbench.evaluation.scoring import Scorer
 from workbench.evaluation.statistics import Interval, rank_correlation
 from workbench.methods import one_shot
 from workbench.methods.crnas_presets import CRNASPlan
 from workbench.methods.one_shot import ImageBatches, TrainedSupernet, arch_of, best, detection_scorer
 from workbench.methods.phases import Study
+from workbench.methods.presets import Data
 from workbench.networks.supernet import Supernet
 from workbench.records.score import Score
 from workbench.records.seeds import generator
@@ -43,10 +44,12 @@ def operation_space(study: Study, depths: Sequence[int]) -> SearchSpace:
     return space_named(dilation_space_name(study.plan.supernet_backbone, depths))
 
 
-def check_plan(study: Study) -> None:
-    """ValueError before work starts: budgets that nothing meets, a layout off budget, dilations larger than a map."""
-    plan: CRNASPlan = study.plan
-    space = stage_space(study)
+def check_plan(plan: CRNASPlan, data: Data) -> str:
+    """ValueError before work starts: budgets that nothing meets, a layout off budget, dilations larger than a map.
+
+    Returns a warning in words when only the smaller pictures of pre-training give maps that a dilation reaches over.
+    """
+    space = space_named(PREFIX + plan.supernet_backbone)
     for budget in (plan.budget, *plan.other_budgets):
         eligible(space, budget)
     layout = layout_named(plan.backbone)
@@ -56,8 +59,24 @@ def check_plan(study: Study) -> None:
             f"The hand-made layout {list(plan.deeper)} costs {layout.budget(plan.deeper):g} blocks,"
             f" the budget is {plan.budget:g}; they must be equal."
         )
-    height, width = (int(side) for side in study.data.search[0][0].shape[-2:])
-    check_dilations(residual_spec(plan.backbone, plan.deeper), max(RATES), (height, width))
+    smallest = min(input_sizes(plan, data), key=min)
+    check_dilations(residual_spec(plan.backbone, plan.deeper), max(RATES), smallest)
+    try:
+        check_dilations(residual_spec(plan.backbone, plan.deeper), max(RATES), (plan.data.crop_side,) * 2)
+    except ValueError as error:
+        return f"In pre-training only: {error}"
+    return ""
+
+
+def input_sizes(plan: Any, data: Any) -> list[tuple[int, int]]:
+    """Heights and widths that enter the backbone, of the first search pictures (up to 64): resized and padded."""
+    sizes = []
+    for index in range(min(64, len(data.search))):
+        height, width = (int(side) for side in data.search[index][0].shape[-2:])
+        if (detector := getattr(plan, "detector", None)) is not None:
+            height, width = detector.input_size(height, width)
+        sizes.append((height, width))
+    return sizes
 
 
 def train_stage_supernet(study: Study) -> tuple[TrainedSupernet, TrainedSupernet]:
@@ -96,15 +115,18 @@ def train_operation_supernet(study: Study, depths: Sequence[int], name: str) -> 
     return one_shot.finetune_supernet(trial, build, pretrained, f"finetune {name}", origin=origin)
 
 
-def beam(study: Study, scorer: Scorer, *, phase: str) -> list[Score]:
-    """Step 4: scores of all candidates of all steps; a candidate is a prefix of dilations, the last ones are whole."""
-    searcher, width = beam_search(study, scorer), study.plan.beam_width
-    height, width_px = (int(side) for side in study.data.search[0][0].shape[-2:])
-    if scorer.reuse is None:
-        scorer = reusing(study, scorer)
+def beam(study: Study, scorer: Scorer, *, phase: str, reuse: bool = True) -> list[Score]:
+    """Step 4: scores of all candidates of all steps; a candidate is a prefix of dilations, the last ones are whole.
+
+    With `reuse` the blocks that candidates share are computed once, as far as memory allows.
+    """
+    searcher = beam_search(study, scorer)
+    scorer = reusing(study, scorer) if reuse and scorer.reuse is None else scorer
     saved = 0
     if scorer.reuse is not None:
-        recomputed, reused = beam_macs(scorer.supernet.space, width, (height, width_px))
+        recomputed, reused = beam_macs(
+            scorer.supernet.space, study.plan.beam_width, input_sizes(study.plan, study.data)[0]
+        )
         saved = round((recomputed - reused) / searcher.evaluations)
     return one_shot.search(
         study,
@@ -132,20 +154,12 @@ def beam_search(study: Study, scorer: Scorer) -> BeamSearch:
 
 
 def reusing(study: Study, scorer: Scorer) -> Scorer:
-    """The scorer, keeping features of fixed prefixes while they fit into `prefix_memory`; else as it is."""
-    plan: CRNASPlan = study.plan
-    images = ImageBatches(
-        scorer.task, study.data.search, range(len(study.data.search)), plan.scoring_batch, study.device
-    )
-    height, width = (int(side) for side in study.data.search[0][0].shape[-2:])
-    needed = prefix_bytes(
-        scorer.supernet.space,
-        (height, width),
-        len(study.data.search) + plan.calibration_images,
-        2 * plan.beam_width,  # the prefixes of this step and of the last
-    )
-    if needed > plan.prefix_memory:
+    """The scorer, keeping features of fixed prefixes when they fit into `prefix_memory`; else as it is."""
+    if prefix_memory(study, scorer) > study.plan.prefix_memory:
         return scorer
+    images = ImageBatches(
+        scorer.task, study.data.search, range(len(study.data.search)), study.plan.scoring_batch, study.device
+    )
     reuse = PrefixReuse(
         model=scorer.model,
         supernet=scorer.supernet,
@@ -154,6 +168,13 @@ def reusing(study: Study, scorer: Scorer) -> Scorer:
         scoring=images,
     )
     return replace(scorer, reuse=reuse)
+
+
+def prefix_memory(study: Study, scorer: Scorer) -> int:
+    """Bytes that the features of the kept prefixes of two steps take at most."""
+    largest = max(input_sizes(study.plan, study.data), key=lambda size: size[0] * size[1])
+    images = len(study.data.search) + study.plan.calibration_images
+    return prefix_bytes(scorer.supernet.space, largest, images, 2 * study.plan.beam_width)
 
 
 def beam_winner(scores: Sequence[Score], metric: str) -> Score:
@@ -184,8 +205,8 @@ def dilations_of_score(score: Score) -> tuple[int, ...]:
     return tuple(RATES[choice] for choice in score.choices)
 
 
-def ranking_table(scores: Sequence[Score]) -> pd.DataFrame:
-    """One row for each allocation that was scored, best first: depths, centre of mass, metrics, MACs and params."""
+def ranking_table(scores: Sequence[Score], metric: str) -> pd.DataFrame:
+    """One row for each allocation that was scored, best by `metric` first: depths, centre of mass, metrics, costs."""
     rows = []
     for score in scores:
         if score.error is None:
@@ -193,7 +214,6 @@ def ranking_table(scores: Sequence[Score]) -> pd.DataFrame:
             cost = {"MACs": score.macs, "params": score.params}
             rows.append({"depths": depths, "centre of mass": centre_of_mass(depths), **score.metrics, **cost})
     frame = pd.DataFrame(rows)
-    metric = next(name for name in ("AP", "accuracy", "top1") if name in frame)
     return frame.sort_values([metric, "params"], ascending=[False, True]).reset_index(drop=True)
 
 
@@ -207,35 +227,39 @@ def correlation(first: Sequence[float], second: Sequence[float]) -> Interval:
 def reuse_table(study: Study, supernet: TrainedSupernet, *, measured: bool) -> pd.DataFrame:
     """What reusing prefixes saves: backbone MACs per image of a whole beam; with `measured` also seconds, by two beams.
 
-    The two beams must agree in every score, which the column `largest difference` shows.
+    The two beams must agree in every score, which the column `largest difference` shows. Seconds are empty when a
+    search was interrupted; one row alone says that prefixes do not fit into memory and were computed again.
     """
-    plan: CRNASPlan = study.plan
-    space = supernet.supernet.space
-    height, width = (int(side) for side in study.data.search[0][0].shape[-2:])
-    ways = dict(zip(("recomputed", "reused"), beam_macs(space, plan.beam_width, (height, width)), strict=True))
-    rows = [{"prefixes": way, "backbone MACs per image": macs} for way, macs in ways.items()]
+    plain = detection_scorer(study, supernet)
+    macs = beam_macs(
+        supernet.supernet.space, study.plan.beam_width, input_sizes(study.plan, study.data)[0]
+    )  # recomputed, reused
+    ways = {"recomputed": plain, "reused": reusing(study, plain)}
+    if ways["reused"].reuse is None:
+        gib = prefix_memory(study, plain) / 2**30
+        return pd.DataFrame(
+            [{"prefixes": f"recomputed ({gib:.1f} GiB would be needed)", "backbone MACs per image": macs[0]}]
+        )
+    rows = [
+        dict(zip(("prefixes", "backbone MACs per image"), row, strict=True)) for row in zip(ways, macs, strict=True)
+    ]
     if measured:
         scores: dict[str, list[Score]] = {}
-        for row, way in zip(rows, ways, strict=True):
-            plain = detection_scorer(study, supernet)
-            scorer = plain if way == "recomputed" else reusing(study, plain)
-            searcher = beam_search(study, scorer)
+        for row, (way, scorer) in zip(rows, ways.items(), strict=True):
+            phase = f"beam, {way}"
+            known = study.run.load(f"clock {phase}", scorer.origin)
+            whole = not study.run.scores(phase)
             with clocked(supernet.supernet) as clock:
-                scores[way] = run_search(
-                    searcher,
-                    scorer,
-                    study.run,
-                    phase=f"beam, {way}",
-                    metric=plan.fitness,
-                    evaluations=searcher.evaluations,
-                    generation=searcher.evaluations,
-                    origin=scorer.origin,
-                )
+                scores[way] = beam(study, scorer, phase=phase, reuse=False)
             built = scorer.reuse.seconds if scorer.reuse else 0.0
-            row["backbone seconds"] = round(clock.seconds + built, 2)
-            row["seconds"] = round(sum(score.seconds for score in scores[way]), 2)
+            if known is None:
+                known = {"seconds": clock.seconds + built if whole else float("nan")}
+                study.run.store(f"clock {phase}", scorer.origin, {"seconds": known["seconds"]} if whole else {})
+            row["backbone seconds"] = known.get("seconds", float("nan"))
+            row["seconds"] = sum(score.seconds for score in scores[way])
         pairs = zip(scores["recomputed"], scores["reused"], strict=True)
-        gap = max(abs(a.metrics[plan.fitness] - b.metrics[plan.fitness]) for a, b in pairs)
+        metric = study.plan.fitness
+        gap = max(abs(a.metrics[metric] - b.metrics[metric]) for a, b in pairs)
         rows = [{**row, "largest difference": gap} for row in rows]
     return pd.DataFrame(rows)
 

@@ -12,10 +12,11 @@ from workbench.methods.one_shot import classification_task, detection_task
 from workbench.methods.phases import Study
 from workbench.records.score import Score
 from workbench.records.seeds import generator
+from workbench.search.random import draw_new
 from workbench.spaces.allocation import PREFIX, centre_of_mass, depths_of, eligible
 from workbench.spaces.branches import spatial_dilation
 from workbench.spaces.catalogue import space_named
-from workbench.spaces.dilation import RATES
+from workbench.spaces.dilation import RATES, dilation_space_name
 from workbench.spaces.residual import LAYOUTS, dilatable_blocks, residual_spec
 
 
@@ -42,7 +43,7 @@ def contenders(
     dilations_of_baseline: Sequence[int],
     best_random: Sequence[int],
 ) -> list[Contender]:
-    """The comparison at equal MACs: the found network first, then the parts of its gain and what chance gives.
+    """The comparison at one nominal cost: the found network first, then the parts of its gain and what chance gives.
 
     `best_random` are the best-scored dilations of a random search with as many evaluations as the beam.
     """
@@ -59,12 +60,12 @@ def contenders(
 
 
 def random_contenders(study: Study, taken: Sequence[Sequence[int]]) -> list[Contender]:
-    """Allocations of the same budget that nobody chose, undilated: what chance gives without any search."""
+    """Allocations of the same budget other than those in `taken`, undilated: what chance gives without a search."""
     plan: CRNASPlan = study.plan
     space = space_named(PREFIX + plan.backbone)
     left = [depths_of(space, arch) for arch in eligible(space, plan.budget)]
     left = [depths for depths in left if depths not in {tuple(known) for known in taken}]
-    rng = generator(study.seed, "unscored networks")
+    rng = generator(study.seed, "random allocations")
     picks = rng.permutation(len(left))[: plan.random_networks]
     return [
         contender(study, f"random allocation {number + 1}", left[pick], group="random allocation")
@@ -72,20 +73,18 @@ def random_contenders(study: Study, taken: Sequence[Sequence[int]]) -> list[Cont
     ]
 
 
-def random_dilations(study: Study, depths: Sequence[int]) -> list[Contender]:
-    """Random dilations that nobody scored, on the found allocation."""
-    blocks = len(space_named(f"dilation-{study.plan.backbone}-{'.'.join(map(str, depths))}").decisions)
-    rng = generator(study.seed, "unscored dilations")
-    return [
-        contender(
-            study,
-            f"random dilations {number + 1}",
-            depths,
-            [RATES[choice] for choice in rng.integers(len(RATES), size=blocks)],
-            group="random dilations",
-        )
-        for number in range(study.plan.random_networks)
-    ]
+def random_dilations(study: Study, depths: Sequence[int], taken: Sequence[Sequence[int]]) -> list[Contender]:
+    """Random dilations of the found allocation, other than those in `taken`."""
+    space = space_named(dilation_space_name(study.plan.backbone, depths))
+    rng = generator(study.seed, "random dilations")
+    known = {space.arch([RATES.index(rate) for rate in rates]) for rates in taken}
+    drawn: list[Contender] = []
+    while len(drawn) < min(study.plan.random_networks, space.size - len(known)):
+        arch = draw_new(space, rng, (), known)
+        known.add(arch)
+        rates = [RATES[choice] for choice in arch.choices]
+        drawn.append(contender(study, f"random dilations {len(drawn) + 1}", depths, rates, "random dilations"))
+    return drawn
 
 
 def train_all(study: Study, entrants: Sequence[Contender]) -> list[Result]:

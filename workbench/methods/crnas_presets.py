@@ -120,7 +120,8 @@ def with_budget(plan: CRNASPlan, budget: float) -> CRNASPlan:
         return plan
     space = allocation_space(plan.supernet_backbone)
     deepest = max((depths_of(space, arch) for arch in eligible(space, budget)), key=centre_of_mass)
-    return replace(plan, budget=budget, deeper=deepest)
+    others = tuple(other for other in (plan.budget, *plan.other_budgets) if other != budget)
+    return replace(plan, budget=budget, deeper=deepest, other_budgets=others)
 
 
 def paper_plan(backbone: Literal["resnet18", "resnet50", "resnet101", "mobilenetv2"] = "resnet50") -> CRNASPlan:
@@ -158,6 +159,7 @@ def paper_plan(backbone: Literal["resnet18", "resnet50", "resnet101", "mobilenet
 
     supernet = coco(25, (16, 22), 118_287 - 5000)
     layout = LAYOUTS[backbone]
+    budget, kind = layout.budget(layout.depths), layout.stages[0].kind
     halved = backbone if backbone == "mobilenetv2" else f"{backbone}-half"
     deeper = {"resnet18": (1, 1, 2, 4), "resnet50": (1, 3, 5, 7), "resnet101": (2, 3, 11, 17)}
     return replace(
@@ -188,8 +190,9 @@ def paper_plan(backbone: Literal["resnet18", "resnet50", "resnet101", "mobilenet
         scoring_batch=4,
         random_networks=20,
         aligned_options=False,
-        budget=layout.budget(layout.depths),
-        other_budgets=() if backbone in ("resnet18", "mobilenetv2") else (16.0, 33.0),
+        budget=budget,
+        # Sums like those of R18, R50 and R101, ranked by one supernet of bottleneck blocks (section 3.2.1).
+        other_budgets=tuple(sorted({8.0, 16.0, 33.0} - {budget})) if kind == "bottleneck" else (),
         deeper=deeper.get(backbone, (1, 1, 4, 6, 4)),
         beam_completions=125,
     )

@@ -5,7 +5,7 @@ step, and score architectures by the weights they inherit.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -183,7 +183,7 @@ def detection_scorer(study: Study, supernet: TrainedSupernet, *, recalibrated: b
         found = task.predict(model, study.data.search, study.device, study.plan.scoring_batch, before_batch)
         rng = generator(study.seed, "bootstrap")  # the same resamples for every candidate
         return {
-            **evaluate_boxes(truth, found, relative=True),
+            **evaluate_boxes(truth, found),
             "AP_error": bootstrap_ap(truth, found, resamples=20, rng=rng),
         }
 
@@ -237,7 +237,8 @@ def search(
     if recorded := study.run.scores(phase):
         typical = float(np.median([score.seconds for score in recorded]))
     else:
-        typical = scorer(scorer.supernet.space.uniform(0), phase="timing", step=0).seconds
+        plain = replace(scorer, reuse=None)
+        typical = plain(scorer.supernet.space.uniform(0), phase="timing", step=0).seconds
     left = evaluations - len(recorded)
     print(f"{phase}: {left} evaluations to do, {duration(left * typical)}")
     scores = run_search(

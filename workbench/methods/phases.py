@@ -23,7 +23,7 @@ from workbench.training.loop import place, train
 from workbench.training.parallel import synchronise_batch_norm
 from workbench.training.recipe import Recipe
 
-CODE_VERSION = 1  # raise it when training changes what it computes: old cached weights are then not used
+CODE_VERSION = 2  # raise it when training changes what it computes: old cached weights are then not used
 
 
 @dataclass(frozen=True, kw_only=True)

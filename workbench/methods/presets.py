@@ -64,7 +64,9 @@ def preset_named(presets: Mapping[str, Any], name: str) -> Any:
 
 def shortened(plan: Any, max_steps: int) -> Any:
     """The plan with no recipe longer than `max_steps` (0 leaves it as it is); schedules shrink as a whole."""
-    if max_steps <= 0:
+    if max_steps < 0:
+        raise ValueError(f"max_steps is 0 (as long as the preset says) or a number of steps; got {max_steps}.")
+    if max_steps == 0:
         return plan
     changes = {}
     for field in fields(plan):

@@ -54,6 +54,14 @@ class DetectorConfig:
     candidates: int = 1000  # per level, before non-maximum suppression
     stride_padding: int = 32  # batches are padded to a multiple of this many pixels
 
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width that enter the backbone for a picture of that size: resized, then padded."""
+        scale = 1.0
+        if self.image_size is not None:
+            scale = min(self.image_size[0] / min(height, width), self.image_size[1] / max(height, width))
+        step = self.stride_padding
+        return tuple(-(-int(side * scale) // step) * step for side in (height, width))  # type: ignore[return-value]
+
 
 class KeepSize(GeneralizedRCNNTransform):
     """torchvision's normalising and batching without resizing: images were brought to size when they were loaded."""

@@ -26,19 +26,22 @@ class CentreProbe(nn.Module):
         super().__init__()
         self.backbone = backbone
         channels: tuple[int, ...] = backbone.channels  # type: ignore[assignment]
+        strides: tuple[int, ...] = backbone.strides  # type: ignore[assignment]
         self.level = task.level
+        self.stride = strides[task.level]
         self.linear = nn.Linear(channels[task.level], len(task.categories))
         self.normalise = v2.Normalize([0.5] * 3, [0.25] * 3)
 
     def logits(self, images: Images, centres: list[Tensor]) -> Tensor:
         """(objects of all images, classes); `centres` are (M, 2) x, y in pixels for each image."""
         batch = self.normalise(torch.stack(images))
-        height, width = batch.shape[-2:]
         features = self.backbone(batch)[self.level]
-        size = torch.tensor([width, height], device=batch.device)
+        size = torch.tensor([features.shape[-1], features.shape[-2]], device=batch.device)
         rows = []
         for feature, points in zip(features, centres, strict=True):
-            grid = (2 * points / size - 1).view(1, -1, 1, 2)  # grid_sample's corners are the image's corners
+            # Strided 3x3 kernels centre unit i on pixel i * stride, not in the middle of a cell of stride pixels.
+            units = (points - 0.5) / self.stride
+            grid = (2 * (units + 0.5) / size - 1).view(1, -1, 1, 2)
             sampled = F.grid_sample(feature[None].float(), grid, align_corners=False)
             rows.append(sampled[0, :, :, 0].t())
         return self.linear(torch.cat(rows))
