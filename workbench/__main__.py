@@ -32,14 +32,20 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def report(arguments: argparse.Namespace) -> int:
-    """Write Markdown when asked for, else (or also when --html is given) one HTML page."""
+    """Write Markdown or one table as CSV when asked for, else (or also when --html is given) one HTML page."""
     from workbench.batch.report import find_runs, write_html, write_markdown
+    from workbench.batch.tables import collect
+    from workbench.records.files import write_text
 
     runs = find_runs(arguments.runs)
+    if arguments.csv:
+        name, path = arguments.csv
+        write_text(path, collect(runs, name).to_csv(index=False))
+        print(path)
     if arguments.markdown:
         write_markdown(runs, arguments.markdown)
         print(arguments.markdown)
-    if arguments.html or not arguments.markdown:
+    if arguments.html or not (arguments.markdown or arguments.csv):
         page = arguments.html or Path("runs") / "report.html"
         write_html(runs, page)
         print(page)
@@ -115,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run, or a folder: its newest run")
     command.add_argument("--html", type=Path, metavar="FILE", help="default runs/report.html")
     command.add_argument("--markdown", type=Path, metavar="FILE")
+    command.add_argument("--csv", nargs=2, metavar=("TABLE", "FILE"), help="the rows of one table of all the runs")
     command.set_defaults(command=report)
 
     command = commands.add_parser("predict", help="a finished run's detector on your own pictures")

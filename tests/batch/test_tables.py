@@ -3,7 +3,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from workbench.batch.tables import aggregate, as_html, as_markdown, number, table_names
+from workbench.batch.tables import aggregate, as_html, as_markdown, collect, number, table_names
 from workbench.records.run_folder import RunFolder
 
 
@@ -99,3 +99,17 @@ def test_foreign_tables_are_refused(tmp_path: Path, text: str) -> None:
     (run.path / "tables" / "main.json").write_text(text)
     with pytest.raises(ValueError, match=r"main\.json is not a table"):
         aggregate([run], "main")
+
+
+def test_collected_rows_say_which_run_they_are_of(tmp_path: Path) -> None:
+    runs = runs_of(tmp_path, frame(0.3, 0.2), frame(0.4, 0.1))
+    rows = collect(runs, "main")
+    assert list(rows[["seed", "network", "AP"]].itertuples(index=False, name=None)) == [
+        (0, "found", 0.3),
+        (0, "control", 0.2),
+        (1, "found", 0.4),
+        (1, "control", 0.1),
+    ]
+    assert rows["run"].nunique() == 2 and set(rows["date"]) == {runs[0].started[:10]}
+    with pytest.raises(ValueError, match=r"has a table 'other'; their tables: main"):
+        collect(runs, "other")

@@ -138,3 +138,13 @@ def test_bars_rows_and_slopes_are_drawn():
     assert ax.get_legend().get_texts()[1].get_text() == "root: slope +0.50"
     with pytest.raises(ValueError, match="two depths"):
         log_slope({2: 1.0, 10: 2.0})
+
+
+def test_correlations_of_several_runs_are_within_runs(rng):
+    """Between two seeds AP rises with sigma, within each it falls: only the second counts (Simpson)."""
+    frame = pd.DataFrame({"run": list("aaaabbbb"), "sigma": [1.0, 2, 3, 4, 11, 12, 13, 14]})
+    frame["AP_rel_l"] = [0.14, 0.13, 0.12, 0.11, 0.24, 0.23, 0.22, 0.21]
+    tau = size_correlations(frame, "sigma", ("AP_rel_l",), rng)["AP_rel_l"]
+    assert (tau.value, tau.n) == (-1.0, 2)
+    pooled = size_correlations(frame.drop(columns="run"), "sigma", ("AP_rel_l",), rng)["AP_rel_l"]
+    assert pooled.value > 0 and pooled.n == 8

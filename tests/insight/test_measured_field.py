@@ -260,3 +260,9 @@ def test_one_backbone_is_measured_in_seconds(rng):
     start = time.perf_counter()
     measure_field(network, plate=240, images=torch.randn(16, 3, 240, 240), probes=8, rng=rng)
     assert time.perf_counter() - start < 15  # about 0.6 s on one quiet core; the bound for a lesson is 5 s
+
+
+@pytest.mark.parametrize("plate", [0, -3, 8])
+def test_a_plate_smaller_than_a_stride_is_refused(plate, rng):
+    with pytest.raises(ValueError, match=r"at least one stride of the coarsest map wide \(16 pixels\)"):
+        measure_field(Backbone(residual_spec("resnet-tiny")), plate=plate, rng=rng)

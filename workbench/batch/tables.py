@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from workbench.evaluation.statistics import mean_interval
 from workbench.records.files import read_json
 from workbench.records.run_folder import RunFolder
@@ -45,6 +47,24 @@ def table_names(runs: Sequence[RunFolder]) -> list[str]:
         paths = sorted((run.path / "tables").glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
         names.update(dict.fromkeys(path.stem for path in paths))
     return list(names)
+
+
+def collect(runs: Sequence[RunFolder], name: str) -> pd.DataFrame:
+    """The rows of one table of every finished run, each with where it comes from: for a CSV that a lesson draws.
+
+    ValueError when no finished run has a table of that name.
+    """
+    frames = []
+    for run in runs:
+        if run.status == "finished" and _has(run, name):
+            origin = {"run": run.path.name, "seed": run.seed, "date": run.started[:10]}
+            origin |= {key: run.params.get(key, "") for key in ("preset", "data")}
+            rows = _read(run.path / "tables" / f"{name}.json").rows
+            frames.append(pd.DataFrame([{**origin, **row} for row in rows]))
+    if not frames:
+        known = ", ".join(table_names(runs)) or "none"
+        raise ValueError(f"No finished run of those has a table {name!r}; their tables: {known}.")
+    return pd.concat(frames, ignore_index=True)
 
 
 def aggregate(runs: Sequence[RunFolder], name: str) -> Table:

@@ -10,7 +10,7 @@ from matplotlib.patches import Patch, Rectangle
 from workbench.evaluation.statistics import Interval
 from workbench.insight.plots import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, new_axes
 from workbench.records.score import Score
-from workbench.spaces.costs import backbone_cost
+from workbench.spaces.costs import ImageSize, backbone_cost
 from workbench.spaces.network_spec import NetworkSpec
 from workbench.spaces.residual import dilatable_blocks
 
@@ -18,7 +18,7 @@ DILATION_COLOURS = {1: SKY, 2: BLUE, 3: ORANGE}
 STAGE_COLOURS = (SKY, GREEN, BLUE, ORANGE, VERMILLION, PURPLE)
 
 
-def plot_networks(specs: Mapping[str, NetworkSpec], image_size: int = 224, ax: Axes | None = None) -> Axes:
+def plot_networks(specs: Mapping[str, NetworkSpec], image_size: ImageSize = 224, ax: Axes | None = None) -> Axes:
     """One row for each network, a square for each residual block: its place is the stage, its colour the dilation.
 
     Stages start at the same place in all rows, so that blocks can be seen to move.

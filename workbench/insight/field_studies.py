@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from workbench.data.batches import DetectionSet
-from workbench.evaluation.statistics import Interval, rank_correlation
+from workbench.evaluation.statistics import Interval, mean_interval, rank_correlation
 from workbench.insight.measured_field import Field, mean_field, measure_field
 from workbench.insight.receptive_field import SHARE, narrowed, plate_side, predicted_sigma, theoretical_field
 from workbench.networks.backbone import Backbone
@@ -158,21 +158,29 @@ def object_sides(data: DetectionSet) -> npt.NDArray[np.float64]:
 def size_correlations(
     frame: pd.DataFrame, size: str, metrics: Sequence[str], rng: np.random.Generator
 ) -> dict[str, Interval]:
-    """Kendall's tau of a field size with each metric over searched networks, with bootstrap intervals.
+    """Kendall's tau of a field size with each metric over searched networks.
 
-    A correlate, not a cause: networks with larger fields differ in more than their fields.
+    Networks of one run (column `run`) share their data, so ranks are compared within runs only: of several runs the
+    mean tau with its t interval, of one run the tau with a bootstrap interval over networks. A correlate, not a cause:
+    networks with larger fields differ in more than their fields.
     """
-    return {metric: rank_correlation(frame[size].to_list(), frame[metric].to_list(), rng) for metric in metrics}
+    parts = [part for _, part in frame.groupby("run")] if "run" in frame else [frame]
+    taus = {metric: [rank_correlation(part[size], part[metric], rng) for part in parts] for metric in metrics}
+    return {
+        metric: row[0] if len(row) == 1 else mean_interval([tau.value for tau in row]) for metric, row in taus.items()
+    }
 
 
 def searched_networks(run: str) -> tuple[pd.DataFrame, str]:
     """The networks that a finished CR-NAS run trained, with predicted sigma and AP by size, and where they come from.
 
-    An empty `run` reads the stored study of several seeds. ValueError when the folder holds no such table.
+    An empty `run` reads the stored study of several seeds (`report --csv`). ValueError when there is no such table.
     """
     if not run:
-        frame = pd.read_csv(STUDY)
-        return frame, f"stored study: {frame['run'].nunique()} runs of preset tiny on scenes, {frame['date'].max()}"
+        frame = pd.read_csv(STUDY, dtype={"blocks": str, "dilations": str})
+        first = frame.iloc[0]
+        source = f"{frame['run'].nunique()} runs of preset {first['preset']} on {first['data']}, {first['date']}"
+        return frame, f"stored study: {source}"
     path = Path(run).expanduser() / "tables" / "architectures.json"
     path = path if path.is_file() else base_folder() / path
     if not path.is_file():
@@ -180,4 +188,7 @@ def searched_networks(run: str) -> tuple[pd.DataFrame, str]:
             f"{run!r} holds no tables/architectures.json; crnas_run names the folder of a finished 40_crnas run, like"
             " runs/40_crnas/<run>."
         )
-    return pd.DataFrame(read_json(path)["rows"]), f"run {Path(run).name}"
+    frame = pd.DataFrame(read_json(path).get("rows", []))
+    if missing := [name for name in ("network", "sigma", "AP_rel_s", "AP_rel_m", "AP_rel_l") if name not in frame]:
+        raise ValueError(f"{path} has no columns {', '.join(missing)}; run 40_crnas again with this version.")
+    return frame, f"run {Path(run).name}"

@@ -91,8 +91,8 @@ def measure_field(
     mode. Warns when the plate cuts the field off; ValueError for arguments that do not fit the module.
     """
     rule = channel_rule or ("sum_abs" if mode == "structure" else "probes")
-    _check(mode, rule, probes)
     size = height_width(plate)
+    _check(mode, rule, probes, size, module)
     inputs = _inputs(module, size, images if mode == "trained" else None, mode, rng)
     working = constant_copy(module, share) if mode == "structure" else module
     count = probes if rule == "probes" else 1
@@ -203,7 +203,11 @@ def map_at(output: Any, level: int) -> Tensor:
     return features
 
 
-def _check(mode: str, rule: str, probes: int) -> None:
+def _check(mode: str, rule: str, probes: int, size: tuple[int, int], module: nn.Module) -> None:
+    strides = getattr(module, "strides", (1,))
+    least = max(strides) if isinstance(strides, tuple) else 1
+    if not all(isinstance(side, int) and side >= least for side in size):
+        raise ValueError(f"A plate is at least one stride of the coarsest map wide ({least} pixels); got {size}.")
     for name, value, allowed in (("mode", mode, get_args(Mode)), ("channel_rule", rule, get_args(ChannelRule))):
         if value not in allowed:
             raise ValueError(f"The {name} is one of {', '.join(allowed)}; got {value!r}.")

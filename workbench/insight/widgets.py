@@ -34,7 +34,7 @@ def allocation_line(backbone: str, depths: Sequence[int], image_size: ImageSize)
     )
 
 
-def allocation_editor(backbone: str, depths: Sequence[int], image_size: int) -> Axes | widgets.Widget:
+def allocation_editor(backbone: str, depths: Sequence[int], image_size: ImageSize) -> Axes | widgets.Widget:
     """A slider for the depth of each stage; blocks, costs and field follow. Headless: the picture of `depths`."""
     if headless():
         return _draw_allocation(backbone, depths, image_size)
@@ -56,7 +56,7 @@ def allocation_editor(backbone: str, depths: Sequence[int], image_size: int) -> 
     return widgets.VBox([*sliders, picture])
 
 
-def _draw_allocation(backbone: str, depths: Sequence[int], image_size: int) -> Axes:
+def _draw_allocation(backbone: str, depths: Sequence[int], image_size: ImageSize) -> Axes:
     ax = plot_networks({"your allocation": residual_spec(backbone, depths)}, image_size)
     ax.set_title(allocation_line(backbone, depths, image_size), pad=16)
     return ax

@@ -13,7 +13,7 @@ from workbench.networks.backbone import Backbone
 from workbench.records.ledger import Entry, peak_memory
 from workbench.records.seeds import generator
 from workbench.spaces.arch import Arch
-from workbench.spaces.costs import backbone_cost
+from workbench.spaces.costs import ImageSize, backbone_cost
 from workbench.spaces.network_spec import NetworkSpec
 from workbench.tasks.box_metrics import bootstrap_ap, evaluate_boxes
 from workbench.tasks.classification import Classification
@@ -54,7 +54,7 @@ def train_contender(
     detection: Detection,
     pretrain: Recipe,
     finetune: Recipe,
-    macs_at: int,
+    macs_at: ImageSize,
     initialise: Callable[[nn.Module], None] | None = None,
 ) -> Result:
     """Equal training for everybody: the same recipes, the same data order, initial weights from the same seed."""

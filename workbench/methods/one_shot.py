@@ -21,6 +21,7 @@ from workbench.records.progress import duration, reporter
 from workbench.records.score import Score
 from workbench.records.seeds import generator
 from workbench.spaces.arch import Arch
+from workbench.spaces.costs import ImageSize
 from workbench.tasks.box_metrics import bootstrap_ap, evaluate_boxes
 from workbench.tasks.classification import Classification
 from workbench.tasks.detection import Detection, DetectorConfig
@@ -42,7 +43,7 @@ class OneShotPlan:
     label_smoothing: float
     image_mean: tuple[float, ...]
     image_std: tuple[float, ...]
-    macs_at: int  # image side at which MACs are stated
+    macs_at: ImageSize  # at which MACs are stated
     fitness: Literal["AP", "AP50"]  # of the search
     calibration_images: int
     calibration_batch: int
