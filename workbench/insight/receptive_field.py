@@ -64,7 +64,7 @@ def predicted_sigma(spec: NetworkSpec, share: float = SHARE) -> tuple[Pair, ...]
 
 
 def plate_side(spec: NetworkSpec, level: int = -1, *, sigmas: float = 6.0, share: float = SHARE) -> int:
-    """Side of a square input that shows the field of map `level` whole, with a unit at most half a stride from its centre.
+    """Side of a square input that shows the whole field of map `level`, its unit at most half a stride from the centre.
 
     The smallest odd multiple of the coarsest stride that holds `sigmas` standard deviations, or the theoretical field
     where that is smaller.
