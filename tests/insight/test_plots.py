@@ -79,10 +79,14 @@ def test_agreement_title_carries_interval_and_n():
     assert ax.get_title(loc="left") + ax.get_title() == "Kendall's tau 0.50 [0.10, 0.80], n = 2"
 
 
-def test_ledger_marks_cached_phases():
-    entries = [Entry(phase="p", seconds=3.0, images=1, forward_macs=1, cached=True)]
+def test_ledger_gathers_the_parts_of_a_network_and_marks_what_was_cached():
+    rows = [("pretrain a", 3.0, True), ("finetune a", 4.0, False), ("beam", 2.0, False), ("test a", 1.0, False)]
+    entries = [Entry(phase=name, seconds=s, images=1, forward_macs=1, cached=known) for name, s, known in rows]
     ax = plots.plot_ledger(entries)
-    assert "cached" in ax.texts[0].get_text()
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "beam"]
+    assert [text.get_text() for text in ax.texts] == [" 8 s (partly cached)", " 2 s"]
+    assert sorted(bar.get_width() for bar in ax.patches) == [1, 2, 3, 4]
+    assert [bool(bar.get_hatch()) for bar in ax.patches].count(True) == 1
 
 
 def test_comparison_draws_errors_of_every_network():

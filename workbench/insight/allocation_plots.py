@@ -1,6 +1,7 @@
 """Figures of computation reallocation: blocks and dilations of networks, rankings of allocations, the beam's trace."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -57,8 +58,8 @@ def plot_params(groups: Mapping[str, tuple[Sequence[float], Sequence[float]]], a
     ax = ax or new_axes(7, 3.4)
     for (label, (centres, params)), colour in zip(groups.items(), (SKY, ORANGE, GREEN, BLUE), strict=False):
         ax.scatter(centres, np.asarray(params) / 1e6, s=14, color=colour, alpha=0.7, label=label)
-    ax.set(xlabel="centre of mass: mean stage of a block", ylabel="backbone params (millions)", yscale="log")
-    ax.yaxis.set_major_formatter("{x:g}")
+    ax.set(xlabel="centre of mass: mean stage of a block", ylabel="backbone params (millions)")
+    ax.set_ylim(bottom=0)
     ax.legend()
     return ax
 
@@ -136,7 +137,7 @@ def plot_sizes(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     for index, (column, label) in enumerate(columns.items()):
         places = np.arange(len(frame)) + 0.26 * (index - 1)
         ax.bar(places, frame[column], 0.24, color=(SKY, GREEN, BLUE)[index], label=f"{label} objects")
-    ax.set_xticks(range(len(frame)), [str(name).replace(" ", "\n", 1) for name in frame["network"]], fontsize=9)
+    ax.set_xticks(range(len(frame)), [fill(str(name), 12) for name in frame["network"]], fontsize=9)
     ax.set(ylabel="AP on the test split (0-1)")
     ax.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, 1.16))
     return ax

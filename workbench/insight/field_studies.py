@@ -166,9 +166,11 @@ def size_correlations(
     """
     parts = [part for _, part in frame.groupby("run")] if "run" in frame else [frame]
     taus = {metric: [rank_correlation(part[size], part[metric], rng) for part in parts] for metric in metrics}
-    return {
-        metric: row[0] if len(row) == 1 else mean_interval([tau.value for tau in row]) for metric, row in taus.items()
-    }
+    found = {}
+    for metric, row in taus.items():
+        mean = row[0] if len(row) == 1 else mean_interval([tau.value for tau in row])
+        found[metric] = Interval(mean.value, max(mean.low, -1.0), min(mean.high, 1.0), mean.n)
+    return found
 
 
 def searched_networks(run: str) -> tuple[pd.DataFrame, str]:

@@ -23,6 +23,7 @@ from workbench.spaces.space import SearchSpace
 
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = mpl.color_sequences["okabe_ito"]
 OPERATION_COLOURS = (SKY, GREEN, BLUE, ORANGE)  # op ids 0 to 3 of the shuffle spaces
+LEDGER_COLOURS = {"pretrain": SKY, "finetune": BLUE, "train": BLUE, "test": BLACK, "search": ORANGE}
 PHASE_COLOURS = {"evolution": BLUE, "random": ORANGE, "DetNAS": BLUE, "best-scored random": ORANGE}
 
 
@@ -237,22 +238,28 @@ def plot_operation_shares(space: SearchSpace, archs: Sequence[Arch], ax: Axes | 
 
 
 def plot_ledger(entries: Sequence[Entry], ax: Axes | None = None) -> Axes:
-    """Where the time went: seconds of each phase; hatched bars were taken from the cache."""
-    ax = ax or new_axes(8, 0.8 + 0.28 * len(entries))
-    rows = np.arange(len(entries))
-    for row, entry in enumerate(entries):
-        ax.barh(row, entry.seconds, color=SKY, hatch="///" if entry.cached else None, edgecolor="white")
-        ax.text(
-            entry.seconds,
-            row,
-            f" {entry.seconds:.0f} s" + (" (cached)" if entry.cached else ""),
-            va="center",
-            fontsize=9,
-        )
-    ax.set_yticks(rows, [entry.phase for entry in entries], fontsize=9)
+    """Where the time went: a bar for each network or search, in parts; hatched parts were taken from the cache."""
+    bars: dict[str, list[tuple[str, Entry]]] = {}
+    for entry in entries:
+        verb, _, name = entry.phase.partition(" ")
+        part, label = (verb, name) if verb in LEDGER_COLOURS and name else ("search", entry.phase)
+        bars.setdefault(label, []).append((part, entry))
+    ax = ax or new_axes(8, 0.9 + 0.26 * len(bars))
+    for row, parts in enumerate(bars.values()):
+        left = 0.0
+        for part, entry in parts:
+            hatch = "///" if entry.cached else None
+            ax.barh(row, entry.seconds, left=left, color=LEDGER_COLOURS[part], hatch=hatch, edgecolor="white")
+            left += entry.seconds
+        cached = " (partly cached)" if any(entry.cached for _, entry in parts) else ""
+        ax.text(left, row, f" {left:.0f} s{cached}", va="center", fontsize=9)
+    ax.set_yticks(range(len(bars)), list(bars), fontsize=9)
     ax.invert_yaxis()
     ax.margins(x=0.15)
     ax.set(xlabel="seconds")
+    used = {part for parts in bars.values() for part, _ in parts}
+    handles = [Patch(color=colour, label=part) for part, colour in LEDGER_COLOURS.items() if part in used]
+    ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
     return ax
 
 
