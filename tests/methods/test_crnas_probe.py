@@ -1,7 +1,5 @@
 """The positive control: the search finds late dilation where the cue lies beyond the field, and needs none else."""
 
-from dataclasses import replace
-
 import pytest
 
 from workbench.methods import crnas, crnas_probe, one_shot, phases
@@ -37,23 +35,27 @@ def test_only_a_network_dilated_in_its_last_blocks_sees_48_pixels(far):
     assert abs(alone(far, (3, 3, 1, 1, 1, 1)) - 0.5) < 0.1
 
 
-def beam(study, steps):
-    recipe = replace(PLAN.supernet, steps=steps)
-    supernet = crnas_probe.train_supernet(study, "supernet", SPACE, recipe)
+@pytest.fixture(scope="module")
+def supernet(far):
+    """One supernet over all dilations, trained on dots at several distances."""
+    return crnas_probe.train_supernet(crnas_probe.with_easier_distances(far), "supernet", SPACE, PLAN.supernet)
+
+
+def beam(study, supernet):
     scorer = crnas_probe.probe_scorer(study, supernet)
     winner = crnas.beam_winner(crnas.beam(study, scorer, phase="beam"), "accuracy")
     return crnas_probe.ablated(study, scorer, winner, "ablated"), winner
 
 
-def test_the_beam_finds_dilation_in_late_blocks_when_the_cue_is_far(far):
-    accuracy, winner = beam(far, 800)
+def test_the_beam_finds_dilation_in_late_blocks_when_the_cue_is_far(far, supernet):
+    accuracy, winner = beam(far, supernet)
     assert accuracy["undilated"] < 0.7
     assert accuracy["found"] > accuracy["undilated"] + 0.2
     assert accuracy["late only"] > accuracy["early only"] + 0.1, (winner.choices, accuracy)
 
 
-def test_the_beam_needs_no_dilation_when_the_cue_is_near(tmp_path):
-    accuracy, _ = beam(open_task(tmp_path, 16), 400)
+def test_the_beam_needs_no_dilation_when_the_cue_is_near(tmp_path, supernet):
+    accuracy, _ = beam(open_task(tmp_path, 16), supernet)
     assert accuracy["undilated"] > 0.9
     assert accuracy["found"] < accuracy["undilated"] + 0.06  # of 260 fish; the far dot gains three times that
 

@@ -58,6 +58,12 @@ class Scorer:
     recalibrated: bool = True
     reuse: PrefixReuse | None = None  # for prefixes: computes the blocks that candidates share only once
 
+    def __post_init__(self) -> None:
+        if self.reuse is not None and not self.recalibrated:
+            raise ValueError(
+                "Reused prefixes carry recalibrated statistics; score with recalibrated=True or reuse=None."
+            )
+
     def __call__(self, arch: Arch, *, phase: str, step: int, completions: Sequence[Arch] = ()) -> Score:
         """The score, or a row with the error that killed the candidate; an illegal architecture is a bug and raises."""
         space = self.supernet.space
