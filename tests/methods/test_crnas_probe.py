@@ -1,4 +1,7 @@
-"""The positive control: the search finds late dilation where the cue lies beyond the field, and needs none else."""
+"""The positive control: the search finds late dilation where the cue lies beyond the field, and needs none else.
+
+Late is behind the first stage: dilating the first stage alone does not help, dilating the second or third does.
+"""
 
 import pytest
 

@@ -137,7 +137,7 @@ def plot_sizes(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     for index, (column, label) in enumerate(columns.items()):
         places = np.arange(len(frame)) + 0.26 * (index - 1)
         ax.bar(places, frame[column], 0.24, color=(SKY, GREEN, BLUE)[index], label=f"{label} objects")
-    ax.set_xticks(range(len(frame)), [fill(str(name), 12) for name in frame["network"]], fontsize=9)
+    ax.set_xticks(range(len(frame)), [fill(str(name), 11) for name in frame["network"]], fontsize=9)
     ax.set(ylabel="AP on the test split (0-1)")
     ax.legend(ncols=3, loc="upper center", bbox_to_anchor=(0.5, 1.16))
     return ax

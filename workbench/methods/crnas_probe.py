@@ -218,11 +218,10 @@ def probe_scorer(study: Study, supernet: TrainedSupernet) -> Scorer:
 def ablated(study: Study, scorer: Scorer, winner: Score, phase: str) -> dict[str, float]:
     """Accuracy by the supernet of a found code, undilated, and with only its late or only its early dilations left.
 
-    Late are those of the last stage.
+    Early are those of the first stage.
     """
     space = scorer.supernet.space
-    last = space.decisions[-1].stage
-    late = [decision.stage == last for decision in space.decisions]
+    late = [decision.stage > space.decisions[0].stage for decision in space.decisions]
     codes = {
         "found": winner.choices,
         "undilated": (0,) * len(late),
