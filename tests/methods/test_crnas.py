@@ -124,7 +124,7 @@ def test_contenders_have_equal_macs_and_the_table_has_params(walked):
     drawn = [crnas_controls.contender(study, "x", depths_of_spec(entrant.spec)).spec for entrant in entrants[6:]]
     assert len(drawn) == study.plan.random_networks and [entrant.spec for entrant in entrants[6:]] == drawn
     assert not {depths, baseline, study.plan.deeper} & {depths_of_spec(entrant.spec) for entrant in entrants[6:]}
-    results = crnas_controls.train_all(study, [entrants[0], entrants[2], *entrants[4:5]])
+    results = one_shot.train_all(study, [entrants[0], entrants[2], *entrants[4:5]])
     table = compare.comparison_table(results)
     assert table["MACs"].nunique() == 1 and {"params", "AP_rel_s", "AP_rel_l"} <= set(table)
     assert crnas_controls.architecture_of(results[0]) == (depths, rates)

@@ -5,7 +5,7 @@
 2. `rank_allocations`: all allocations of one budget by the weights they inherit (equation 1)
 3. `train_operation_supernet`: on the winner, a choice of dilation in every block (section 4)
 4. `beam`: dilations block by block from input to output (section 5, algorithm 1)
-5. `crnas_controls.train_all`: the winner and its controls are trained like any network and tested
+5. `one_shot.train_all`: the winner and its controls are trained like any network and tested
 """
 
 from collections.abc import Sequence

@@ -6,9 +6,9 @@ from typing import Any
 import pandas as pd
 
 from workbench.insight.receptive_field import predicted_sigma
-from workbench.methods.compare import Contender, Result, frozen_random_backbone, train_contender
+from workbench.methods.compare import Contender, Result, frozen_random_backbone
 from workbench.methods.crnas_presets import CRNASPlan
-from workbench.methods.one_shot import classification_task, detection_task
+from workbench.methods.one_shot import detection_task
 from workbench.methods.phases import Study
 from workbench.records.score import Score
 from workbench.records.seeds import generator
@@ -85,23 +85,6 @@ def random_dilations(study: Study, depths: Sequence[int], taken: Sequence[Sequen
         rates = [RATES[choice] for choice in arch.choices]
         drawn.append(contender(study, f"random dilations {len(drawn) + 1}", depths, rates, "random dilations"))
     return drawn
-
-
-def train_all(study: Study, entrants: Sequence[Contender]) -> list[Result]:
-    """The same pre-training and fine-tuning for everybody, each measured once on the test split."""
-    plan: CRNASPlan = study.plan
-    return [
-        train_contender(
-            study,
-            entrant,
-            classification=classification_task(study),
-            detection=detection_task(study),
-            pretrain=plan.pretrain,
-            finetune=plan.finetune,
-            macs_at=plan.macs_at,
-        )
-        for entrant in entrants
-    ]
 
 
 def frozen_control(study: Study, entrant: Contender) -> float:

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from workbench.methods.compare import Contender, Result, frozen_random_backbone, train_contender
+from workbench.methods import one_shot
+from workbench.methods.compare import Contender, Result, frozen_random_backbone
 from workbench.methods.detnas import finetune_supernet, limits_of, search, space_of
 from workbench.methods.detnas_presets import DetNASPlan
 from workbench.methods.one_shot import (
@@ -10,7 +11,6 @@ from workbench.methods.one_shot import (
     arch_of,
     best,
     classification_scorer,
-    classification_task,
     detection_scorer,
     detection_task,
 )
@@ -70,18 +70,5 @@ def random_contenders(study: Study, taken: Sequence[Contender]) -> list[Contende
 
 
 def train_all(study: Study, entrants: Sequence[Contender]) -> list[Result]:
-    """Step 4 for everybody: the same pre-training and fine-tuning, each measured once on the test split."""
-    plan: DetNASPlan = study.plan
-    return [
-        train_contender(
-            study,
-            entrant,
-            classification=classification_task(study),
-            detection=detection_task(study),
-            pretrain=plan.pretrain,
-            finetune=plan.finetune,
-            macs_at=plan.macs_at,
-            initialise=initialise_like_detnas if plan.detnas_init else None,
-        )
-        for entrant in entrants
-    ]
+    """Step 4 for everybody, with the original's initialisation where the plan says so."""
+    return one_shot.train_all(study, entrants, initialise_like_detnas if study.plan.detnas_init else None)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from workbench.evaluation.scoring import Scorer, run_search
+from workbench.methods.compare import Contender, Result, train_contender
 from workbench.methods.phases import Study, Trained, forward_macs, new_model, train_phase
 from workbench.methods.presets import DataPlan
 from workbench.networks.supernet import Supernet, align_options
@@ -255,6 +256,22 @@ def search(
     )
     _enter_search(study, phase, scorer, scores, saved_macs)
     return scores
+
+
+def train_all(
+    study: Study, entrants: Sequence[Contender], initialise: Callable[[nn.Module], None] | None = None
+) -> list[Result]:
+    """The same pre-training and fine-tuning for everybody, each measured once on the test split."""
+    plan: OneShotPlan = study.plan
+    shared: dict[str, Any] = {
+        "classification": classification_task(study),
+        "detection": detection_task(study),
+        "pretrain": plan.pretrain,
+        "finetune": plan.finetune,
+        "macs_at": plan.macs_at,
+        "initialise": initialise,
+    }
+    return [train_contender(study, entrant, **shared) for entrant in entrants]
 
 
 def best(scores: Sequence[Score], metric: str = "AP") -> Score:
