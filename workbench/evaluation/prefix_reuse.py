@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from workbench.evaluation.recalibration import averaging, batch_norms
 from workbench.networks.count import evaluating
 from workbench.networks.supernet import Prefix, Supernet
-from workbench.spaces.arch import Arch
 from workbench.spaces.costs import ImageSize, block_cost, height_width
 from workbench.spaces.space import SearchSpace
 
@@ -137,7 +136,10 @@ class Clock:
 
 @contextmanager
 def clocked(module: nn.Module) -> Iterator[Clock]:
-    """Measures the wall-clock seconds of `module`'s forward passes while the context is open (CPU)."""
+    """Measures the wall-clock seconds of `module`'s forward passes while the context is open.
+
+    Right on the CPU; on CUDA, where calls return before they are done, it is not.
+    """
     clock = Clock()
 
     def start(_module: nn.Module, _inputs: object) -> None:
@@ -152,8 +154,3 @@ def clocked(module: nn.Module) -> Iterator[Clock]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def prefix_of(arch: Arch) -> tuple[int, ...]:
-    """The decided choices that the candidates of one parent share: all but the last."""
-    return arch.choices[:-1]

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from workbench.evaluation.prefix_reuse import PrefixReuse, prefix_of
+from workbench.evaluation.prefix_reuse import PrefixReuse
 from workbench.evaluation.recalibration import keeping_statistics, recalibrate
 from workbench.networks.supernet import Prefix, Supernet
 from workbench.records.progress import Progress, silent
@@ -103,7 +103,7 @@ class Scorer:
         calibrating: list[Prefix] = []
         scoring: list[Prefix] = []
         if self.reuse is not None:
-            calibrating, scoring = self.reuse.features(prefix_of(arch))
+            calibrating, scoring = self.reuse.features(arch.choices[:-1])  # what candidates of one parent share
 
         def prepare(index: int, prefixes: list[Prefix]) -> None:
             self.supernet.activate(networks[index % len(networks)])
