@@ -1,5 +1,7 @@
 """Built residual networks: the promised shapes, the counted costs, dilation in the one convolution it belongs to."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from workbench.networks.backbone import Backbone
 from workbench.networks.blocks import ResidualUnit, build_block
 from workbench.networks.count import count_backbone
 from workbench.spaces.allocation import allocation_space, eligible
+from workbench.spaces.branches import searched_width
 from workbench.spaces.costs import backbone_cost
 from workbench.spaces.network_spec import BlockSpec
 from workbench.spaces.published import CRNAS
@@ -75,15 +78,15 @@ def test_real_maps_have_the_promised_shapes(name, seed, size):
 
 def block_of(kind, stride=1, dilation=(1, 1), channels=(8, 8)):
     entering, leaving = channels
-    return BlockSpec(
+    plain = BlockSpec(
         kind=kind,
         in_channels=entering,
         out_channels=leaving,
         stride=stride,
         expansion={"basic": 1.0, "bottleneck": 0.25, "mbconv": 4.0}[kind],
-        dilations=((leaving, *dilation),),
         activation="relu6" if kind == "mbconv" else "relu",
     )
+    return replace(plain, dilations=((searched_width(plain), *dilation),))
 
 
 @pytest.mark.parametrize("stride", [1, 2])

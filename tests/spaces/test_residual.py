@@ -41,6 +41,8 @@ def residual_specs(draw, deepest=5):
         ("resnet50-half", (128, 256, 512, 1024), (4, 8, 16, 32)),
         ("resnext101-half", (128, 256, 512, 1024), (4, 8, 16, 32)),
         ("resnet18-quarter", (16, 32, 64, 128), (4, 8, 16, 32)),
+        ("resnet26-quarter", (64, 128, 256, 512), (4, 8, 16, 32)),
+        ("resnet20-cifar", (16, 32, 64), (1, 2, 4)),
         ("resnet-tiny", (16, 32, 64), (4, 8, 16)),
         ("resnet-bottleneck-tiny", (64, 128, 256), (4, 8, 16)),
         ("mobilenetv2-tiny", (16, 32, 64), (4, 8, 16)),
@@ -187,6 +189,6 @@ def test_a_name_like_no_other_gets_the_list_only():
 def test_one_block_takes_one_dilation():
     mixed = BlockSpec(kind="basic", in_channels=8, out_channels=8, dilations=((4, 1, 1), (4, 2, 2)))
     with pytest.raises(ValueError, match="basic block takes one dilation for all its channels"):
-        branches(mixed)
+        spatial_dilation(mixed)
     assert spatial_dilation(BlockSpec(kind="basic", in_channels=8, out_channels=8)) == (1, 1)
     assert spatial_dilation(BlockSpec(kind="mbconv", in_channels=8, out_channels=8, dilations=((8, 1, 3),))) == (1, 3)

@@ -45,7 +45,7 @@ def plain_chain(
             out_channels=channels,
             kernel=kernel,
             stride=(strides or {}).get(layer, 1),
-            dilation=((dilations or {}).get(layer, 1),) * 2,
+            dilations=((channels, rate, rate),) if (rate := (dilations or {}).get(layer, 1)) > 1 else (),
             norm=False,
             activation=activation,
         )

@@ -6,6 +6,7 @@ sum over layers and needs no network. Axes are (height, width) and lengths are p
 """
 
 from dataclasses import asdict, dataclass, replace
+from math import gcd, lcm
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from scipy.ndimage import uniform_filter
 from scipy.optimize import minimize_scalar
 
-from workbench.spaces.branches import Chain, Conv, branches, spatial_dilation
+from workbench.spaces.branches import Chain, Conv, Part, branches, dilation_parts, searched_width
 from workbench.spaces.network_spec import BlockSpec, NetworkSpec
 
 Pair = tuple[float, float]
@@ -34,13 +35,17 @@ def chain_spread(chain: Chain, axis: int, step: int = 1) -> Spread:
     """The sum over the layers of a chain that reads a map of stride `step`; `axis` 0 is height, 1 width.
 
     A flat kernel of k taps at dilation d adds (k^2 - 1) / 12 (d J)^2 to the variance, J the product of the strides
-    before it (section 2 of the specification). Max pooling counts as the average.
+    before it (section 2 of the specification). Where channels differ in dilation d^2 is their mean, and the largest d
+    bounds the extent. Max pooling counts as the average.
     """
     extent = variance = 0.0
     for layer in chain:
-        reach = step * (layer.dilation[axis] if isinstance(layer, Conv) else 1)
-        extent += (layer.kernel - 1) * reach
-        variance += (layer.kernel**2 - 1) / 12 * reach**2
+        largest, mean_square = 1.0, 1.0
+        if isinstance(layer, Conv):
+            largest = layer.largest_dilation[axis]
+            mean_square = sum(part[0] * part[1 + axis] ** 2 for part in layer.parts) / layer.out_channels
+        extent += (layer.kernel - 1) * largest * step
+        variance += (layer.kernel**2 - 1) / 12 * mean_square * step**2
         step *= layer.stride
     return Spread(extent, variance)
 
@@ -77,21 +82,40 @@ def plate_side(spec: NetworkSpec, level: int = -1, *, sigmas: float = 6.0, share
 
 
 def narrowed(spec: NetworkSpec) -> NetworkSpec:
-    """`spec` with four to eight channels everywhere: the same constant-kernel field at a thousandth of the cost.
+    """`spec` with a handful of channels everywhere: the same constant-kernel field at a thousandth of the cost.
 
-    With constant kernels all channels of a map are equal, so their number does not matter. ValueError for ShuffleNetV2
-    blocks, whose field depends on how the channels are split.
+    With constant kernels all channels of a map are equal, or a mixture of a few dilations in fixed shares, so their
+    number does not matter: four, or as many as the shares need. ValueError for ShuffleNetV2 blocks, whose field depends
+    on how the channels are split.
     """
+    parts = [_least_parts(block) for block in spec.blocks]
+    basic = [block.kind == "basic" for block in spec.blocks]
+    least = lcm(4, *(_width(part) for part, full in zip(parts, basic, strict=True) if full))
     blocks: list[BlockSpec] = []
-    for block in spec.blocks:
-        if block.kind in ("shuffle", "xception"):
+    for block, part in zip(spec.blocks, parts, strict=True):
+        if block.kind in ("shuffle", "xception") or block.shortcut == "pad":
             raise ValueError(f"The field of a {block.kind} block depends on its channels; measure it at full width.")
         entering = blocks[-1].out_channels if blocks else block.in_channels
         # Blocks that change their width have another shortcut (or none), so widths must change where they did.
-        leaving = entering if block.in_channels == block.out_channels else (8 if entering == 4 else 4)
-        dilations = ((leaving, *spatial_dilation(block)),)
-        blocks.append(replace(block, in_channels=entering, out_channels=leaving, groups=1, dilations=dilations))
+        leaving = entering if block.in_channels == block.out_channels else (2 * least if entering == least else least)
+        plain = replace(block, in_channels=entering, out_channels=leaving, groups=1, dilations=())
+        if part and block.kind != "basic":  # the searched convolution gets just the channels that the shares need
+            inner = _width(part) * (-(-4 // _width(part)))
+            plain = replace(plain, expansion=inner / (leaving if block.kind == "bottleneck" else entering))
+        factor = searched_width(plain) // _width(part) if part else 1
+        blocks.append(replace(plain, dilations=tuple((factor * n, height, width) for n, height, width in part)))
     return replace(spec, blocks=tuple(blocks))
+
+
+def _least_parts(block: BlockSpec) -> tuple[Part, ...]:
+    """The dilations of a block and their shares, as the smallest whole numbers."""
+    parts = dilation_parts(block)
+    divisor = gcd(*(channels for channels, _, _ in parts))
+    return tuple((channels // divisor, height, width) for channels, height, width in parts)
+
+
+def _width(parts: tuple[Part, ...]) -> int:
+    return max(1, sum(channels for channels, _, _ in parts))
 
 
 def _cumulated(spec: NetworkSpec, axis: int, share: float) -> list[Spread]:

@@ -32,7 +32,7 @@ from workbench.search.random import RandomSearch
 from workbench.spaces.allocation import PREFIX, allocation, centre_of_mass, depths_of, eligible
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.dilation import RATES, dilation_space_name
-from workbench.spaces.residual import check_dilations, layout_named, residual_spec
+from workbench.spaces.residual import check_dilations, dilatable_blocks, dilated, layout_named, residual_spec
 from workbench.spaces.space import SearchSpace
 
 
@@ -60,9 +60,11 @@ def check_plan(plan: CRNASPlan, data: Data) -> str:
             f" the budget is {plan.budget:g}; they must be equal."
         )
     smallest = min(input_sizes(plan, data), key=min)
-    check_dilations(residual_spec(plan.backbone, plan.deeper), max(RATES), smallest)
+    deepest = residual_spec(plan.backbone, plan.deeper)
+    widest = dilated(deepest, [max(RATES)] * len(dilatable_blocks(deepest)))
+    check_dilations(widest, smallest)
     try:
-        check_dilations(residual_spec(plan.backbone, plan.deeper), max(RATES), (plan.data.crop_side,) * 2)
+        check_dilations(widest, (plan.data.crop_side,) * 2)
     except ValueError as error:
         return f"In pre-training only: {error}"
     return ""

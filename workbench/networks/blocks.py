@@ -1,9 +1,12 @@
 """Turns block specifications into layers: one `nn.Module` per kind of block, built from the specification's chains."""
 
+from collections.abc import Sequence
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workbench.spaces.branches import Chain, Pool, branches
+from workbench.spaces.branches import Chain, Conv, Part, Pool, Subsample, branches
 from workbench.spaces.network_spec import BlockSpec
 
 
@@ -27,24 +30,81 @@ def build_chain(chain: Chain, bn_eps: float) -> nn.Sequential:
         if isinstance(layer, Pool):
             layers.append(nn.MaxPool2d(layer.kernel, layer.stride, layer.kernel // 2))
             continue
-        padding = tuple(dilation * (layer.kernel // 2) for dilation in layer.dilation)
-        layers.append(
-            nn.Conv2d(
-                layer.in_channels,
-                layer.out_channels,
-                layer.kernel,
-                stride=layer.stride,
-                padding=(padding[0], padding[1]),
-                dilation=layer.dilation,
-                groups=layer.groups,
-                bias=layer.bias,
-            )
-        )
+        if isinstance(layer, Subsample):
+            layers.append(SubsampledIdentity(layer.out_channels - layer.in_channels, layer.stride))
+            continue
+        layers.append(build_conv(layer))
         if layer.norm:
             layers.append(nn.BatchNorm2d(layer.out_channels, eps=bn_eps))
         if layer.activation != "none":
             layers.append(nn.ReLU(inplace=True) if layer.activation == "relu" else nn.ReLU6(inplace=True))
     return nn.Sequential(*layers)
+
+
+def build_conv(layer: Conv) -> nn.Conv2d:
+    """The convolution alone; one whose output channels differ in dilation is a `SplitConv2d`."""
+    _, height, width = layer.parts[0]
+    conv = nn.Conv2d if len(layer.parts) == 1 else SplitConv2d
+    built = conv(
+        layer.in_channels,
+        layer.out_channels,
+        layer.kernel,
+        stride=layer.stride,
+        padding=(height * (layer.kernel // 2), width * (layer.kernel // 2)),
+        dilation=(height, width),
+        groups=layer.groups,
+        bias=layer.bias,
+    )
+    if isinstance(built, SplitConv2d):
+        built.split(layer.parts)
+    return built
+
+
+class SplitConv2d(nn.Conv2d):
+    """A convolution decomposed along its output channels: one convolution for each part, concatenated.
+
+    (N, C_in, H, W) -> (N, C_out, ceil(H / stride), ceil(W / stride)). It keeps the one kernel of the undilated
+    convolution, (C_out, C_in / groups, k, k), of which part after part takes the next rows: so it has the same
+    parameters under the same names, and pretrained weights load as they are (NATS, section 3.4, equation 6).
+    """
+
+    parts: tuple[Part, ...] = ()
+
+    def split(self, parts: Sequence[Part]) -> None:
+        """`parts` are (output channels, dilation_h, dilation_w) in the order of the channels."""
+        self.parts = tuple(parts)
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        channels = [part[0] for part in self.parts]
+        kernels = weight.split(channels)
+        biases = [None] * len(channels) if bias is None else list(bias.split(channels))
+        width = self.out_channels // self.groups  # of a group of a grouped convolution, which reads its own inputs only
+        groups = [1] * len(channels) if self.groups == 1 else [count // width for count in channels]
+        inputs = [input] * len(channels)
+        if self.groups > 1:
+            inputs = list(input.split([count * (self.in_channels // self.groups) for count in groups], dim=1))
+        outputs = []
+        for source, kernel, offset, count, part in zip(inputs, kernels, biases, groups, self.parts, strict=True):
+            dilation = (part[1], part[2])
+            padding = (part[1] * (self.kernel_size[0] // 2), part[2] * (self.kernel_size[1] // 2))
+            outputs.append(F.conv2d(source, kernel, offset, self.stride, padding, dilation, count))
+        return torch.cat(outputs, dim=1)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, parts={self.parts}"
+
+
+class SubsampledIdentity(nn.Module):
+    """Every `stride`-th pixel, with `added` channels of zeros, half of them in front: a shortcut without weights."""
+
+    def __init__(self, added: int, stride: int) -> None:
+        super().__init__()
+        self.added = added
+        self.stride = stride
+
+    def forward(self, features: Tensor) -> Tensor:
+        front = self.added // 2
+        return F.pad(features[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, front, self.added - front))
 
 
 class ResidualUnit(nn.Module):

@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from workbench.networks.backbone import Backbone
-from workbench.spaces.branches import branches
+from workbench.spaces.branches import Conv, branches
 from workbench.spaces.network_spec import NetworkSpec
 
-CLASSIFIER = ("fc.", "classifier.")  # torchvision's heads; a backbone has none
+CLASSIFIER = ("fc.", "classifier.", "linear.")  # heads of the published networks; a backbone has none
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
@@ -61,8 +61,9 @@ def _read(path: Path) -> Any:
 def load_torchvision(backbone: Backbone, state: Mapping[str, Tensor]) -> None:
     """Copies the weights and batch statistics of torchvision's ResNet, ResNeXt or MobileNetV2 into `backbone`.
 
-    `state` has torchvision's names and as many blocks per stage as `backbone`; dilations may differ, since they hold
-    no weights (section 4 of the specification of CR-NAS). The classifier is left out. ValueError names the tensors that
+    The ResNets for CIFAR-10 that are published under the same names go the same way. `state` has torchvision's names
+    and as many blocks per stage as `backbone`; dilations may differ, since they hold no weights (section 4 of the
+    specification of CR-NAS). The classifier is left out. ValueError names the tensors that
     are missing, unknown or of another shape, and then nothing is loaded.
     """
     own = backbone.state_dict()
@@ -119,7 +120,8 @@ def _layer_names(spec: NetworkSpec) -> Iterator[list[str]]:
             case "basic" | "bottleneck":
                 prefix, chains = f"layer{block.stage}.{within}", branches(block)
                 main = [f"{prefix}.{part}{n}" for n in range(1, len(chains["main"]) + 1) for part in ("conv", "bn")]
-                yield main + [f"{prefix}.downsample.{part}" for part in (0, 1) if chains["shortcut"]]
+                projected = any(isinstance(layer, Conv) for layer in chains["shortcut"])
+                yield main + [f"{prefix}.downsample.{part}" for part in (0, 1) if projected]
             case _:
                 raise ValueError(
                     f"torchvision's ResNet, ResNeXt and MobileNetV2 have no {block.kind} blocks as {spec.name} has;"

@@ -9,20 +9,36 @@ from typing import Literal
 
 from workbench.spaces.network_spec import BlockSpec
 
+Part = tuple[int, int, int]  # (output channels, dilation_h, dilation_w)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Conv:
-    """One convolution with what follows it. Padding keeps the size: dilation * (kernel // 2) on each side."""
+    """One convolution with what follows it. Padding keeps the size: dilation * (kernel // 2) on each side.
+
+    `dilations` are parts of its output channels side by side, (channels, dilation_h, dilation_w); () is undilated.
+    Every part reads all input channels, of a grouped convolution those of its own groups.
+    """
 
     in_channels: int
     out_channels: int
     kernel: int = 1
     stride: int = 1
     groups: int = 1
-    dilation: tuple[int, int] = (1, 1)
+    dilations: tuple[Part, ...] = ()
     bias: bool = False
     norm: bool = True
     activation: Literal["none", "relu", "relu6"] = "relu"
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """`dilations`, spelled out where there are none."""
+        return self.dilations or ((self.out_channels, 1, 1),)
+
+    @property
+    def largest_dilation(self) -> tuple[int, int]:
+        """The largest dilation along height and width."""
+        return max(part[1] for part in self.parts), max(part[2] for part in self.parts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +49,20 @@ class Pool:
     stride: int = 2
 
 
-Chain = tuple[Conv | Pool, ...]
+@dataclass(frozen=True, kw_only=True)
+class Subsample:
+    """Every `stride`-th pixel, and new channels of zeros, half of them on each side: the shortcut without weights.
+
+    Option A of He et al. (2015, section 3.3), of the ResNets for CIFAR-10.
+    """
+
+    in_channels: int
+    out_channels: int
+    stride: int = 1
+    kernel: int = 1
+
+
+Chain = tuple[Conv | Pool | Subsample, ...]
 
 
 def branches(block: BlockSpec) -> dict[str, Chain]:
@@ -59,6 +88,44 @@ def branches(block: BlockSpec) -> dict[str, Chain]:
             return _mbconv_branches(block)
 
 
+def searched_width(block: BlockSpec) -> int:
+    """Output channels of the convolution whose dilation is searched: 3x3 (a basic block's second) or depthwise."""
+    if block.kind == "mbconv":
+        return round(block.in_channels * block.expansion)
+    return round(block.out_channels * block.expansion) if block.kind == "bottleneck" else block.out_channels
+
+
+def searched_place(block: BlockSpec) -> int:
+    """Which convolution of `main` that is, counted from 0: the one before the last, of a basic block the last."""
+    return len(branches(block)["main"]) - (1 if block.kind == "basic" else 2)
+
+
+def searched_group(block: BlockSpec) -> int:
+    """Output channels of that convolution that read the same part of its input: 1 unless it is grouped (ResNeXt)."""
+    return searched_width(block) // block.groups if block.groups > 1 else 1
+
+
+def dilation_parts(block: BlockSpec) -> tuple[Part, ...]:
+    """`block.dilations`, checked: the parts are all channels of the searched convolution and cut none of its groups.
+
+    One part at dilation 1 is no dilation: (). ValueError says what does not fit.
+    """
+    if not block.dilations:
+        return ()
+    width, group = searched_width(block), searched_group(block)
+    if sum(channels for channels, _, _ in block.dilations) != width or min(min(part) for part in block.dilations) < 1:
+        raise ValueError(
+            f"The searched convolution of this {block.kind} block has {width} output channels, to be shared among"
+            f" dilations of at least 1 as (channels, height, width); got {list(block.dilations)}."
+        )
+    if any(channels % group for channels, _, _ in block.dilations):
+        raise ValueError(
+            f"This {block.kind} block convolves in {block.groups} groups of {group} channels, and each part must hold"
+            f" whole groups; got {list(block.dilations)}. Use parts of a multiple of {group} channels."
+        )
+    return () if block.dilations == ((width, 1, 1),) else block.dilations
+
+
 def spatial_dilation(block: BlockSpec) -> tuple[int, int]:
     """The dilation (height, width) of the block's searched convolution; ValueError where channels differ in it."""
     rates = {(height, width) for _, height, width in block.dilations} or {(1, 1)}
@@ -70,24 +137,27 @@ def spatial_dilation(block: BlockSpec) -> tuple[int, int]:
 def _resnet_branches(block: BlockSpec) -> dict[str, Chain]:
     """ResNet and ResNeXt, with the stride on the 3x3 as in torchvision; the searched dilation is that of the 3x3.
 
-    A basic block dilates only its second 3x3 (CR-NAS, section 4; NATS, section 2).
+    A basic block dilates only its second 3x3 (CR-NAS, section 4).
     """
-    dilation = spatial_dilation(block)
+    parts = dilation_parts(block)
     entry = _conv(block)
     if block.kind == "basic":
         main: Chain = (
             replace(entry, kernel=3, stride=block.stride),
-            replace(_square(entry, block.out_channels), kernel=3, dilation=dilation, activation="none"),
+            replace(_square(entry, block.out_channels), kernel=3, dilations=parts, activation="none"),
         )
     else:
         inner = round(block.out_channels * block.expansion)
         main = (
             replace(entry, out_channels=inner),
-            replace(_square(entry, inner), kernel=3, stride=block.stride, groups=block.groups, dilation=dilation),
+            replace(_square(entry, inner), kernel=3, stride=block.stride, groups=block.groups, dilations=parts),
             replace(entry, in_channels=inner, activation="none"),
         )
     if block.stride == 1 and block.in_channels == block.out_channels:
         return {"main": main, "shortcut": ()}
+    if block.shortcut == "pad":
+        ends = (block.in_channels, block.out_channels)
+        return {"main": main, "shortcut": (Subsample(in_channels=ends[0], out_channels=ends[1], stride=block.stride),)}
     return {"main": main, "shortcut": (replace(entry, stride=block.stride, activation="none"),)}
 
 
@@ -96,7 +166,7 @@ def _mbconv_branches(block: BlockSpec) -> dict[str, Chain]:
     inner = round(block.in_channels * block.expansion)
     entry = _conv(block)
     depthwise = replace(
-        _square(entry, inner), kernel=block.kernel, stride=block.stride, groups=inner, dilation=spatial_dilation(block)
+        _square(entry, inner), kernel=block.kernel, stride=block.stride, groups=inner, dilations=dilation_parts(block)
     )
     project = replace(entry, in_channels=inner, activation="none")
     expand = (replace(entry, out_channels=inner),) if block.expansion != 1 else ()

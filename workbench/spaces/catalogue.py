@@ -3,12 +3,15 @@
 from difflib import get_close_matches
 from functools import cache
 
-from workbench.spaces import allocation, dilation, residual, shuffle
+from workbench.spaces import allocation, channel_dilation, dilation, residual, shuffle
 from workbench.spaces.space import SearchSpace
 
 
 def space_names() -> tuple[str, ...]:
-    """All names; dilation spaces over other allocations (`dilation-resnet50-1.3.5.7`) exist beside these."""
+    """All names; dilation spaces over other allocations (`dilation-resnet50-1.3.5.7`) exist beside these.
+
+    So do spaces of dilations by channel (`channel-dilation-resnet50-n16-C`), for any number of groups that fits.
+    """
     prefixes = (allocation.PREFIX, dilation.PREFIX)
     return (*shuffle.LAYOUTS, *(prefix + backbone for prefix in prefixes for backbone in residual.LAYOUTS))
 
@@ -20,6 +23,8 @@ def space_named(name: str) -> SearchSpace:
         return shuffle.shuffle_space(name)
     if name.startswith(dilation.PREFIX):
         return dilation.dilation_space(name)
+    if name.startswith(channel_dilation.PREFIX):
+        return channel_dilation.channel_dilation_space(name)
     if name not in space_names():
         near = get_close_matches(name, space_names(), 1)
         hint = f" Did you mean {near[0]}?" if near else ""

@@ -45,6 +45,7 @@ def dilation_space(name: str) -> SearchSpace:
         decisions=tuple(decisions),
         build=partial(_build, spec),
         image_size=layout_named(backbone).image_size,
+        costs="equal",
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 BlockKind = Literal["stem", "conv", "pool", "shuffle", "xception", "basic", "bottleneck", "mbconv"]
 Activation = Literal["relu", "relu6"]
+Shortcut = Literal["projection", "pad"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,10 @@ class BlockSpec:
     stage: int = 0  # 0 is the stem, stages count from 1
     expansion: float = 1.0  # inner channels: of a bottleneck as a share of its output, of an mbconv times its input
     groups: int = 1
-    dilations: tuple[tuple[int, int, int], ...] = ()  # (output channels, dilation_h, dilation_w); () is undilated
+    # Of the block's searched convolution, its output channels side by side: (channels, dilation_h, dilation_w); ()
+    # is undilated.
+    dilations: tuple[tuple[int, int, int], ...] = ()
+    shortcut: Shortcut = "projection"  # where a residual block changes its size: a 1x1 convolution, or none ("pad")
     padding: str = "symmetric"
     bn_eps: float = 1e-5
     activation: Activation = "relu"

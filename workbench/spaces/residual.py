@@ -2,14 +2,16 @@
 
 The published networks, their half-wide forms that CR-NAS trains its supernets with (its appendix A.1), and narrow ones
 of ours: `-tiny` for 128 pixels, with three stages, the last at stride 16, so that its map keeps 8x8 pixels and a
-dilated kernel still reads picture; `resnet18-quarter` for photographs of 256 pixels.
+dilated kernel still reads picture; `resnet18-quarter` and `resnet26-quarter` for photographs of 256 pixels. `-cifar`
+are those of 32-pixel images.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
-from workbench.spaces.network_spec import Activation, BlockKind, BlockSpec, NetworkSpec
+from workbench.spaces.branches import dilation_parts, searched_width
+from workbench.spaces.network_spec import Activation, BlockKind, BlockSpec, NetworkSpec, Shortcut
 
 DEEPEST = 200  # blocks in a stage: a name read from a file must not build millions
 DILATABLE: tuple[BlockKind, ...] = ("basic", "bottleneck", "mbconv")
@@ -27,6 +29,7 @@ class Stage:
     cost: float = 1.0  # nominal cost of one block, in the allocation rule
     expansion: float = 1.0
     groups: int = 1
+    shortcut: Shortcut = "projection"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,7 @@ class Layout:
     taps: tuple[int, ...]
     image_size: int = 224
     activation: Activation = "relu"
+    stem_stride: int = 2
 
     @property
     def searched(self) -> tuple[int, ...]:
@@ -108,6 +112,22 @@ def _tiny(kind: BlockKind, *, width: int = 16, expansion: float = 1.0) -> Layout
     )
 
 
+def _cifar(depth: int) -> Layout:
+    """ResNet-20 to -110 for 32-pixel images: strides 1, 2, 4, and shortcuts without weights (He et al. 2015, 4.2)."""
+    stages = tuple(
+        Stage(
+            kind="basic",
+            channels=16 * 2**index,
+            stride=1 if index == 0 else 2,
+            depth=(depth - 2) // 6,
+            options=tuple(range(1, 10)),
+            shortcut="pad",
+        )
+        for index in range(3)
+    )
+    return Layout(stem=16, stem_kernel=3, stem_stride=1, pool=False, stages=stages, taps=(1, 2, 3), image_size=32)
+
+
 def _mobilenet_v2() -> Layout:
     """Ten slots in the paper's code: stem, t=1 bottleneck, m1 to m5, the 320 bottleneck, 1x1 convolution, pooling."""
 
@@ -146,6 +166,9 @@ LAYOUTS: dict[str, Layout] = {
     "resnet18-quarter": replace(
         _resnet("basic", _R18, width=16, grid=((1, 2, 3, 4, 5),) * 4), stem_kernel=3, image_size=256
     ),
+    "resnet26-quarter": replace(_resnet("bottleneck", _R18, width=16), stem_kernel=3, image_size=256),
+    "resnet20-cifar": _cifar(20),
+    "resnet56-cifar": _cifar(56),
     "resnet-tiny": _tiny("basic"),
     "resnet-bottleneck-tiny": _tiny("bottleneck", expansion=0.25),
     "mobilenetv2-tiny": _tiny("mbconv", expansion=4.0),
@@ -179,7 +202,7 @@ def residual_spec(name: str, depths: Sequence[int] = (), dilations: Sequence[int
             kind="conv",
             in_channels=3,
             out_channels=layout.stem,
-            stride=2,
+            stride=layout.stem_stride,
             kernel=layout.stem_kernel,
             activation=layout.activation,
         )
@@ -199,6 +222,7 @@ def residual_spec(name: str, depths: Sequence[int] = (), dilations: Sequence[int
                     stage=number,
                     expansion=stage.expansion,
                     groups=stage.groups,
+                    shortcut=stage.shortcut,
                     activation=layout.activation,
                 )
             )
@@ -218,7 +242,7 @@ def dilated(spec: NetworkSpec, dilations: Sequence[int]) -> NetworkSpec:
         )
     blocks = list(spec.blocks)
     for place, rate in zip(places, dilations, strict=True):
-        channels = blocks[place].out_channels
+        channels = searched_width(blocks[place])
         blocks[place] = replace(blocks[place], dilations=((channels, rate, rate),) if rate > 1 else ())
     return replace(spec, blocks=tuple(blocks))
 
@@ -228,17 +252,19 @@ def dilatable_blocks(spec: NetworkSpec) -> tuple[int, ...]:
     return tuple(index for index, block in enumerate(spec.blocks) if block.kind in DILATABLE)
 
 
-def check_dilations(spec: NetworkSpec, largest: int, image_size: tuple[int, int]) -> None:
-    """ValueError when a kernel dilated by `largest` would read only padding beside its centre on some map."""
-    stride = 1
+def check_dilations(spec: NetworkSpec, image_size: tuple[int, int]) -> None:
+    """ValueError when a dilated kernel would read only padding beside its centre, at `image_size` (height, width)."""
+    size = image_size
     for index, block in enumerate(spec.blocks):
+        behind = (-(-size[0] // block.stride), -(-size[1] // block.stride))
         # A basic block dilates its second 3x3, which stands behind the stride; the others the strided one itself.
-        read = stride * block.stride if block.kind == "basic" else stride
-        side = min(-(-side // read) for side in image_size)
-        if block.kind in DILATABLE and largest >= side:
-            raise ValueError(
-                f"Block {index} of {spec.name} reads a map of {side} pixels at image size {image_size}: a 3x3 kernel"
-                f" dilated by {largest} sees only padding beside its centre. Use dilations up to {side - 1} or larger"
-                " images."
-            )
-        stride *= block.stride
+        read = behind if block.kind == "basic" else size
+        for _, *dilation in dilation_parts(block):
+            for axis, (rate, side) in enumerate(zip(dilation, read, strict=True)):
+                if rate >= side:
+                    raise ValueError(
+                        f"Block {index} of {spec.name} reads a map of {side} pixels {('height', 'width')[axis]} at"
+                        f" image size {image_size}: a 3x3 kernel dilated by {rate} sees only padding beside its centre."
+                        f" Use dilations up to {side - 1} or larger images."
+                    )
+        size = behind

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
+from typing import Literal
 
 import numpy as np
 
@@ -37,15 +38,16 @@ class Segment:
 class SearchSpace:
     """All architectures that answer every decision; spaces are compared by identity (see `catalogue.space_named`).
 
-    `build` turns one option index per decision into a specification. `separable` says that the cost of an option does
-    not depend on the other decisions; then costs come from a table.
+    `build` turns one option index per decision into a specification. `costs` says where costs come from: a table, when
+    that of an option does not depend on the other decisions ("separable"); any one architecture, when all cost the same
+    ("equal"); or each specification ("whole").
     """
 
     name: str
     decisions: tuple[Decision, ...]
     build: Callable[[tuple[int, ...]], NetworkSpec]
     image_size: int  # the side at which the space's costs are usually stated
-    separable: bool = True
+    costs: Literal["separable", "equal", "whole"] = "separable"
 
     @property
     def size(self) -> int:
@@ -134,8 +136,10 @@ class SearchSpace:
         return _option_counts(self)
 
     def _cost(self, arch: Arch, image_size: ImageSize, quantity: int) -> int:
-        if not self.separable:
+        if self.costs == "whole":
             return backbone_cost(self.spec(arch), image_size)[quantity]
+        if self.costs == "equal":
+            return _any_cost(self, height_width(image_size))[quantity]
         base, table = _cost_table(self, height_width(image_size))[quantity]
         return base + sum(row[choice] for row, choice in zip(table, arch.choices, strict=True))
 
@@ -143,6 +147,11 @@ class SearchSpace:
 @lru_cache(maxsize=64)
 def _option_counts(space: SearchSpace) -> tuple[int, ...]:
     return tuple(len(decision.options) for decision in space.decisions)
+
+
+@lru_cache(maxsize=256)
+def _any_cost(space: SearchSpace, image_size: tuple[int, int]) -> Cost:
+    return backbone_cost(space.build((0,) * len(space.decisions)), image_size)
 
 
 CostTable = tuple[int, tuple[tuple[int, ...], ...]]  # base cost, and what each option adds to it

@@ -1,0 +1,144 @@
+"""The mixture of a convolution's dilations, chosen by group of output channels (NATS, section 3.2).
+
+The mixture is linear in its input, so there are two exact ways to compute it. *Branches*: one convolution for each
+dilation, then the weighted sum; every output is kept for the backward pass. *Composite*: the kernels are placed on one
+larger grid at their dilated positions, weighted and summed, and one convolution with that sparse kernel gives the
+mixture; its output is the only one.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.benchmark import Timer
+
+from workbench.spaces.channel_dilation import Genotype, SearchedLayer
+
+Implementation = Literal["branches", "composite"]
+IMPLEMENTATIONS: tuple[Implementation, ...] = ("branches", "composite")
+Kernels = Literal["replicated", "shared"]
+
+
+class MixedDilation(nn.Module):
+    """(N, C_in, H, W) -> (N, C_out, H', W'), every group of output channels its own mixture of the genotypes.
+
+    `weight` is (genotypes x C_out, C_in / groups, k, k): copies of the pretrained kernel one after the other, one for
+    each genotype, that diverge in training; `shared` keeps a single one (which is another method, as in RF-Next).
+    `alpha` is (N, genotypes), N groups of channels; zeros, so the search starts from equal shares.
+    """
+
+    def __init__(self, conv: nn.Conv2d, layer: SearchedLayer, kernels: Kernels = "replicated") -> None:
+        super().__init__()
+        self.copies = len(layer.genotypes) if kernels == "replicated" else 1
+        # Four dimensions and not five: `channels_last` is for those only.
+        self.weight = nn.Parameter(conv.weight.detach().repeat(self.copies, 1, 1, 1))
+        self.alpha = nn.Parameter(torch.zeros(layer.groups, len(layer.genotypes)))
+        self.layer = layer
+        self.stride = (conv.stride[0], conv.stride[1])
+        self.groups = conv.groups
+        self.implementation: Implementation = "branches"
+        self.chosen: tuple[int, ...] | None = None  # a genotype for each group, instead of the mixture
+        self.taps, self.grid = tap_positions(layer.genotypes, conv.kernel_size[0])
+
+    def shares(self) -> Tensor:
+        """The weight of each genotype in each group (N, genotypes): softmax (equation 3), or one genotype alone."""
+        if self.chosen is None:
+            return self.alpha.softmax(dim=1)
+        chosen = torch.tensor(self.chosen, device=self.alpha.device)
+        return F.one_hot(chosen, self.alpha.shape[1]).to(self.alpha.dtype)
+
+    def forward(self, features: Tensor) -> Tensor:
+        by_channel = self.shares().repeat_interleave(self.layer.group_channels, dim=0)  # (C_out, genotypes)
+        if self.implementation == "branches":
+            return self._branches(features, by_channel)
+        return self._composite(features, by_channel)
+
+    def kernel_of(self, genotype: int) -> Tensor:
+        """The kernel that reads at that dilation: its own copy, or the shared one."""
+        return self._replicas()[genotype if self.copies > 1 else 0]
+
+    def plain_kernel(self, chosen: Sequence[int]) -> Tensor:
+        """For every output channel the kernel of the genotype that its group chose: (C_out, C_in / groups, k, k)."""
+        index = torch.tensor(chosen, device=self.weight.device).repeat_interleave(self.layer.group_channels)
+        channels = torch.arange(len(index), device=index.device)
+        return self._replicas()[index if self.copies > 1 else 0 * index, channels]
+
+    def composite_kernel(self, by_channel: Tensor) -> Tensor:
+        """The kernels of all genotypes, weighted, summed at their dilated positions: (C_out, C_in / groups, H, W)."""
+        weighted = self._replicas() * by_channel.t()[:, :, None, None, None]  # (genotypes, C_out, C_in / groups, k, k)
+        rows = weighted.flatten(3).permute(1, 2, 0, 3).flatten(2)  # (C_out, C_in / groups, genotypes x k x k)
+        return (rows @ self._placement(rows)).unflatten(2, self.grid)
+
+    def _replicas(self) -> Tensor:
+        """(genotypes or 1, C_out, C_in / groups, k, k)"""
+        return self.weight.unflatten(0, (self.copies, -1))
+
+    def _branches(self, features: Tensor, by_channel: Tensor) -> Tensor:
+        total: Tensor | None = None
+        for index, dilation in enumerate(self.layer.genotypes):
+            kernel = self.kernel_of(index)
+            padding = (dilation[0] * (kernel.shape[-2] // 2), dilation[1] * (kernel.shape[-1] // 2))
+            part = F.conv2d(features, kernel, None, self.stride, padding, dilation, self.groups)
+            part = part * by_channel[:, index, None, None].to(part.dtype)
+            total = part if total is None else total + part
+        assert total is not None
+        return total
+
+    def _composite(self, features: Tensor, by_channel: Tensor) -> Tensor:
+        padding = (self.grid[0] // 2, self.grid[1] // 2)
+        return F.conv2d(features, self.composite_kernel(by_channel), None, self.stride, padding, 1, self.groups)
+
+    def _placement(self, like: Tensor) -> Tensor:
+        """(genotypes x k x k, grid positions), 1 where a tap goes; where several dilations meet, they are summed."""
+        placement = like.new_zeros(len(self.taps), self.grid[0] * self.grid[1])
+        return placement.index_put_((torch.arange(len(self.taps)), torch.tensor(self.taps)), like.new_ones(()))
+
+    def extra_repr(self) -> str:
+        return f"groups={self.layer.groups}, genotypes={self.layer.genotypes}, implementation={self.implementation}"
+
+
+def tap_positions(genotypes: Sequence[Genotype], kernel: int) -> tuple[tuple[int, ...], tuple[int, int]]:
+    """Where the taps of every dilated kernel fall on the common grid (row-major), and the grid's height and width."""
+    reach = kernel // 2
+    height, width = (2 * reach * max(pair[axis] for pair in genotypes) + 1 for axis in (0, 1))
+    steps = range(-reach, reach + 1)
+    taps = [(height // 2 + dy * h) * width + width // 2 + dx * w for h, w in genotypes for dy in steps for dx in steps]
+    return tuple(taps), (height, width)
+
+
+def saved_bytes(layer: MixedDilation, features: Tensor) -> int:
+    """Bytes that a forward pass keeps for the backward pass, the layer's own parameters not counted."""
+    own = {parameter.untyped_storage().data_ptr() for parameter in layer.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = layer(features)
+    total = sum(kept.values())
+    del output  # until here, so that no storage is used twice
+    return total
+
+
+def step_ms(layer: MixedDilation, features: Tensor, repeats: int = 5) -> float:
+    """Median milliseconds of a forward and backward pass of the layer, with the gradients of input, weight, alpha."""
+    features = features.detach().requires_grad_()
+    wanted = [features, layer.weight, layer.alpha]
+    flags = [tensor.requires_grad for tensor in wanted]
+    for tensor in wanted:
+        tensor.requires_grad_()
+    try:
+        run = "torch.autograd.grad(layer(features).sum(), wanted, allow_unused=True)"
+        timer = Timer(run, globals={"torch": torch, "layer": layer, "features": features, "wanted": wanted})
+        timer.timeit(1)
+        times = sorted(timer.timeit(1).mean for _ in range(repeats))
+    finally:
+        for tensor, flag in zip(wanted, flags, strict=True):
+            tensor.requires_grad_(flag)
+    return 1000 * times[repeats // 2]

@@ -1,0 +1,227 @@
+"""A dilation for every group of output channels (NATS): one pair (height, width) per group, no weight and no MAC more.
+
+The 3x3 convolutions of all stages but the first are searched (stages 3 to 5 in the paper's count, which calls the stem
+stage 1). A layer's output channels are cut into equal groups, either N of them in every layer or as many as make C
+channels each; N = 1 is the usual search for one operation per layer. A space is named
+`channel-dilation-<backbone>[-<depths>]-n<N>-<set>` or `...-c<C>-<set>`, for example `channel-dilation-resnet50-n16-C`.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import Literal
+
+from workbench.spaces.arch import Arch
+from workbench.spaces.branches import Part, searched_group, searched_width
+from workbench.spaces.network_spec import BlockSpec, NetworkSpec
+from workbench.spaces.residual import dilatable_blocks, layout_named, residual_spec
+from workbench.spaces.space import Decision, SearchSpace
+
+PREFIX = "channel-dilation-"
+Genotype = tuple[int, int]  # dilation (height, width)
+Reading = Literal["contiguous", "index"]
+
+_SQUARES: tuple[Genotype, ...] = ((1, 1), (2, 2), (3, 3))
+_WIDE_SQUARES: tuple[Genotype, ...] = (*_SQUARES, (4, 4), (5, 5))
+# The sets of the ablation (section 4.3, table 5), and one that only tests need; the second of each pair is for maps of
+# stride 32, which are the paper's stage 5. Narrower networks end earlier and use the first everywhere.
+GENOTYPES: dict[str, tuple[tuple[Genotype, ...], tuple[Genotype, ...]]] = {
+    "A": (((1, 1), (3, 3)), ((1, 1), (3, 3), (5, 5))),
+    "B": (_SQUARES, _WIDE_SQUARES),
+    "C": ((*_SQUARES, (1, 3), (3, 1)), (*_WIDE_SQUARES, (1, 3), (3, 1), (1, 5), (5, 1))),
+    "plain": (((1, 1),), ((1, 1),)),
+}
+_NAME = re.compile(
+    r"channel-dilation-(?P<backbone>.+?)(?:-(?P<depths>\d+(?:\.\d+)+))?-(?P<groups>[nc]\d+)-(?P<set>\w+)"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchedLayer:
+    """One convolution of the space: its block in the specification and the groups its output channels are cut into."""
+
+    block: int
+    stage: int
+    channels: int
+    groups: int  # N
+    genotypes: tuple[Genotype, ...]
+
+    @property
+    def group_channels(self) -> int:
+        """C"""
+        return self.channels // self.groups
+
+
+def channel_dilation_name(backbone: str, groups: str, genotypes: str, depths: Sequence[int] = ()) -> str:
+    """The name of the space; `groups` is "n16" (groups in each layer) or "c32" (channels in each group)."""
+    plain = not depths or tuple(depths) == layout_named(backbone).depths
+    return f"{PREFIX}{backbone}{'' if plain else '-' + '.'.join(map(str, depths))}-{groups}-{genotypes}"
+
+
+def channel_dilation_space(name: str) -> SearchSpace:
+    """The space of that name; ValueError for an unknown backbone or set, or groups that do not fit the channels."""
+    spec, layers = _parsed(name)
+    decisions = tuple(
+        Decision(
+            f"stage {layer.stage} block {layer.block} group {group}",
+            tuple(f"{height}x{width}" for height, width in layer.genotypes),
+            layer.block,
+            layer.stage,
+        )
+        for layer in layers
+        for group in range(1, layer.groups + 1)
+    )
+    return SearchSpace(
+        name=name,
+        decisions=decisions,
+        build=partial(_build, spec, layers),
+        image_size=layout_named(spec.name.split()[0]).image_size,
+        costs="equal",
+    )
+
+
+def base_spec(space: SearchSpace) -> NetworkSpec:
+    """The undilated network that the space starts from."""
+    return _parsed(space.name)[0]
+
+
+def searched_layers(space: SearchSpace) -> tuple[SearchedLayer, ...]:
+    """The searched convolutions in order; decisions are their groups, layer after layer."""
+    return _parsed(space.name)[1]
+
+
+def logits(space: SearchSpace) -> int:
+    """How many numbers the search learns: one for each genotype of each group (section 3)."""
+    return sum(len(decision.options) for decision in space.decisions)
+
+
+def layer_choices(space: SearchSpace, arch: Arch) -> list[tuple[int, ...]]:
+    """For each searched layer the genotype index of each of its groups."""
+    return _by_layer(searched_layers(space), space.check(arch).choices)
+
+
+def votes(layer: SearchedLayer, chosen: Sequence[int]) -> tuple[int, ...]:
+    """How many groups chose each genotype; over N this is the intensity of section 3.3, equation 5."""
+    count = Counter(chosen)
+    return tuple(count[index] for index in range(len(layer.genotypes)))
+
+
+def channel_order(layer: SearchedLayer, chosen: Sequence[int]) -> list[int]:
+    """For each channel of the decoded network the one it was: sorted by genotype, else in the old order."""
+    groups = sorted(range(layer.groups), key=lambda group: chosen[group])
+    width = layer.group_channels
+    return [channel for group in groups for channel in range(group * width, (group + 1) * width)]
+
+
+def decoded(space: SearchSpace, arch: Arch, reading: Reading = "contiguous") -> NetworkSpec:
+    """The network of `arch`, to be filled with pretrained weights in one of two readings of section 3.4.
+
+    `contiguous` (equations 5 and 6): one convolution per genotype, as wide as its votes, in the order of the set.
+    `index` keeps for every group the genotype that it voted for. Where the channels can be sorted for good (`foldable`)
+    that is the same network with permuted weights; elsewhere every group stays in its place, neighbours of one genotype
+    in one convolution: the same cost in more and thinner convolutions.
+    """
+    spec, layers = _parsed(space.name)
+    return _built(spec, layers, space.check(arch).choices, reading)
+
+
+def foldable(block: BlockSpec) -> bool:
+    """Whether only layers within the block touch the channels of its searched convolution, before and behind it.
+
+    A basic block's second 3x3 is added to the shortcut, and an mbconv without expansion reads the block's input.
+    """
+    return block.kind == "bottleneck" or (block.kind == "mbconv" and block.expansion != 1)
+
+
+def same_everywhere(space: SearchSpace, genotype: Genotype) -> Arch:
+    """The architecture with one genotype in all groups; ValueError when a layer does not offer it."""
+    choices = []
+    for layer in searched_layers(space):
+        if genotype not in layer.genotypes:
+            raise ValueError(
+                f"The genotype {genotype} is not among {list(layer.genotypes)} of stage {layer.stage} in {space.name}."
+            )
+        choices += [layer.genotypes.index(genotype)] * layer.groups
+    return space.arch(choices)
+
+
+def uniform_split(space: SearchSpace) -> Arch:
+    """Every genotype in (nearly) equally many groups of each layer; where N is no multiple the first ones get more."""
+    choices: list[int] = []
+    for layer in searched_layers(space):
+        choices += sorted(group % len(layer.genotypes) for group in range(layer.groups))
+    return space.arch(choices)
+
+
+@lru_cache(maxsize=64)
+def _parsed(name: str) -> tuple[NetworkSpec, tuple[SearchedLayer, ...]]:
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise ValueError(
+            f"A space of dilations by channel is named {PREFIX}<backbone>-n16-C (16 groups in each layer, set C of"
+            f" genotypes) or {PREFIX}<backbone>-c32-C (32 channels in each group); got {name!r}."
+        )
+    if match["set"] not in GENOTYPES:
+        raise ValueError(f"A genotype set is one of {', '.join(GENOTYPES)}; got {match['set']!r} in {name!r}.")
+    backbone = match["backbone"]
+    depths = tuple(int(depth) for depth in match["depths"].split(".")) if match["depths"] else ()
+    spec = residual_spec(backbone, depths)
+    if name != (known := channel_dilation_name(backbone, match["groups"], match["set"], depths)):
+        raise ValueError(f"The depths in {name} are those of {backbone} as published; the space is named {known}.")
+    stride, layers = 1, []
+    first = min(spec.blocks[index].stage for index in dilatable_blocks(spec))
+    for index, block in enumerate(spec.blocks):
+        stride *= block.stride
+        if index in dilatable_blocks(spec) and block.stage > first:
+            genotypes = GENOTYPES[match["set"]][stride >= 32]
+            layers.append(_layer(name, index, block, match["groups"], genotypes))
+    return spec, tuple(layers)
+
+
+def _layer(name: str, index: int, block: BlockSpec, groups: str, genotypes: tuple[Genotype, ...]) -> SearchedLayer:
+    channels, conv_group, number = searched_width(block), searched_group(block), int(groups[1:])
+    if number < 1 or channels % number:
+        what = f"{number} groups" if groups[0] == "n" else f"groups of {number} channels"
+        fitting = [str(size) for size in range(1, channels + 1) if channels % size == 0]
+        raise ValueError(
+            f"The {channels} channels of block {index} (stage {block.stage}) cannot be cut into {what} as {name} asks;"
+            f" use one of {', '.join(fitting)}."
+        )
+    count = number if groups[0] == "n" else channels // number
+    if (channels // count) % conv_group:
+        raise ValueError(
+            f"Block {index} (stage {block.stage}) convolves in {block.groups} groups of {conv_group} channels, and"
+            f" {name} would cut them: it asks for {channels // count} channels together. Use a multiple of"
+            f" {conv_group}, at most n{channels // conv_group} here."
+        )
+    return SearchedLayer(block=index, stage=block.stage, channels=channels, groups=count, genotypes=genotypes)
+
+
+def _by_layer(layers: Sequence[SearchedLayer], choices: Sequence[int]) -> list[tuple[int, ...]]:
+    found, start = [], 0
+    for layer in layers:
+        found.append(tuple(choices[start : start + layer.groups]))
+        start += layer.groups
+    return found
+
+
+def _built(spec: NetworkSpec, layers: Sequence[SearchedLayer], choices: Sequence[int], reading: Reading) -> NetworkSpec:
+    blocks = list(spec.blocks)
+    for layer, chosen in zip(layers, _by_layer(layers, choices), strict=True):
+        runs: list[list[int]] = []  # genotype index, groups
+        sort = reading == "contiguous" or foldable(blocks[layer.block])
+        for index in sorted(chosen) if sort else chosen:
+            if runs and runs[-1][0] == index:
+                runs[-1][1] += 1
+            else:
+                runs.append([index, 1])
+        parts: tuple[Part, ...] = tuple((count * layer.group_channels, *layer.genotypes[i]) for i, count in runs)
+        plain = parts == ((layer.channels, 1, 1),)
+        blocks[layer.block] = replace(blocks[layer.block], dilations=() if plain else parts)
+    return replace(spec, blocks=tuple(blocks))
+
+
+def _build(spec: NetworkSpec, layers: Sequence[SearchedLayer], choices: tuple[int, ...]) -> NetworkSpec:
+    return _built(spec, layers, choices, "contiguous")
