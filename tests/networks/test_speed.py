@@ -22,7 +22,7 @@ def test_a_single_path_step_costs_at_most_a_tenth_more_than_the_extracted_networ
     arch = space.uniform(1)
     models = [task.build(Supernet(space)), task.build(Backbone(space.spec(arch)))]
     models[0].backbone.body.activate(arch)
-    optimizers = [make_optimizer(model, TINY.supernet_finetune) for model in models]
+    optimizers = [make_optimizer(model.named_parameters(), TINY.supernet_finetune) for model in models]
     best = [float("inf")] * 2
     for turn in range(60):
         if turn >= 12 and best[0] <= 1.10 * best[1]:

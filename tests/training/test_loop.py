@@ -44,7 +44,7 @@ def test_warmup_and_steps_are_detectrons():
 def test_weight_decay_and_bias_rate_follow_the_recipe():
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
     recipe = Recipe(steps=1, batch_size=1, lr=1.0, weight_decay=0.5, decay_norm=True, bias_lr_factor=2.0)
-    groups = make_optimizer(model, recipe).param_groups
+    groups = make_optimizer(model.named_parameters(), recipe).param_groups
     assert [(len(g["params"]), g["weight_decay"], g["lr_factor"]) for g in groups] == [
         (1, 0.5, 1.0),
         (1, 0.5, 1.0),
@@ -106,7 +106,7 @@ def test_non_finite_loss_names_step_and_checkpoint(tmp_path):
     model, path = _Regressor(), tmp_path / "checkpoint.pt"
     with pytest.raises(NonFiniteLoss, match=r"step 7 \(loss nan\).*last good checkpoint is .*checkpoint.pt"):
         train(model, _Task(broken_at=7), range(8), RECIPE, seed=0, checkpoint=path, checkpoint_every=5)
-    assert len(load_checkpoint(path)["losses"]) == 5
+    assert len(load_checkpoint(path)["descents"]["weights"]["losses"]) == 5
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
 
 

@@ -1,7 +1,8 @@
 """The one training loop: any task, any network, stand-alone or supernet."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,6 +40,79 @@ class History:
     images: int  # training images seen, all processes together
 
 
+class Descent:
+    """Some parameters descending on one data set: optimiser, learning rate, the order of the images, and its state."""
+
+    def __init__(
+        self,
+        parameters: Iterable[tuple[str, nn.Parameter]],
+        task: Task,
+        data: Any,
+        recipe: Recipe,
+        *,
+        order: np.random.Generator,
+        device: torch.device,
+        image_side: int = 0,
+        checkpoint: Path | None = None,
+    ) -> None:
+        named = list(parameters)
+        self.parameters = [parameter for _, parameter in named]
+        self.task = task
+        self.data = data
+        self.recipe = recipe
+        self.order = order
+        self.device = device
+        self.checkpoint = checkpoint  # only named in messages
+        self.rank, self.processes = world()
+        _check(recipe, data, self.processes)
+        self.optimizer = make_optimizer(named, recipe)
+        self.mixed = recipe.amp and device.type == "cuda"
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.mixed)
+        self.augment = augmentation(recipe.augment, image_side)
+        self.losses: list[float] = []
+        self.queue: list[int] = []  # what is left of the current pass over the data
+
+    def step(self, model: nn.Module, step: int) -> float:
+        """One step at the learning rate of `step`; NonFiniteLoss before a bad loss or gradient reaches the weights."""
+        indices, self.queue = _next_batch(self.queue, len(self.data), self.recipe.batch_size, self.order)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.recipe, step) * group["lr_factor"]
+        images, targets = self.task.batch(self.data, indices[self.rank :: self.processes], self.device, self.augment)
+        with torch.autocast(self.device.type, enabled=self.mixed):
+            parts = model(images, targets)
+            loss = torch.stack([part.float() for part in parts.values()]).sum()
+        self.losses.append(float(loss.detach()))
+        if not everywhere(math.isfinite(self.losses[-1]), self.device):
+            raise NonFiniteLoss(_non_finite_message("loss", step, parts, self.checkpoint))
+        self.optimizer.zero_grad(set_to_none=True)  # None, not zero: unsampled options must not feel momentum or decay
+        self.scaler.scale(loss).backward()
+        average_gradients(self.parameters)
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_norm or math.inf)
+        if not self.mixed and not math.isfinite(norm):  # mixed precision expects some, and skips those steps
+            raise NonFiniteLoss(_non_finite_message("gradient", step, parts, self.checkpoint))
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return self.losses[-1]
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Everything that the next step depends on, beside the model and torch's generator; `restore` takes it back."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "order": self.order.bit_generator.state,
+            "losses": self.losses,
+            "queue": self.queue,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.order.bit_generator.state = state["order"]
+        self.losses, self.queue = list(state["losses"]), list(state["queue"])
+
+
 def train(
     model: nn.Module,
     task: Task,
@@ -61,57 +135,76 @@ def train(
     NonFiniteLoss is raised before a bad loss or gradient reaches the weights.
     """
     device = torch.device(device)
-    rank, processes = world()
-    _check(recipe, data, processes)
     place(model, recipe, device)
     model.train()
-    optimizer = make_optimizer(model, recipe)
-    mixed = recipe.amp and device.type == "cuda"
-    scaler = torch.amp.GradScaler(device.type, enabled=mixed)
-    rngs = {"order": generator(seed, "order"), "path": generator(seed, "path")}
-    augment = augmentation(recipe.augment, image_side)
-    losses: list[float] = []
-    queue: list[int] = []  # what is left of the current pass over the data
-
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if device.type == "cuda" else []):
-        torch.random.manual_seed(integer(seed, "layers", str(rank)))  # dropout, box sampling, augmentation
+    descent = Descent(
+        model.named_parameters(),
+        task,
+        data,
+        recipe,
+        order=generator(seed, "order"),
+        device=device,
+        image_side=image_side,
+        checkpoint=checkpoint,
+    )
+    path = generator(seed, "path")
+    with layer_randomness(seed, device):
         if checkpoint is not None and checkpoint.exists():
-            losses, queue = _restore(load_checkpoint(checkpoint), model, optimizer, scaler, rngs)
-            if rank:  # the checkpoint holds the first process's generator; the others must not repeat its draws
-                torch.random.manual_seed(integer(seed, "layers", str(rank), str(len(losses))))
-        for step in range(len(losses), recipe.steps):
-            indices, queue = _next_batch(queue, len(data), recipe.batch_size, rngs["order"])
+            extra = restore_training(load_checkpoint(checkpoint), model, {"weights": descent}, seed)
+            path.bit_generator.state = extra["path"]
+        for step in range(len(descent.losses), recipe.steps):
             if before_step is not None:
-                before_step(rngs["path"])
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(recipe, step) * group["lr_factor"]
-            images, targets = task.batch(data, indices[rank::processes], device, augment)
-            with torch.autocast(device.type, enabled=mixed):
-                parts = model(images, targets)
-                loss = torch.stack([part.float() for part in parts.values()]).sum()
-            losses.append(float(loss.detach()))
-            if not everywhere(math.isfinite(losses[-1]), device):
-                raise NonFiniteLoss(_non_finite_message("loss", step, parts, checkpoint))
-            optimizer.zero_grad(set_to_none=True)  # None, not zero: unsampled options must not feel momentum or decay
-            scaler.scale(loss).backward()
-            average_gradients(model)
-            scaler.unscale_(optimizer)
-            norm = nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm or math.inf)
-            if not mixed and not math.isfinite(norm):  # mixed precision expects some, and skips those steps
-                raise NonFiniteLoss(_non_finite_message("gradient", step, parts, checkpoint))
-            scaler.step(optimizer)
-            scaler.update()
-            progress(step + 1, recipe.steps, f"loss {np.mean(losses[-20:]):.3f}")
+                before_step(path)
+            descent.step(model, step)
+            progress(step + 1, recipe.steps, f"loss {np.mean(descent.losses[-20:]):.3f}")
             last = step + 1 == recipe.steps
-            if checkpoint is not None and rank == 0 and (last or (step + 1) % checkpoint_every == 0):
-                save_checkpoint(checkpoint, _state(model, optimizer, scaler, rngs, losses, queue))
-    return History(losses=tuple(losses), images=len(losses) * recipe.batch_size)
+            if checkpoint is not None and descent.rank == 0 and (last or (step + 1) % checkpoint_every == 0):
+                extra = {"path": path.bit_generator.state}
+                save_checkpoint(checkpoint, training_state(model, {"weights": descent}, extra))
+    return History(losses=tuple(descent.losses), images=len(descent.losses) * recipe.batch_size)
 
 
 def place(model: nn.Module, recipe: Recipe, device: torch.device) -> None:
     """Moves `model` to the device and memory format of the recipe; another format gives other last bits."""
     model.to(device)
     model.to(memory_format=torch.channels_last if recipe.channels_last else torch.contiguous_format)
+
+
+@contextmanager
+def layer_randomness(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch's own generator seeded inside (dropout, box sampling, augmentation), and as it was outside."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if device.type == "cuda" else []):
+        torch.random.manual_seed(integer(seed, "layers", str(world()[0])))
+        yield
+
+
+def training_state(model: nn.Module, descents: Mapping[str, Descent], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint holds; `extra` is plain data of the caller."""
+    return {
+        "model": model.state_dict(),
+        "descents": {name: descent.state for name, descent in descents.items()},
+        "torch_rng": torch.get_rng_state(),
+        "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "extra": dict(extra),
+    }
+
+
+def restore_training(
+    state: Mapping[str, Any], model: nn.Module, descents: Mapping[str, Descent], seed: int
+) -> dict[str, Any]:
+    """Takes a checkpoint back, inside `layer_randomness`, and returns its `extra`."""
+    model.load_state_dict(state["model"])
+    for name, descent in descents.items():
+        descent.restore(state["descents"][name])
+    rank = world()[0]
+    if rank:  # the checkpoint holds the first process's generator; the others must not repeat its draws
+        done = sum(len(descent.losses) for descent in descents.values())
+        torch.random.manual_seed(integer(seed, "layers", str(rank), str(done)))
+    else:
+        torch.set_rng_state(state["torch_rng"])
+        if state["cuda_rng"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
+    return dict(state["extra"])
 
 
 def _next_batch(queue: list[int], size: int, batch_size: int, rng: np.random.Generator) -> tuple[list[int], list[int]]:
@@ -126,45 +219,6 @@ def _check(recipe: Recipe, data: Any, processes: int) -> None:
         raise ValueError("Training needs at least one image; the data set is empty. Check its folder and split.")
     if recipe.batch_size % processes:
         raise ValueError(f"A batch of {recipe.batch_size} cannot be shared by {processes} processes; use a multiple.")
-
-
-def _state(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    rngs: dict[str, np.random.Generator],
-    losses: list[float],
-    queue: list[int],
-) -> dict[str, Any]:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "scaler": scaler.state_dict(),
-        "rngs": {name: rng.bit_generator.state for name, rng in rngs.items()},
-        "torch_rng": torch.get_rng_state(),
-        "cuda_rng": cuda,
-        "losses": losses,
-        "queue": queue,
-    }
-
-
-def _restore(
-    state: dict[str, Any],
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    rngs: dict[str, np.random.Generator],
-) -> tuple[list[float], list[int]]:
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    scaler.load_state_dict(state["scaler"])
-    for name, rng in rngs.items():
-        rng.bit_generator.state = state["rngs"][name]
-    torch.set_rng_state(state["torch_rng"])
-    if state["cuda_rng"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda_rng"])
-    return state["losses"], state["queue"]
 
 
 def _non_finite_message(what: str, step: int, parts: dict[str, Tensor], checkpoint: Path | None) -> str:

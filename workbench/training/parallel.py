@@ -5,6 +5,8 @@ at each step; averaging the gradients that exist is simpler and exact, because a
 architecture. Call `train` from processes that share a `torch.distributed` group; it then also shares the batch.
 """
 
+from collections.abc import Iterable
+
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -24,12 +26,12 @@ def synchronise_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
     return model
 
 
-def average_gradients(model: nn.Module) -> None:
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Averages the gradients that exist over all processes, in one transfer; nothing to do with one process."""
     _, processes = world()
     if processes == 1:
         return
-    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
     dist.all_reduce(flat)
     flat /= processes

@@ -1,6 +1,7 @@
 """How a network is trained: optimiser, learning rate schedule, batch and length, as one value."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +21,7 @@ class Recipe:
     lr: float
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
     momentum: float = 0.9
+    betas: tuple[float, float] = (0.9, 0.999)  # of adam and adamw
     weight_decay: float = 1e-4
     decay_norm: bool = False  # weight decay on the scales of norm layers
     decay_bias: bool = False  # and on all biases
@@ -51,13 +53,13 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     return recipe.lr * factor
 
 
-def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimiser over all trainable parameters: weights, norms and biases in separate groups.
+def make_optimizer(parameters: Iterable[tuple[str, nn.Parameter]], recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimiser over the trainable ones of these named parameters: weights, norms, biases in own groups.
 
     Each group carries `lr_factor`; the loop sets `lr = learning_rate(...) * lr_factor` at every step.
     """
     weights, norms, biases = [], [], []
-    for name, parameter in model.named_parameters():
+    for name, parameter in parameters:
         if not parameter.requires_grad:
             continue
         if name.endswith("bias"):
@@ -79,5 +81,5 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     if recipe.optimizer == "rmsprop":
         return torch.optim.RMSprop(groups, lr=recipe.lr, momentum=recipe.momentum)
     if recipe.optimizer == "adam":
-        return torch.optim.Adam(groups, lr=recipe.lr)
-    return torch.optim.AdamW(groups, lr=recipe.lr)
+        return torch.optim.Adam(groups, lr=recipe.lr, betas=recipe.betas)
+    return torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas)

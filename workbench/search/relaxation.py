@@ -1,0 +1,65 @@
+"""From the logits of a relaxed search (alpha) to an architecture, and how decided they are.
+
+Alpha is one array per searched layer, (decisions, options): the softmax over a row weighs the options of a decision.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from workbench.spaces.arch import Arch
+from workbench.spaces.space import SearchSpace
+
+Logits = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Derived:
+    """The architecture that a set of logits stands for, and how firmly."""
+
+    arch: Arch
+    ties: int  # decisions whose best two options are equal: there the rule decided, not the search
+    entropy: float  # mean over decisions, as a share of that of equal weights (1: nothing is decided, 0: all is)
+    margin: float  # mean difference between the best and the second-best weight
+
+
+def derive(space: SearchSpace, alpha: Sequence[Logits]) -> Derived:
+    """The best option of every decision (NATS, equation 4); among equal ones the first, which spaces put plainest.
+
+    ValueError when the logits are not finite or not those of the space.
+    """
+    rows = [row for layer in alpha for row in np.asarray(layer, dtype=np.float64)]
+    counts = [len(row) for row in rows]
+    if counts != [len(decision.options) for decision in space.decisions]:
+        raise ValueError(f"{space.name} has {len(space.decisions)} decisions; these logits are those of {len(counts)}.")
+    if not all(np.isfinite(row).all() for row in rows):
+        raise ValueError("Logits are finite numbers; the search has diverged. Lower the learning rate of alpha.")
+    arch = space.arch([int(np.argmax(row)) for row in rows])
+    return Derived(
+        arch=arch,
+        ties=sum(bool((np.sort(row)[-2:] == row.max()).all()) for row in rows if len(row) > 1),
+        entropy=float(np.mean([entropy(row) for row in rows])),
+        margin=float(np.mean([margin(row) for row in rows])),
+    )
+
+
+def softmax(logits: Logits) -> Logits:
+    """Weights of the options, along the last axis."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def entropy(logits: Logits) -> float:
+    """Entropy of one decision as a share of the largest one possible; 0 where there is a single option."""
+    if len(logits) < 2:
+        return 0.0
+    weights = softmax(logits)
+    return float(-(weights * np.log(np.maximum(weights, 1e-300))).sum() / np.log(len(logits)))
+
+
+def margin(logits: Logits) -> float:
+    """The best weight minus the second best; 1 where there is a single option."""
+    weights = np.sort(softmax(logits))
+    return float(weights[-1] - weights[-2]) if len(weights) > 1 else 1.0
