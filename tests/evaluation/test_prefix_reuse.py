@@ -10,8 +10,8 @@ import torch
 from workbench.data.scenes import SceneConfig, Scenes
 from workbench.evaluation.prefix_reuse import PrefixReuse, beam_macs, clocked, prefix_bytes, segment_of_decision
 from workbench.evaluation.scoring import Scorer
+from workbench.methods.candidates import ImageBatches
 from workbench.methods.detnas_presets import TINY_DETECTOR
-from workbench.methods.one_shot import ImageBatches
 from workbench.networks.supernet import Supernet
 from workbench.search.beam import BeamSearch
 from workbench.search.query import Query

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from workbench.methods import compare, crnas, crnas_controls, one_shot, phases, presets
+from workbench.methods import candidates, compare, crnas, crnas_controls, phases, presets
 from workbench.methods.crnas_presets import PRESETS, SMOKE, paper_plan, with_budget
 from workbench.networks.supernet import Supernet
 from workbench.search.beam import BeamSearch
@@ -28,17 +28,17 @@ def walked(tmp_path_factory):
     study = open_study(tmp_path_factory.mktemp("runs"))
     assert "In pre-training only" in crnas.check_plan(study.plan, study.data)  # crops of 32 pixels
     _, stages = crnas.train_stage_supernet(study)
-    ranked = crnas.rank_allocations(study, one_shot.detection_scorer(study, stages), study.plan.budget, "stages")
-    depths = crnas.depths_of_score(one_shot.best(ranked))
+    ranked = crnas.rank_allocations(study, candidates.detection_scorer(study, stages), study.plan.budget, "stages")
+    depths = crnas.depths_of_score(candidates.best(ranked))
     operations = crnas.train_operation_supernet(study, depths, "operation supernet")
-    beam = crnas.beam(study, one_shot.detection_scorer(study, operations), phase="beam")
+    beam = crnas.beam(study, candidates.detection_scorer(study, operations), phase="beam")
     return study, stages, operations, ranked, beam
 
 
 def test_every_eligible_allocation_is_ranked_at_equal_macs(walked):
     study, _, _, ranked, _ = walked
     space = crnas.stage_space(study)
-    assert [one_shot.arch_of(score) for score in ranked] == eligible(space, study.plan.budget)
+    assert [candidates.arch_of(score) for score in ranked] == eligible(space, study.plan.budget)
     assert len({score.macs for score in ranked}) == 1 and len({score.params for score in ranked}) > 1
     table = crnas.ranking_table(ranked, "AP")
     assert list(table["AP"]) == sorted(table["AP"], reverse=True)
@@ -48,7 +48,7 @@ def test_every_eligible_allocation_is_ranked_at_equal_macs(walked):
 def test_one_stage_supernet_ranks_another_budget_without_training(walked):
     study, stages, *_ = walked
     known = len(study.run.ledger.entries)
-    scores = crnas.rank_allocations(study, one_shot.detection_scorer(study, stages), 4, "other budget")
+    scores = crnas.rank_allocations(study, candidates.detection_scorer(study, stages), 4, "other budget")
     assert len(scores) == 3 and all(sum(crnas.depths_of_score(score)) == 4 for score in scores)
     assert [entry.phase for entry in study.run.ledger.entries[known:]] == ["other budget"]
 
@@ -73,13 +73,13 @@ def test_a_killed_beam_goes_on_with_the_same_candidates(walked, monkeypatch):
     assert len(rows) == len(beam)
     kept = [line for line in whole if line not in rows] + rows[: len(rows) // 2]
     lines.write_text("".join(kept), encoding="utf-8")
-    again = crnas.beam(study, one_shot.detection_scorer(study, operations), phase="beam")
+    again = crnas.beam(study, candidates.detection_scorer(study, operations), phase="beam")
     assert [(s.choices, s.metrics, s.step) for s in again] == [(s.choices, s.metrics, s.step) for s in beam]
 
 
 def test_prefixes_that_do_not_fit_into_memory_are_computed_again(walked):
     study, _, operations, _, beam = walked
-    scorer = one_shot.detection_scorer(study, operations)
+    scorer = candidates.detection_scorer(study, operations)
     assert crnas.reusing(study, scorer).reuse is not None
     tight = replace(study, plan=replace(study.plan, prefix_memory=1000))
     assert crnas.reusing(tight, scorer).reuse is None
@@ -107,7 +107,7 @@ def test_reuse_is_in_the_ledger_and_in_its_table(walked):
 
 def test_control_searches_take_as_many_evaluations_as_the_beam(walked):
     study, _, operations, _, beam = walked
-    scorer = one_shot.detection_scorer(study, operations)
+    scorer = candidates.detection_scorer(study, operations)
     for kind in ("random", "evolution"):
         scores = crnas.control_search(study, scorer, phase=kind, kind=kind)
         assert len(scores) == len(beam) == len({score.choices for score in scores})
@@ -115,7 +115,7 @@ def test_control_searches_take_as_many_evaluations_as_the_beam(walked):
 
 def test_contenders_have_equal_macs_and_the_table_has_params(walked):
     study, _, _, ranked, beam = walked
-    depths = crnas.depths_of_score(one_shot.best(ranked))
+    depths = crnas.depths_of_score(candidates.best(ranked))
     rates = crnas.dilations_of_score(crnas.beam_winner(beam, "AP"))
     baseline = crnas_controls.baseline_depths(study)
     entrants = crnas_controls.contenders(study, depths, rates, (2,) * 5, (3,) * 5)
@@ -124,7 +124,7 @@ def test_contenders_have_equal_macs_and_the_table_has_params(walked):
     drawn = [crnas_controls.contender(study, "x", depths_of_spec(entrant.spec)).spec for entrant in entrants[6:]]
     assert len(drawn) == study.plan.random_networks and [entrant.spec for entrant in entrants[6:]] == drawn
     assert not {depths, baseline, study.plan.deeper} & {depths_of_spec(entrant.spec) for entrant in entrants[6:]}
-    results = one_shot.train_all(study, [entrants[0], entrants[2], *entrants[4:5]])
+    results = candidates.train_all(study, [entrants[0], entrants[2], *entrants[4:5]])
     table = compare.comparison_table(results)
     assert table["MACs"].nunique() == 1 and {"params", "AP_rel_s", "AP_rel_l"} <= set(table)
     assert crnas_controls.architecture_of(results[0]) == (depths, rates)

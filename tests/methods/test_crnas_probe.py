@@ -5,7 +5,7 @@ Late is behind the first stage: dilating the first stage alone does not help, di
 
 import pytest
 
-from workbench.methods import crnas, crnas_probe, one_shot, phases
+from workbench.methods import candidates, crnas, crnas_probe, phases
 from workbench.records.score import Score
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.residual import residual_spec
@@ -73,7 +73,7 @@ def test_best_takes_fewer_params_at_equal_scores():
         replace_score(space, choices, params)
         for choices, params in (((0, 0, 1), 300), ((0, 1, 0), 200), ((1, 0, 0), 200))
     ]
-    assert one_shot.best(rows, "accuracy").choices == (0, 1, 0)
+    assert candidates.best(rows, "accuracy").choices == (0, 1, 0)
 
 
 def replace_score(space, choices, params):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from workbench.methods import compare, detnas, detnas_controls, one_shot, phases, presets
+from workbench.methods import candidates, compare, detnas, detnas_controls, phases, presets
 from workbench.methods.detector_file import load_detector, predict_images, save_detector
 from workbench.methods.detnas_presets import PRESETS, SMOKE, paper_plan
 from workbench.networks.backbone import Backbone
@@ -30,11 +30,11 @@ def walked(tmp_path_factory):
     study = open_study(root)
     pretrained = detnas.pretrain_supernet(study)
     supernet = detnas.finetune_supernet(study, pretrained)
-    scorer = one_shot.detection_scorer(study, supernet)
+    scorer = candidates.detection_scorer(study, supernet)
     evolved = detnas.search(study, scorer, phase="evolution")
     drawn = detnas.search(study, scorer, phase="random", kind="random")
     entrants = detnas_controls.contenders(
-        study, one_shot.arch_of(one_shot.best(evolved)), one_shot.arch_of(one_shot.best(drawn))
+        study, candidates.arch_of(candidates.best(evolved)), candidates.arch_of(candidates.best(drawn))
     )
     return study, supernet, evolved, drawn, detnas_controls.train_all(study, entrants[:2])
 
@@ -66,7 +66,7 @@ def test_a_finished_phase_is_loaded_not_trained_again(walked, capsys):
     for name, tensor in supernet.model.state_dict().items():
         assert torch.equal(tensor, again.model.state_dict()[name]), name
     assert "steps of" not in capsys.readouterr().out
-    images, _ = one_shot.detection_task(study).batch(study.data.train, [0, 1], torch.device("cpu"))
+    images, _ = candidates.detection_task(study).batch(study.data.train, [0, 1], torch.device("cpu"))
     arch = space_named(SMOKE.space).uniform(1)
     maps = []
     for trained in (supernet, again):
@@ -147,15 +147,15 @@ def test_search_and_recalibration_never_read_the_test_split(walked, monkeypatch)
             raise AssertionError("the test split was touched")
 
     closed = replace(study, data=replace(study.data, test=Forbidden(), crops_test=Forbidden()))
-    scorer = one_shot.detection_scorer(closed, supernet)
+    scorer = candidates.detection_scorer(closed, supernet)
     assert scorer(space_named(SMOKE.space).uniform(1), phase="x", step=0).error is None
-    one_shot.classification_scorer(closed, detnas.pretrain_supernet(closed))
+    candidates.classification_scorer(closed, detnas.pretrain_supernet(closed))
 
 
 def test_saved_detector_predicts_the_same(walked, tmp_path):
     study, *_, results = walked
     result = results[0]
-    task = one_shot.detection_task(study)
+    task = candidates.detection_task(study)
     save_detector(tmp_path, result.model, task, result.contender.spec, image_side=96, arch=result.contender.arch)
     model, loaded_task, side = load_detector(tmp_path)
     assert loaded_task == task and side == 96
@@ -169,7 +169,7 @@ def test_saved_detector_predicts_the_same(walked, tmp_path):
 
 def test_weights_that_do_not_fit_are_refused_whole(walked, tmp_path):
     study, *_, results = walked
-    task = one_shot.detection_task(study)
+    task = candidates.detection_task(study)
     spec = results[0].contender.spec
     save_detector(tmp_path, results[0].model, task, spec, image_side=96, arch=None)
     space = space_named(SMOKE.space)
@@ -270,7 +270,7 @@ def test_ablations_search_by_accuracy_and_from_scratch(walked):
 def test_a_frozen_random_backbone_keeps_its_weights(walked):
     study = walked[0]
     spec = space_named(SMOKE.space).spec(space_named(SMOKE.space).uniform(0))
-    task = one_shot.detection_task(study)
+    task = candidates.detection_task(study)
     untouched = phases.new_model(lambda: task.build(Backbone(spec)), study.seed, "detector head")
     assert 0 <= compare.frozen_random_backbone(study, spec, detection=task, finetune=SMOKE.finetune) <= 1
     kept = next(

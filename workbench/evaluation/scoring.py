@@ -11,12 +11,13 @@ from torch import nn
 
 from workbench.evaluation.prefix_reuse import PrefixReuse
 from workbench.evaluation.recalibration import keeping_statistics, recalibrate
-from workbench.networks.supernet import Prefix, Supernet
+from workbench.networks.supernet import Prefix
 from workbench.records.progress import Progress, silent
 from workbench.records.run_folder import RunFolder
 from workbench.records.score import Score
 from workbench.spaces.arch import Arch
 from workbench.spaces.costs import ImageSize
+from workbench.spaces.space import SearchSpace
 
 
 class Asked(Protocol):
@@ -26,6 +27,14 @@ class Asked(Protocol):
     def arch(self) -> Arch: ...
     @property
     def completions(self) -> Sequence[Arch]: ...
+
+
+class Switchable(Protocol):
+    """What a scorer needs of a supernet: its space, and the power to become one architecture of it."""
+
+    @property
+    def space(self) -> SearchSpace: ...
+    def activate(self, arch: Arch) -> None: ...
 
 
 class Searcher(Protocol):
@@ -48,7 +57,7 @@ class Scorer:
     """
 
     model: nn.Module
-    supernet: Supernet
+    supernet: Switchable
     task: Any
     calibration: Iterable[list[torch.Tensor]]  # batches of images, the same ones each time
     measure: Callable[[nn.Module, Callable[[int], None]], dict[str, float]]
@@ -107,7 +116,8 @@ class Scorer:
 
         def prepare(index: int, prefixes: list[Prefix]) -> None:
             self.supernet.activate(networks[index % len(networks)])
-            self.supernet.prefix = prefixes[index] if prefixes else None
+            if self.reuse is not None:
+                self.reuse.supernet.prefix = prefixes[index]
 
         self.supernet.activate(networks[0])
         try:
@@ -115,7 +125,8 @@ class Scorer:
                 recalibrate(self.model, self.task, self.calibration, lambda index: prepare(index, calibrating))
             return self.measure(self.model, lambda index: prepare(index, scoring))
         finally:
-            self.supernet.prefix = None
+            if self.reuse is not None:
+                self.reuse.supernet.prefix = None
 
 
 def run_search(

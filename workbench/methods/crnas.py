@@ -5,7 +5,7 @@
 2. `rank_allocations`: all allocations of one budget by the weights they inherit (equation 1)
 3. `train_operation_supernet`: on the winner, a choice of dilation in every block (section 4)
 4. `beam`: dilations block by block from input to output (section 5, algorithm 1)
-5. `one_shot.train_all`: the winner and its controls are trained like any network and tested
+5. `candidates.train_all`: the winner and its controls are trained like any network and tested
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,12 @@ import pandas as pd
 from workbench.evaluation.prefix_reuse import PrefixReuse, beam_macs, clocked, prefix_bytes
 from workbench.evaluation.scoring import Scorer
 from workbench.evaluation.statistics import Interval, rank_correlation
-from workbench.methods import one_shot
+from workbench.methods import candidates, one_shot
+from workbench.methods.candidates import ImageBatches, arch_of, best, detection_scorer
 from workbench.methods.crnas_presets import CRNASPlan
-from workbench.methods.one_shot import ImageBatches, TrainedSupernet, arch_of, best, detection_scorer
+from workbench.methods.one_shot import TrainedSupernet
 from workbench.methods.phases import Study
-from workbench.methods.presets import Data
+from workbench.methods.presets import Data, input_sizes
 from workbench.networks.supernet import Supernet
 from workbench.records.score import Score
 from workbench.records.seeds import generator
@@ -70,17 +71,6 @@ def check_plan(plan: CRNASPlan, data: Data) -> str:
     return ""
 
 
-def input_sizes(plan: Any, data: Any) -> list[tuple[int, int]]:
-    """Heights and widths that enter the backbone, of the first search pictures (up to 64): resized and padded."""
-    sizes = []
-    for index in range(min(64, len(data.search))):
-        height, width = (int(side) for side in data.search[index][0].shape[-2:])
-        if (detector := getattr(plan, "detector", None)) is not None:
-            height, width = detector.input_size(height, width)
-        sizes.append((height, width))
-    return sizes
-
-
 def train_stage_supernet(study: Study) -> tuple[TrainedSupernet, TrainedSupernet]:
     """Step 1: as a classifier, then in the detector. The budget plays no part: one supernet ranks several."""
     plan: CRNASPlan = study.plan
@@ -96,7 +86,7 @@ def train_stage_supernet(study: Study) -> tuple[TrainedSupernet, TrainedSupernet
 def rank_allocations(study: Study, scorer: Scorer, budget: float, phase: str) -> list[Score]:
     """Step 2: scores of every allocation of `budget`, in counting order."""
     archs = eligible(scorer.supernet.space, budget)
-    return one_shot.search(
+    return candidates.search(
         study, ExhaustiveSearch(archs), scorer, phase=phase, evaluations=len(archs), generation=len(archs)
     )
 
@@ -130,7 +120,7 @@ def beam(study: Study, scorer: Scorer, *, phase: str, reuse: bool = True) -> lis
             scorer.supernet.space, study.plan.beam_width, input_sizes(study.plan, study.data)[0]
         )
         saved = round((recomputed - reused) / searcher.evaluations)
-    return one_shot.search(
+    return candidates.search(
         study,
         searcher,
         scorer,
@@ -164,7 +154,7 @@ def reusing(study: Study, scorer: Scorer) -> Scorer:
     )
     reuse = PrefixReuse(
         model=scorer.model,
-        supernet=scorer.supernet,
+        supernet=candidates.path_supernet(scorer),
         task=scorer.task,
         calibration=scorer.calibration,
         scoring=images,
@@ -196,7 +186,7 @@ def control_search(study: Study, scorer: Scorer, *, phase: str, kind: str) -> li
         part = generation // 3
         config = EvolutionConfig(population=generation, parents=max(1, part), mutants=part, crossings=part)
         searcher = Evolution(space, config, seed=seed, metric=scorer.task.metric)
-    return one_shot.search(study, searcher, scorer, phase=phase, evaluations=evaluations, generation=generation)
+    return candidates.search(study, searcher, scorer, phase=phase, evaluations=evaluations, generation=generation)
 
 
 def depths_of_score(score: Score) -> tuple[int, ...]:

@@ -6,9 +6,9 @@ from typing import Any
 import pandas as pd
 
 from workbench.insight.receptive_field import predicted_sigma
+from workbench.methods.candidates import detection_task
 from workbench.methods.compare import Contender, Result, frozen_random_backbone
 from workbench.methods.crnas_presets import CRNASPlan
-from workbench.methods.one_shot import detection_task
 from workbench.methods.phases import Study
 from workbench.records.score import Score
 from workbench.records.seeds import generator

@@ -15,7 +15,7 @@ from torch import nn
 
 from workbench.data.scenes import SceneConfig, Scenes
 from workbench.evaluation.scoring import Scorer
-from workbench.methods import one_shot
+from workbench.methods import candidates
 from workbench.methods.crnas import correlation
 from workbench.methods.one_shot import TrainedSupernet
 from workbench.methods.phases import Study, new_model, train_phase
@@ -212,7 +212,7 @@ def probe_scorer(study: Study, supernet: TrainedSupernet) -> Scorer:
     def measure(model: nn.Module, before_batch: Callable[[int], None]) -> dict[str, float]:
         return task.evaluate(model, study.data.search, study.device, study.plan.scoring_batch, before_batch)
 
-    return one_shot.supernet_scorer(study, supernet, task, study.data.train, measure)
+    return candidates.supernet_scorer(study, supernet, task, study.data.train, measure)
 
 
 def ablated(study: Study, scorer: Scorer, winner: Score, phase: str) -> dict[str, float]:
@@ -230,7 +230,7 @@ def ablated(study: Study, scorer: Scorer, winner: Score, phase: str) -> dict[str
     }
     archs = {name: space.arch(code) for name, code in codes.items()}
     distinct = list(dict.fromkeys(archs.values()))
-    scores = one_shot.search(
+    scores = candidates.search(
         study, ExhaustiveSearch(distinct), scorer, phase=phase, evaluations=len(distinct), generation=len(distinct)
     )
     values = dict(zip(distinct, (score.metrics["accuracy"] for score in scores), strict=True))

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from workbench.evaluation.scoring import Scorer
-from workbench.methods import one_shot
+from workbench.methods import candidates, one_shot
+from workbench.methods.candidates import arch_of, detection_scorer
 from workbench.methods.detnas_presets import DetNASPlan
-from workbench.methods.one_shot import TrainedSupernet, arch_of, detection_scorer
+from workbench.methods.one_shot import TrainedSupernet
 from workbench.methods.phases import Study
 from workbench.networks.blocks import initialise_like_detnas
 from workbench.networks.latency import latency_table
@@ -102,7 +103,7 @@ def search(study: Study, scorer: Scorer, *, phase: str, kind: str = "evolution")
         searcher: Any = Evolution(space, plan.evolution, seed=study.seed, metric=metric, limits=limits)
     else:
         searcher = RandomSearch(space, seed=study.seed, limits=limits)
-    return one_shot.search(
+    return candidates.search(
         study, searcher, scorer, phase=phase, evaluations=plan.evaluations, generation=plan.evolution.population
     )
 

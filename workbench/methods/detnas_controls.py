@@ -2,18 +2,12 @@
 
 from collections.abc import Sequence
 
-from workbench.methods import one_shot
+from workbench.methods import candidates
+from workbench.methods.candidates import arch_of, best, classification_scorer, detection_scorer, detection_task
 from workbench.methods.compare import Contender, Result, frozen_random_backbone
 from workbench.methods.detnas import finetune_supernet, limits_of, search, space_of
 from workbench.methods.detnas_presets import DetNASPlan
-from workbench.methods.one_shot import (
-    TrainedSupernet,
-    arch_of,
-    best,
-    classification_scorer,
-    detection_scorer,
-    detection_task,
-)
+from workbench.methods.one_shot import TrainedSupernet
 from workbench.methods.phases import Study
 from workbench.networks.blocks import initialise_like_detnas
 from workbench.records.seeds import generator
@@ -71,4 +65,4 @@ def random_contenders(study: Study, taken: Sequence[Contender]) -> list[Contende
 
 def train_all(study: Study, entrants: Sequence[Contender]) -> list[Result]:
     """Step 4 for everybody, with the original's initialisation where the plan says so."""
-    return one_shot.train_all(study, entrants, initialise_like_detnas if study.plan.detnas_init else None)
+    return candidates.train_all(study, entrants, initialise_like_detnas if study.plan.detnas_init else None)

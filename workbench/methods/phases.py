@@ -16,7 +16,7 @@ from torch import nn
 from workbench.networks.count import count_layers
 from workbench.records.files import base_folder, digest, read_json, write_bytes, write_json
 from workbench.records.ledger import Entry, peak_memory
-from workbench.records.progress import duration, reporter
+from workbench.records.progress import Progress, duration, reporter
 from workbench.records.run_folder import RunFolder
 from workbench.records.seeds import integer
 from workbench.training.loop import place, train
@@ -101,37 +101,19 @@ def train_phase(
     the result is kept in `runs/cache/<key>`, where other runs find it; it then enters the ledger at its original
     cost, marked cached. A phase killed half-way goes on from its checkpoint.
     """
-    identity = {
-        "code": CODE_VERSION,
-        "task": as_plain(task),
-        "data": data.digest,
-        "recipe": as_plain(recipe),
-        "seed": study.seed,
-        "origin": dict(origin),
-        "threads": torch.get_num_threads() if study.device.type == "cpu" else study.device.type,
-    }
-    key = digest(identity)
-    folder = study.run.path.parent.parent / "cache" / key if shared else study.run.path / "phases" / key
-    if (kept := _load_phase(folder, model)) is not None:
-        losses, entry = kept
-        if name not in {known.phase for known in study.run.ledger.entries}:  # else this run itself computed it
-            study.run.ledger.add(replace(entry, phase=name, cached=True))
-        place(model, recipe, study.device)
-        return Trained(key=key, losses=losses, entry=entry)
-    estimate = _estimate(model, task, data, recipe, study, image_side)
-    print(f"{name}: {recipe.steps} steps of {recipe.batch_size} images, {estimate}")
-    start = time.perf_counter()
+    before_training = {"task": as_plain(task), "data": data.digest, "recipe": as_plain(recipe), "origin": dict(origin)}
+    key, folder = place_of(study, before_training, shared)
+    if (kept := load_phase(study, name, folder, model, recipe)) is not None:
+        return Trained(key=key, losses=tuple(kept["losses"]), entry=Entry(**kept["entry"]))
+
+    def trial(progress: Progress) -> None:
+        two, copied = replace(recipe, steps=2), copy.deepcopy(model)
+        train(copied, task, data, two, seed=0, device=study.device, image_side=image_side, progress=progress)
+
+    print(f"{name}: {recipe.steps} steps of {recipe.batch_size} images, {estimate(trial, recipe.steps)}")
+    clock = PhaseClock(folder, reporter(name))
     per_image = forward_macs(model, task, data, study.device, before_step)
     synchronise_batch_norm(model, study.device)
-    checkpoint = folder / "checkpoint.pt"
-    before = read_json(folder / "seconds.json") if (folder / "seconds.json").is_file() else 0.0
-    bar = reporter(name)
-
-    def progress(done: int, total: int, text: str) -> None:
-        bar(done, total, text)
-        if done % 100 == 0:  # time spent before a kill counts too
-            write_json(folder / "seconds.json", before + time.perf_counter() - start)
-
     history = train(
         model,
         task,
@@ -140,24 +122,19 @@ def train_phase(
         seed=integer(study.seed, "training") % 2**31,
         device=study.device,
         before_step=before_step,
-        checkpoint=checkpoint,
+        checkpoint=folder / "checkpoint.pt",
         image_side=image_side,
-        progress=progress,
+        progress=clock,
     )
     entry = Entry(
         phase=name,
-        seconds=before + time.perf_counter() - start,
+        seconds=clock.seconds,
         images=history.images,
         forward_macs=per_image * history.images,
         backward_macs=2 * per_image * history.images,  # gradients of inputs and of weights cost a forward pass each
         peak_memory=peak_memory(),
     )
-    tensors = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
-    write_bytes(folder / "weights.safetensors", save(tensors))
-    write_json(folder / "phase.json", {"losses": list(history.losses), "entry": asdict(entry), "identity": identity})
-    checkpoint.unlink(missing_ok=True)
-    (folder / "seconds.json").unlink(missing_ok=True)
-    study.run.ledger.add(entry)
+    keep_phase(study, folder, model, entry, before_training, {"losses": list(history.losses)})
     return Trained(key=key, losses=history.losses, entry=entry)
 
 
@@ -208,22 +185,70 @@ def as_plain(value: Any) -> Any:
     return value
 
 
-def _load_phase(folder: Path, model: nn.Module) -> tuple[tuple[float, ...], Entry] | None:
+def place_of(study: Study, before_training: Mapping[str, Any], shared: bool) -> tuple[str, Path]:
+    """The key of a phase, a digest of all that it depends on, and the folder that keeps it."""
+    key = digest(_identity(study, before_training))
+    return key, study.run.path.parent.parent / "cache" / key if shared else study.run.path / "phases" / key
+
+
+def _identity(study: Study, before_training: Mapping[str, Any]) -> dict[str, Any]:
+    threads = torch.get_num_threads() if study.device.type == "cpu" else study.device.type
+    return {"code": CODE_VERSION, "seed": study.seed, "threads": threads, **before_training}
+
+
+def load_phase(study: Study, name: str, folder: Path, model: nn.Module, recipe: Recipe) -> dict[str, Any] | None:
+    """The record of a phase that was finished before, its weights loaded into `model`; None when there is none."""
     if not (folder / "phase.json").is_file():
         return None
-    record = read_json(folder / "phase.json")
+    record: dict[str, Any] = read_json(folder / "phase.json")
     load_weights(model, folder / "weights.safetensors")
-    return tuple(record["losses"]), Entry(**record["entry"])
+    if name not in {known.phase for known in study.run.ledger.entries}:  # else this run itself computed it
+        study.run.ledger.add(replace(Entry(**record["entry"]), phase=name, cached=True))
+    place(model, recipe, study.device)
+    return record
 
 
-def _estimate(model: nn.Module, task: Any, data: Any, recipe: Recipe, study: Study, image_side: int) -> str:
-    """How long the phase will take, from two steps of a copy."""
-    trial = copy.deepcopy(model)
-    two = replace(recipe, steps=2)
+def keep_phase(
+    study: Study,
+    folder: Path,
+    model: nn.Module,
+    entry: Entry,
+    before_training: Mapping[str, Any],
+    losses: Mapping[str, list[float]],
+) -> None:
+    """Writes weights first and the record last: a phase counts once its record is there."""
+    tensors = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
+    write_bytes(folder / "weights.safetensors", save(tensors))
+    identity = _identity(study, before_training)
+    write_json(folder / "phase.json", {**losses, "entry": asdict(entry), "identity": identity})
+    for name in ("checkpoint.pt", PhaseClock.NAME):
+        (folder / name).unlink(missing_ok=True)
+    study.run.ledger.add(entry)
+
+
+class PhaseClock:
+    """A progress that also counts the seconds of a phase, those before a kill too."""
+
+    NAME = "seconds.json"
+
+    def __init__(self, folder: Path, told: Progress) -> None:
+        self.path = folder / self.NAME
+        self.before = float(read_json(self.path)) if self.path.is_file() else 0.0
+        self.start = time.perf_counter()
+        self.told = told
+
+    @property
+    def seconds(self) -> float:
+        return self.before + time.perf_counter() - self.start
+
+    def __call__(self, done: int, total: int, text: str) -> None:
+        self.told(done, total, text)
+        if done % 100 == 0:
+            write_json(self.path, self.seconds)
+
+
+def estimate(trial: Callable[[Progress], None], steps: int) -> str:
+    """How long `steps` will take in words, from the two that `trial` runs: the first also warms up."""
     times = [time.perf_counter()]
-
-    def clock(done: int, total: int, text: str) -> None:
-        times.append(time.perf_counter())
-
-    train(trial, task, data, two, seed=0, device=study.device, image_side=image_side, progress=clock)
-    return duration((times[-1] - times[-2]) * recipe.steps)  # the first step also warms up
+    trial(lambda done, total, text: times.append(time.perf_counter()))
+    return duration((times[-1] - times[-2]) * steps)

@@ -135,6 +135,17 @@ def load_data(plan: DataPlan, data: str, pretrain_data: str, seed: int, bad_boxe
     )
 
 
+def input_sizes(plan: Any, data: Any) -> list[tuple[int, int]]:
+    """Heights and widths that enter the backbone, of the first search pictures (up to 64): resized and padded."""
+    sizes = []
+    for index in range(min(64, len(data.search))):
+        height, width = (int(side) for side in data.search[index][0].shape[-2:])
+        if (detector := getattr(plan, "detector", None)) is not None:
+            height, width = detector.input_size(height, width)
+        sizes.append((height, width))
+    return sizes
+
+
 def find_folder(name: str) -> Path:
     """The folder `name`: as given, from the repository's root, or below WORKBENCH_DATA; else a ValueError."""
     tried = [Path(name).expanduser(), base_folder() / Path(name).expanduser()]

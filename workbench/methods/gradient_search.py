@@ -1,0 +1,111 @@
+"""What the gradient methods share: a supernet whose weights and alpha are searched in turn, kept like any phase."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save
+from torch import nn
+
+from workbench.methods.phases import (
+    PhaseClock,
+    Study,
+    Trained,
+    as_plain,
+    estimate,
+    keep_phase,
+    load_phase,
+    place_of,
+)
+from workbench.records.files import write_bytes
+from workbench.records.ledger import Entry, peak_memory
+from workbench.records.progress import Progress, reporter
+from workbench.records.seeds import integer
+from workbench.training.alternating import AlternatingRecipe, train_alternating
+from workbench.training.parallel import synchronise_batch_norm
+
+
+@dataclass(frozen=True, kw_only=True)
+class Searched:
+    """What a gradient search left beside its weights: the losses of alpha, and alpha after every epoch by layer."""
+
+    trained: Trained
+    alpha_losses: tuple[float, ...]
+    alphas: tuple[tuple[torch.Tensor, ...], ...]
+
+
+def search_phase(
+    study: Study,
+    name: str,
+    model: nn.Module,
+    alphas: Sequence[nn.Parameter],
+    task: Any,
+    weight_data: Any,
+    alpha_data: Any,
+    recipe: AlternatingRecipe,
+    *,
+    per_image: int,
+    origin: Mapping[str, Any],
+    after_epoch: Callable[[int], None] | None = None,
+) -> Searched:
+    """A gradient search in place, kept and continued like a training phase; always in the run's own folder.
+
+    `per_image` are the MACs of a forward pass, for the ledger. `after_epoch` must leave the model training.
+    """
+    before_training = {
+        "task": as_plain(task),
+        "data": [weight_data.digest, alpha_data.digest],
+        "recipe": as_plain(recipe),
+        "origin": dict(origin),
+    }
+    key, folder = place_of(study, before_training, shared=False)
+    steps, side = recipe.weights.steps, study.plan.data.image_side
+    if (kept := load_phase(study, name, folder, model, recipe.weights)) is not None:
+        tensors = load_file(folder / "alpha.safetensors")
+        history = [tuple(tensors[f"{epoch}.{layer}"] for layer in range(len(alphas))) for epoch in range(recipe.epochs)]
+        trained = Trained(key=key, losses=tuple(kept["losses"]), entry=Entry(**kept["entry"]))
+        return Searched(trained=trained, alpha_losses=tuple(kept["alpha_losses"]), alphas=tuple(history))
+
+    def trial(progress: Progress) -> None:
+        twin, marks = copy.deepcopy(model), [id(alpha) for alpha in alphas]
+        places = [index for index, parameter in enumerate(model.parameters()) if id(parameter) in marks]
+        own = [list(twin.parameters())[place] for place in places]
+        short = replace(recipe, weights=replace(recipe.weights, steps=2), epochs=1, warm_epochs=0)
+        train_alternating(twin, own, task, weight_data, alpha_data, short, seed=0, device=study.device,
+                          image_side=side, progress=progress)  # fmt: skip
+
+    print(f"{name}: {steps} steps of {recipe.weights.batch_size} images, {estimate(trial, steps)}")
+    clock = PhaseClock(folder, reporter(name))
+    synchronise_batch_norm(model, study.device)
+    found = train_alternating(
+        model,
+        alphas,
+        task,
+        weight_data,
+        alpha_data,
+        recipe,
+        seed=integer(study.seed, "training") % 2**31,
+        device=study.device,
+        after_epoch=after_epoch,
+        checkpoint=folder / "checkpoint.pt",
+        image_side=side,
+        progress=clock,
+    )
+    on_alpha = len(found.alpha_losses) * recipe.alpha.batch_size
+    entry = Entry(
+        phase=name,
+        seconds=clock.seconds,
+        images=found.images,
+        forward_macs=per_image * found.images,
+        # A step of alpha needs the gradients of the inputs, but none of the weights.
+        backward_macs=per_image * (2 * (found.images - on_alpha) + on_alpha),
+        peak_memory=peak_memory(),
+    )
+    named = {f"{e}.{n}": alpha for e, epoch in enumerate(found.alphas) for n, alpha in enumerate(epoch)}
+    write_bytes(folder / "alpha.safetensors", save(named))
+    losses = {"losses": list(found.losses), "alpha_losses": list(found.alpha_losses)}
+    keep_phase(study, folder, model, entry, before_training, losses)
+    trained = Trained(key=key, losses=found.losses, entry=entry)
+    return Searched(trained=trained, alpha_losses=found.alpha_losses, alphas=found.alphas)
