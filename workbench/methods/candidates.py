@@ -13,7 +13,7 @@ from torch import nn
 
 from workbench.evaluation.scoring import Scorer, Switchable, run_search
 from workbench.methods.compare import Contender, Result, train_contender
-from workbench.methods.phases import Study, Trained, forward_macs
+from workbench.methods.phases import Study, forward_macs
 from workbench.networks.supernet import Supernet
 from workbench.records.ledger import Entry, peak_memory
 from workbench.records.progress import duration, reporter
@@ -33,7 +33,7 @@ class Scorable(Protocol):
     @property
     def supernet(self) -> Switchable: ...
     @property
-    def trained(self) -> Trained: ...
+    def key(self) -> str: ...  # of the phase that trained it
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def supernet_scorer(
         measure=measure,
         image_size=plan.macs_at,
         seed=study.seed,
-        origin=supernet.trained.key,
+        origin=supernet.key,
         recalibrated=recalibrated,
     )
 

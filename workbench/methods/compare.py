@@ -1,14 +1,17 @@
-"""Networks trained alike and compared alike: pre-train, fine-tune in the detector, measure once on the test split."""
+"""Networks trained alike and compared alike.
+
+Each is pre-trained or starts from given weights, is fine-tuned in the detector, and is measured once on the test split.
+"""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 from torch import nn
 
-from workbench.methods.phases import Study, new_model, train_phase
+from workbench.methods.phases import Study, Trained, new_model, train_phase
 from workbench.networks.backbone import Backbone
 from workbench.records.ledger import Entry, peak_memory
 from workbench.records.seeds import generator
@@ -22,13 +25,25 @@ from workbench.training.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
+class Start:
+    """Pretrained weights that a network starts from, and in plain data where they come from."""
+
+    weights: Backbone
+    origin: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Contender:
-    """A network that takes part in a comparison; `group` gathers several that stand for one row (random networks)."""
+    """A network that takes part in a comparison; `group` gathers several that stand for one row (random networks).
+
+    With a `start` it is not pre-trained but begins with those weights.
+    """
 
     name: str
     spec: NetworkSpec
     arch: Arch | None = None
     group: str = ""
+    start: Start | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,30 +72,21 @@ def train_contender(
     macs_at: ImageSize,
     initialise: Callable[[nn.Module], None] | None = None,
 ) -> Result:
-    """Equal training for everybody: the same recipes, the same data order, initial weights from the same seed."""
+    """Equal training for everybody: the same recipes, the same data order, initial weights from the same seed.
+
+    Detectors whose backbone was given its weights are kept in `runs/cache`: the same baseline serves many runs.
+    """
     slug = contender.name.lower().replace(" ", "-").replace("/", "-")
-    origin = {"spec": spec_identity(contender.spec), "own initialisation": initialise is not None}
-
-    def build() -> nn.Module:
-        model = classification.build(Backbone(contender.spec))
-        if initialise is not None:
-            initialise(model)
-        return model
-
-    classifier = new_model(build, study.seed, "contender")
-    first = train_phase(
-        study,
-        f"pretrain {slug}",
-        classifier,
-        classification,
-        study.data.crops,
-        pretrain,
-        origin=origin,
-        shared=True,
-        image_side=study.data.crops[0][0].shape[-1],
-    )
+    origin: dict[str, Any] = {"spec": spec_identity(contender.spec), "own initialisation": initialise is not None}
+    seconds, accuracy = 0.0, {}
+    if contender.start is None:
+        model, first = _pretrained(study, contender, slug, classification, pretrain, initialise, origin)
+        weights, origin["pretrained"], seconds = model.get_submodule("backbone"), first.key, first.entry.seconds
+        accuracy = classification.evaluate(model, study.data.crops_test, study.device)
+    else:
+        weights, origin["start"] = contender.start.weights, dict(contender.start.origin)
     detector = new_model(lambda: detection.build(Backbone(contender.spec)), study.seed, "detector head")
-    detector.get_submodule("backbone.body").load_state_dict(classifier.get_submodule("backbone").state_dict())
+    detector.get_submodule("backbone.body").load_state_dict(weights.state_dict())
     second = train_phase(
         study,
         f"finetune {slug}",
@@ -88,12 +94,13 @@ def train_contender(
         detection,
         study.data.full_train,
         finetune,
-        origin={**origin, "pretrained": first.key},
+        origin=origin,
+        shared=contender.start is not None,
         image_side=study.plan.data.image_side,
     )
     start = time.perf_counter()
     metrics, detections = test_metrics(study, detector, detection)
-    metrics |= classification.evaluate(classifier, study.data.crops_test, study.device)
+    metrics |= accuracy
     cost = backbone_cost(contender.spec, macs_at)
     study.run.ledger.add(
         Entry(
@@ -113,8 +120,40 @@ def train_contender(
         macs=cost.macs,
         params=cost.params,
         detector_params=sum(parameter.numel() for parameter in detector.parameters()),
-        seconds=first.entry.seconds + second.entry.seconds,
+        seconds=seconds + second.entry.seconds,
     )
+
+
+def _pretrained(
+    study: Study,
+    contender: Contender,
+    slug: str,
+    classification: Classification,
+    pretrain: Recipe,
+    initialise: Callable[[nn.Module], None] | None,
+    origin: Mapping[str, Any],
+) -> tuple[nn.Module, Trained]:
+    """The contender as a classifier trained on the crops."""
+
+    def build() -> nn.Module:
+        model = classification.build(Backbone(contender.spec))
+        if initialise is not None:
+            initialise(model)
+        return model
+
+    model = new_model(build, study.seed, "contender")
+    trained = train_phase(
+        study,
+        f"pretrain {slug}",
+        model,
+        classification,
+        study.data.crops,
+        pretrain,
+        origin=origin,
+        shared=True,
+        image_side=study.data.crops[0][0].shape[-1],
+    )
+    return model, trained
 
 
 def test_metrics(study: Study, model: nn.Module, detection: Detection) -> tuple[dict[str, float], Detections]:
@@ -176,6 +215,8 @@ def comparison_table(results: Sequence[Result]) -> pd.DataFrame:
     costs = ["MACs", "params", "detector params"]
     means[costs] = means[costs].round().astype(int)
     means.insert(list(means).index("AP") + 1, "AP sd", spread.to_numpy())
+    if means["top1"].isna().all():  # everybody started from given weights
+        means = means.drop(columns="top1")
     means["network"] = [f"{name} (mean of {sizes[name]})" if sizes[name] > 1 else name for name in means["network"]]
     return means
 

@@ -54,6 +54,10 @@ class TrainedSupernet:
     supernet: Supernet
     trained: Trained
 
+    @property
+    def key(self) -> str:
+        return self.trained.key
+
 
 def pretrain_supernet(
     study: Study,

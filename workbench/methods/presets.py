@@ -15,6 +15,7 @@ from workbench.data.creatures import SPECIES
 from workbench.data.scenes import SceneConfig, SceneCrops, Scenes
 from workbench.data.splits import split_train
 from workbench.records.files import base_folder, digest
+from workbench.training.alternating import AlternatingRecipe
 from workbench.training.recipe import Recipe
 
 
@@ -63,7 +64,10 @@ def preset_named(presets: Mapping[str, Any], name: str) -> Any:
 
 
 def shortened(plan: Any, max_steps: int) -> Any:
-    """The plan with no recipe longer than `max_steps` (0 leaves it as it is); schedules shrink as a whole."""
+    """The plan with no recipe longer than `max_steps` (0 leaves it as it is); schedules shrink as a whole.
+
+    A gradient search keeps its epochs, as long as each can have a step.
+    """
     if max_steps < 0:
         raise ValueError(f"max_steps is 0 (as long as the preset says) or a number of steps; got {max_steps}.")
     if max_steps == 0:
@@ -75,6 +79,9 @@ def shortened(plan: Any, max_steps: int) -> Any:
             changes[field.name] = replace(value, steps=min(value.steps, max_steps))
         elif is_dataclass(value) and not isinstance(value, type):
             changes[field.name] = shortened(value, max_steps)
+    if isinstance(plan, AlternatingRecipe):
+        epochs = min(plan.epochs, changes["weights"].steps)
+        return replace(plan, **changes, epochs=epochs, warm_epochs=plan.warm_epochs * epochs // plan.epochs)
     return replace(plan, **changes)
 
 

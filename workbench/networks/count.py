@@ -57,8 +57,8 @@ def latency_ms(module: nn.Module, image_size: ImageSize, *, repeats: int = 30) -
     return latency_of(module, torch.rand(1, 3, *height_width(image_size), device=device), repeats=repeats)
 
 
-def latency_of(module: nn.Module, features: Tensor, *, repeats: int = 30) -> float:
-    """Median milliseconds of `module(features)` in eval mode, after warm-up."""
+def latency_of(module: nn.Module, features: Tensor | list[Tensor], *, repeats: int = 30) -> float:
+    """Median milliseconds of `module(features)` in eval mode, after warm-up; detectors take a list of pictures."""
     with evaluating(module), torch.inference_mode():
         timer = Timer("module(features)", globals={"module": module, "features": features})
         timer.timeit(3)

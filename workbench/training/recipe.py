@@ -27,6 +27,7 @@ class Recipe:
     decay_bias: bool = False  # and on all biases
     bias_lr_factor: float = 1.0  # 2 in DetNAS's detectors
     schedule: Literal["constant", "step", "cosine", "linear"] = "cosine"
+    cosine_floor: float = 0.0  # share of lr that the cosine ends at
     milestones: tuple[float, ...] = (2 / 3, 8 / 9)  # step schedule: where lr is divided by 10
     warmup: float = 0.02
     warmup_factor: float = 1 / 3
@@ -44,7 +45,8 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     elif recipe.schedule == "step":
         factor = 0.1 ** sum(progress >= milestone for milestone in recipe.milestones)
     elif recipe.schedule == "cosine":
-        factor = 0.5 * (1 + math.cos(math.pi * progress))
+        half_wave = 0.5 * (1 + math.cos(math.pi * progress))
+        factor = recipe.cosine_floor + (1 - recipe.cosine_floor) * half_wave
     else:
         factor = 1 - progress
     warmup_steps = recipe.warmup * recipe.steps

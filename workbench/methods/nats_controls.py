@@ -1,0 +1,157 @@
+"""What NATS's network is compared with, everybody from the same pretrained weights (section 12 of the specification).
+
+The paper has no control but its baseline and the path level; random channels, an equal split and dilation 2 by hand are
+ours, and so is the other reading of how kernels are cut.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+import torch
+
+from workbench.insight.receptive_field import predicted_sigma
+from workbench.methods import candidates
+from workbench.methods.compare import Contender, Result
+from workbench.methods.nats import Seed, space_of, start
+from workbench.methods.nats_presets import NATSPlan
+from workbench.methods.phases import Study, new_model
+from workbench.methods.presets import input_sizes
+from workbench.networks.backbone import Backbone
+from workbench.networks.count import latency_of
+from workbench.records.seeds import generator
+from workbench.spaces.arch import Arch
+from workbench.spaces.branches import searched_width
+from workbench.spaces.catalogue import space_named
+from workbench.spaces.channel_dilation import (
+    Reading,
+    channel_dilation_name,
+    decoded,
+    same_everywhere,
+    searched_layers,
+    uniform_split,
+)
+from workbench.spaces.network_spec import NetworkSpec
+from workbench.spaces.residual import dilatable_blocks
+from workbench.spaces.space import SearchSpace
+
+
+def contender(
+    study: Study, seed: Seed, name: str, space: SearchSpace, arch: Arch, reading: Reading | None = None, group: str = ""
+) -> Contender:
+    """The network of `arch` with the seed's kernels, cut as the plan reads the paper or as told."""
+    way: Reading = reading or study.plan.reading
+    return Contender(
+        name=name,
+        spec=decoded(space, arch, way),
+        arch=arch,
+        group=group,
+        start=start(seed, space, arch, way),
+    )
+
+
+def contenders(
+    study: Study, seed: Seed, found: Arch, path_level: tuple[SearchSpace, Arch], *, everything: bool, lucky: Arch
+) -> list[Contender]:
+    """The found network first, then path level, baseline, random channels and dilation 2 by hand.
+
+    With `everything` more random networks, the equal split, the best-scored random network (`lucky`) and the other
+    reading.
+    """
+    plan: NATSPlan = study.plan
+    space = space_of(study)
+    entrants = [
+        contender(study, seed, "NATS", space, found),
+        contender(study, seed, "path level", *path_level),
+        contender(study, seed, "baseline", space, same_everywhere(space, (1, 1))),
+        contender(study, seed, "dilated by hand", space, by_hand(space)),
+    ]
+    rng = generator(study.seed, "random channels")
+    drawn = [space.sample(rng) for _ in range(plan.random_networks if everything else 1)]
+    entrants += [
+        contender(study, seed, f"random channels {number}", space, arch, group="random channels")
+        for number, arch in enumerate(drawn, start=1)
+    ]
+    if everything:
+        other: Reading = "index" if plan.reading == "contiguous" else "contiguous"
+        entrants += [
+            contender(study, seed, "equal split", space, uniform_split(space)),
+            contender(study, seed, "best-scored random", space, lucky),
+            contender(study, seed, f"NATS, {other} reading", space, found, other),
+        ]
+    return entrants
+
+
+def by_hand(space: SearchSpace) -> Arch:
+    """Dilation 2 everywhere, or the largest square one that all layers of a set without it have."""
+    squares = set.intersection(*({p for p in layer.genotypes if p[0] == p[1]} for layer in searched_layers(space)))
+    return same_everywhere(space, (2, 2) if (2, 2) in squares else max(squares))
+
+
+def transfer(study: Study, entrants: Sequence[Contender]) -> list[Result]:
+    """The same networks in another detector, without a new search (table 6)."""
+    plan: NATSPlan = study.plan
+    moved = replace(study, plan=replace(plan, detector=plan.transfer, finetune=plan.transfer_finetune))
+    return candidates.train_all(moved, [replace(e, name=f"{e.name} in {plan.transfer.kind}") for e in entrants])
+
+
+def network_table(results: Sequence[Result]) -> pd.DataFrame:
+    """Dilations, predicted spread of the field (pixels, last map) and AP by size of every trained network."""
+    rows = []
+    for result in results:
+        spec = result.contender.spec
+        high, wide = predicted_sigma(spec)[-1]
+        sizes = {name: result.metrics.get(name, float("nan")) for name in ("AP_rel_s", "AP_rel_m", "AP_rel_l")}
+        rows.append(
+            {
+                "network": result.contender.name,
+                "dilated share": dilated_share(spec),
+                "convolutions": sum(max(1, len(spec.blocks[index].dilations)) for index in dilatable_blocks(spec)),
+                "sigma": high,
+                "sigma wide": wide,
+                **sizes,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def dilated_share(spec: NetworkSpec) -> float:
+    """Share of the channels of all 3x3 convolutions that could be dilated that are."""
+    blocks = [spec.blocks[index] for index in dilatable_blocks(spec)]
+    dilated = sum(channels for block in blocks for channels, *rates in block.dilations if rates != [1, 1])
+    return dilated / sum(searched_width(block) for block in blocks)
+
+
+def latency_table(study: Study, groups: Sequence[str], repeats: int = 15) -> pd.DataFrame:
+    """Milliseconds of one picture through backbones with an equal split of every genotype, and through detectors.
+
+    The most and thinnest convolutions that N allows: no search finds more. Ratios are to the baseline,
+    all measured in this call.
+    """
+    plan: NATSPlan = study.plan
+    task = candidates.detection_task(study)
+    height, width = input_sizes(plan, study.data)[0]
+    picture = torch.rand(1, 3, height, width, device=study.device).contiguous(memory_format=torch.channels_last)
+    base = space_of(study)
+    specs = {"baseline": base.spec(same_everywhere(base, (1, 1)))}
+    for name in groups:
+        try:
+            space = space_named(channel_dilation_name(plan.backbone, name, plan.genotypes))
+        except ValueError:
+            continue  # this number of groups does not fit the channels
+        specs[name] = space.spec(uniform_split(space))
+    rows: list[dict[str, Any]] = []
+    for name, spec in specs.items():
+        model = new_model(lambda spec=spec: task.build(Backbone(spec)), 0, "latency")  # type: ignore[misc]
+        model.to(study.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        pair = {
+            "backbone ms": latency_of(model.get_submodule("backbone.body"), picture, repeats=repeats),
+            "detector ms": latency_of(model, [picture[0]], repeats=repeats),
+        }
+        parts = max(len(block.dilations) for block in spec.blocks)
+        rows.append({"groups": name, "convolutions in a layer, at most": max(1, parts), **pair})
+    frame = pd.DataFrame(rows)
+    for part in ("backbone", "detector"):
+        frame[f"{part} ratio"] = frame[f"{part} ms"] / frame[f"{part} ms"].iloc[0]
+    return frame
