@@ -26,7 +26,7 @@ from workbench.methods.nats_presets import NATSPlan
 from workbench.methods.phases import Study, forward_macs, new_model, train_phase
 from workbench.methods.presets import Data, input_sizes
 from workbench.networks.backbone import Backbone
-from workbench.networks.mixed_dilation import Implementation
+from workbench.networks.mixed_dilation import SIDES, Implementation, Side
 from workbench.networks.mixed_supernet import MixedSupernet, measure_implementations
 from workbench.networks.seeds import load_torchvision, read_state
 from workbench.networks.weight_reuse import reuse_weights
@@ -186,13 +186,13 @@ def search(study: Study, seed: Seed, groups: str = "") -> MixedSearch:
     return replace(found, searched=searched)
 
 
-def implementations(study: Study, supernet: MixedSupernet, phase: str) -> list[Implementation]:
-    """How each searched layer is computed: as the plan says, or the faster way by a short measurement.
+def implementations(study: Study, supernet: MixedSupernet, phase: str) -> list[dict[Side, Implementation]]:
+    """How each searched layer is computed: as the plan says, or the faster way of each side by a short measurement.
 
     What was measured stays with the run, so that a continued run computes as before, to the last bit.
     """
     if study.plan.implementation != "auto":
-        return [study.plan.implementation] * len(supernet.mixtures())
+        return [dict.fromkeys(SIDES, study.plan.implementation) for _ in supernet.mixtures()]
     known = study.run.load(f"implementations {phase}", supernet.space.name)
     if known is None:
         height, width = input_sizes(study.plan, study.data)[0]
@@ -200,7 +200,7 @@ def implementations(study: Study, supernet: MixedSupernet, phase: str) -> list[I
         images = torch.zeros(batch, 3, height, width, device=study.device)
         known = {"ms": measure_implementations(supernet, images.contiguous(memory_format=torch.channels_last))}
         study.run.store(f"implementations {phase}", supernet.space.name, known)
-    return [min(row, key=lambda name: row[name]) for row in known["ms"]]
+    return [{side: min(ms, key=ms.get) for side, ms in row.items()} for row in known["ms"]]
 
 
 def derived(search: MixedSearch, epoch: int = -1) -> Derived:
@@ -210,7 +210,8 @@ def derived(search: MixedSearch, epoch: int = -1) -> Derived:
 
 def start(seed: Seed, space: SearchSpace, arch: Arch, reading: Reading) -> Start:
     """Step 4: the network of `arch` with the seed's weights."""
-    origin = {**seed.origin, "arch": arch.to_json(), "reading": reading}
+    # Beside the specification only the order of the channels tells two networks apart: equal ones are trained once.
+    origin = {**seed.origin, "order": arch.to_json() if reading == "index" else "contiguous"}
     return Start(weights=reuse_weights(space, arch, seed.backbone, reading), origin=origin)
 
 

@@ -52,7 +52,7 @@ class NATSPlan:
 
 
 _FAST = detnas.FAST
-_ALPHA = Recipe(steps=1, batch_size=16, lr=0.03, optimizer="adam", weight_decay=1e-5, schedule="constant", warmup=0.0)
+_ALPHA = Recipe(steps=1, batch_size=16, lr=0.04, optimizer="adam", weight_decay=1e-5, schedule="constant", warmup=0.0)
 
 TINY = NATSPlan(
     backbone="resnet-bottleneck-tiny",
@@ -61,13 +61,13 @@ TINY = NATSPlan(
     kernels="replicated",
     reading="contiguous",
     implementation="auto",
-    data=replace(detnas.TINY.data, search_images=800),
+    data=replace(detnas.TINY.data, search_images=400),
     detector=detnas.TINY_DETECTOR,
     pretrain=replace(_FAST, steps=300, batch_size=64, lr=4e-3),
-    search=AlternatingRecipe(weights=replace(_FAST, steps=300, lr=4e-3), alpha=_ALPHA, epochs=10, warm_epochs=4),
-    finetune=replace(_FAST, steps=400, lr=4e-3),
+    search=AlternatingRecipe(weights=replace(_FAST, steps=240, lr=4e-3), alpha=_ALPHA, epochs=8, warm_epochs=3),
+    finetune=replace(_FAST, steps=300, lr=4e-3),
     transfer=replace(detnas.TINY_DETECTOR, kind="faster_rcnn", pyramid_extra="pool"),
-    transfer_finetune=replace(_FAST, steps=200, lr=4e-3),
+    transfer_finetune=replace(_FAST, steps=150, lr=4e-3),
     classifier_hidden=128,
     classifier_dropout=0.0,
     label_smoothing=0.1,

@@ -3,7 +3,8 @@
 The mixture is linear in its input, so there are two exact ways to compute it. *Branches*: one convolution for each
 dilation, then the weighted sum; every output is kept for the backward pass. *Composite*: the kernels are placed on one
 larger grid at their dilated positions, weighted and summed, and one convolution with that sparse kernel gives the
-mixture; its output is the only one.
+mixture; its output is the only one. Where alpha alone learns, branches have the cheaper gradient: that of a weighted
+sum, while the composite's goes through the gradient of the whole kernel. So each side may have its own way.
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from workbench.spaces.channel_dilation import Genotype, SearchedLayer
 
 Implementation = Literal["branches", "composite"]
 IMPLEMENTATIONS: tuple[Implementation, ...] = ("branches", "composite")
+Side = Literal["weights", "alpha"]  # which of the two learns
+SIDES: tuple[Side, ...] = ("weights", "alpha")
 Kernels = Literal["replicated", "shared"]
 
 
@@ -38,7 +41,7 @@ class MixedDilation(nn.Module):
         self.layer = layer
         self.stride = (conv.stride[0], conv.stride[1])
         self.groups = conv.groups
-        self.implementation: Implementation = "branches"
+        self.implementation: dict[Side, Implementation] = {"weights": "branches", "alpha": "branches"}
         self.chosen: tuple[int, ...] | None = None  # a genotype for each group, instead of the mixture
         self.taps, self.grid = tap_positions(layer.genotypes, conv.kernel_size[0])
 
@@ -51,7 +54,8 @@ class MixedDilation(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         by_channel = self.shares().repeat_interleave(self.layer.group_channels, dim=0)  # (C_out, genotypes)
-        if self.implementation == "branches":
+        learning: Side = "alpha" if self.alpha.requires_grad and not self.weight.requires_grad else "weights"
+        if self.implementation[learning] == "branches":
             return self._branches(features, by_channel)
         return self._composite(features, by_channel)
 
@@ -126,19 +130,20 @@ def saved_bytes(layer: MixedDilation, features: Tensor) -> int:
     return total
 
 
-def step_ms(layer: MixedDilation, features: Tensor, repeats: int = 5) -> float:
-    """Median milliseconds of a forward and backward pass of the layer, with the gradients of input, weight, alpha."""
+def step_ms(layer: MixedDilation, features: Tensor, side: Side, repeats: int = 5) -> float:
+    """Median milliseconds of a forward and backward pass of the layer while that side learns, the other frozen."""
     features = features.detach().requires_grad_()
-    wanted = [features, layer.weight, layer.alpha]
-    flags = [tensor.requires_grad for tensor in wanted]
-    for tensor in wanted:
-        tensor.requires_grad_()
+    wanted = [features, layer.weight if side == "weights" else layer.alpha]
+    both = (layer.weight, layer.alpha)
+    flags = [tensor.requires_grad for tensor in both]
+    for tensor in both:
+        tensor.requires_grad_(tensor is wanted[1])
     try:
-        run = "torch.autograd.grad(layer(features).sum(), wanted, allow_unused=True)"
+        run = "torch.autograd.grad(layer(features).sum(), wanted)"
         timer = Timer(run, globals={"torch": torch, "layer": layer, "features": features, "wanted": wanted})
         timer.timeit(1)
         times = sorted(timer.timeit(1).mean for _ in range(repeats))
     finally:
-        for tensor, flag in zip(wanted, flags, strict=True):
+        for tensor, flag in zip(both, flags, strict=True):
             tensor.requires_grad_(flag)
     return 1000 * times[repeats // 2]

@@ -1,7 +1,7 @@
 """The supernet of a gradient search over dilations: a pretrained backbone whose searched convolutions are mixtures."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from workbench.networks.backbone import Backbone, run_blocks
-from workbench.networks.mixed_dilation import IMPLEMENTATIONS, Implementation, Kernels, MixedDilation, step_ms
+from workbench.networks.mixed_dilation import (
+    IMPLEMENTATIONS,
+    SIDES,
+    Implementation,
+    Kernels,
+    MixedDilation,
+    Side,
+    step_ms,
+)
 from workbench.networks.weight_reuse import main_chain, reuse_weights, searched_position
 from workbench.spaces.arch import Arch
 from workbench.spaces.channel_dilation import Reading, base_spec, layer_choices, searched_layers
@@ -69,12 +77,13 @@ class MixedSupernet(nn.Module):
         for layer, chosen in zip(self.mixtures(), layer_choices(self.space, arch), strict=True):
             layer.chosen = chosen
 
-    def use(self, implementations: Implementation | Sequence[Implementation]) -> None:
-        """Sets how each searched layer is computed; the function is the same."""
-        count = len(self.mixtures())
-        names = [implementations] * count if isinstance(implementations, str) else list(implementations)
-        for layer, name in zip(self.mixtures(), names, strict=True):
-            layer.implementation = name
+    def use(self, implementations: Implementation | Sequence[Mapping[Side, Implementation]]) -> None:
+        """Sets how the searched layers are computed, all alike or each by side; the function is the same."""
+        layers = self.mixtures()
+        if isinstance(implementations, str):
+            implementations = [dict.fromkeys(SIDES, implementations) for _ in layers]
+        for layer, names in zip(layers, implementations, strict=True):
+            layer.implementation = dict(names)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         return run_blocks(self.blocks, self.taps, images)
@@ -106,8 +115,8 @@ class MixedSupernet(nn.Module):
         return [layer.plain_kernel(chosen).detach() for layer, chosen in pairs]
 
 
-def measure_implementations(supernet: MixedSupernet, images: Tensor) -> list[dict[Implementation, float]]:
-    """Milliseconds of one training step of every searched layer in both implementations, on the maps of `images`."""
+def measure_implementations(supernet: MixedSupernet, images: Tensor) -> list[dict[Side, dict[Implementation, float]]]:
+    """Milliseconds of one step of every searched layer, by side and implementation, on the maps that `images` give."""
     inputs: list[Tensor] = []
     handles = [
         layer.register_forward_pre_hook(lambda _layer, args: inputs.append(args[0].detach()))
@@ -119,12 +128,14 @@ def measure_implementations(supernet: MixedSupernet, images: Tensor) -> list[dic
     finally:
         for handle in handles:
             handle.remove()
-    times: list[dict[Implementation, float]] = []
+    times: list[dict[Side, dict[Implementation, float]]] = []
     for layer, features in zip(supernet.mixtures(), inputs, strict=True):
-        before, row = layer.implementation, {}
+        before = layer.implementation
+        row: dict[Side, dict[Implementation, float]] = {side: {} for side in SIDES}
         for name in IMPLEMENTATIONS:
-            layer.implementation = name
-            row[name] = step_ms(layer, features)
+            layer.implementation = dict.fromkeys(SIDES, name)
+            for side in SIDES:
+                row[side][name] = step_ms(layer, features, side)
         layer.implementation = before
         times.append(row)
     return times
