@@ -240,6 +240,11 @@ def trajectory(study: Study, search: MixedSearch) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def scored_epochs(study: Study, search: MixedSearch) -> list[Score]:
+    """The derived networks of the epochs in which alpha moved, in order."""
+    return [score for score in study.run.scores(search.phase) if study.plan.fitness in score.metrics or score.error]
+
+
 def vote_table(space: SearchSpace, arch: Arch) -> pd.DataFrame:
     """Share of the groups of every searched layer that voted for each genotype (equation 5), a row for each layer."""
     rows = []

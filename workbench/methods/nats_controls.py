@@ -6,6 +6,7 @@ ours, and so is the other reading of how kernels are cut.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -21,6 +22,7 @@ from workbench.methods.presets import input_sizes
 from workbench.networks.backbone import Backbone
 from workbench.networks.count import latency_of
 from workbench.records.seeds import generator
+from workbench.search.relaxation import Derived
 from workbench.spaces.arch import Arch
 from workbench.spaces.branches import searched_width
 from workbench.spaces.catalogue import space_named
@@ -35,6 +37,10 @@ from workbench.spaces.channel_dilation import (
 from workbench.spaces.network_spec import NetworkSpec
 from workbench.spaces.residual import dilatable_blocks
 from workbench.spaces.space import SearchSpace
+
+SWEEP = Path(__file__).resolve().parents[2] / "data" / "results" / "nats_sweep.csv"
+USUAL = {"groups": "n16", "genotypes": "C", "kernels": "replicated", "reading": "contiguous"}
+GROUPS = ("n1", "n2", "n4", "n8", "n16", "n32", "c1", "c2", "c4", "c8", "c16")
 
 
 def contender(
@@ -155,3 +161,39 @@ def latency_table(study: Study, groups: Sequence[str], repeats: int = 15) -> pd.
     for part in ("backbone", "detector"):
         frame[f"{part} ratio"] = frame[f"{part} ms"] / frame[f"{part} ms"].iloc[0]
     return frame
+
+
+def sweep_row(study: Study, results: Sequence[Result], found: Derived, max_steps: int) -> pd.DataFrame:
+    """What a sweep is about, in one row: the settings, AP of the found network and of the run's baseline."""
+    plan: NATSPlan = study.plan
+    metrics = {result.contender.name: result.metrics["AP"] for result in results}
+    row = {
+        "groups": plan.groups,
+        "genotypes": plan.genotypes,
+        "kernels": plan.kernels,
+        "reading": plan.reading,
+        "warm epochs": f"{plan.search.warm_epochs} of {plan.search.epochs}",
+        "max_steps": max_steps,
+        "AP": metrics["NATS"],
+        "baseline AP": metrics["baseline"],
+        "gain": metrics["NATS"] - metrics["baseline"],
+        "entropy": found.entropy,
+        "dilated share": dilated_share(results[0].contender.spec),
+    }
+    return pd.DataFrame([row])
+
+
+def stored_sweep() -> tuple[pd.DataFrame, str]:
+    """The stored study of sweeps (`report RUNS --csv sweep FILE`), and in words where it comes from."""
+    frame = pd.read_csv(SWEEP)
+    first = frame.iloc[0]
+    steps = f", max_steps {first['max_steps']}" if first["max_steps"] else ""
+    seeds = frame["seed"].nunique()
+    source = f"{len(frame)} runs, {seeds} seeds, preset {first['preset']}{steps}, {first['data']}, {first['date']}"
+    return frame, source
+
+
+def varied(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The rows of a sweep over `column`: those with the usual values of everything else."""
+    others = {name: value for name, value in USUAL.items() if name != column}
+    return frame[(frame[list(others)] == pd.Series(others)).all(axis=1)]

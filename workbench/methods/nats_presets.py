@@ -3,8 +3,9 @@
 `smoke` and `tiny` on generated scenes, `small` on hundreds of photographs, `paper` with the published numbers.
 """
 
+import re
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from workbench.methods import crnas_presets as crnas
 from workbench.methods import detnas_presets as detnas
@@ -172,23 +173,28 @@ PRESETS: dict[str, NATSPlan] = {
 
 
 def with_options(
-    plan: NATSPlan, *, backbone: str, groups: str, genotypes: str, kernels: str, reading: str, warm_epochs: int
+    plan: NATSPlan, *, backbone: str, space: str, kernels: str, reading: str, warm_epochs: int
 ) -> NATSPlan:
     """The plan with a notebook's own parameters in place of the preset's; empty texts and -1 leave it as it is.
 
-    ValueError for a value that none of them may have; whether groups fit the channels is the space's to say.
+    `space` names groups and genotype set, such as "n16-C" (16 groups in each layer) or "c4-B" (4 channels in each
+    group); whether they fit the channels is the space's to say. ValueError for a value that none of them may have.
     """
-    changes: dict[str, object] = {}
+    changes: dict[str, Any] = {}
     if backbone:
         changes["backbone"] = backbone
-    if groups:
-        changes["groups"] = groups
-    if genotypes:
-        changes["genotypes"] = one_of("genotypes", genotypes, ("A", "B", "C"))
+    if space:
+        groups, _, genotypes = space.partition("-")
+        changes |= {"groups": groups, "genotypes": genotypes}
+        if not re.fullmatch(r"[nc]\d+", groups) or genotypes not in ("A", "B", "C"):
+            raise ValueError(
+                "The parameter space is n16-C (16 groups in each layer, genotype set C), c4-B (4 channels in each"
+                f" group, set B) or the like; got {space!r}."
+            )
     if kernels:
         changes["kernels"] = one_of("kernels", kernels, ("replicated", "shared"))
     if reading:
         changes["reading"] = one_of("reading", reading, ("contiguous", "index"))
     if warm_epochs >= 0:
         changes["search"] = replace(plan.search, warm_epochs=warm_epochs)
-    return replace(plan, **changes)  # type: ignore[arg-type]
+    return replace(plan, **changes)
