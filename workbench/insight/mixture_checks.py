@@ -125,4 +125,4 @@ def _with_gradients(mixture: MixedDilation, features: Tensor, name: Implementati
 
 
 def _gap(first: Tensor, second: Tensor) -> float:
-    return float((first - second).abs().max())
+    return float((first - second).detach().abs().max())
