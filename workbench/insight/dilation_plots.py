@@ -76,13 +76,16 @@ def plot_alpha(space: SearchSpace, epochs: Mapping[str, Sequence[Logits]]) -> Ax
     layers = searched_layers(space)
     ends = np.cumsum([layer.groups for layer in layers])
     names = max((layer.genotypes for layer in layers), key=len)
-    top = max(float(softmax(layer).max()) for alphas in epochs.values() for layer in alphas)
+    weights = [softmax(layer) for alphas in epochs.values() for layer in alphas]
+    low, top = min(float(w.min()) for w in weights), max(float(w.max()) for w in weights)
     for ax, (title, alphas) in zip(axes[0], epochs.items(), strict=True):
         rows = np.full((int(ends[-1]), len(names)), np.nan)
         for layer, values, end in zip(layers, alphas, ends, strict=True):
             columns = [names.index(genotype) for genotype in layer.genotypes]
             rows[end - layer.groups : end, columns] = softmax(values)
-        image = ax.imshow(rows, aspect="auto", cmap="cividis", vmin=0, vmax=top, interpolation="nearest")
+        image = ax.imshow(
+            rows, aspect="auto", cmap="cividis", vmin=low, vmax=max(top, low + 1e-6), interpolation="nearest"
+        )
         for end in ends[:-1]:
             ax.axhline(end - 0.5, color="white", linewidth=1.5)
         ax.set_xticks(range(len(names)), [genotype_name(name) for name in names], fontsize=8, rotation=90)
@@ -146,7 +149,8 @@ def plot_latency(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     labels = [f"{name}\n{count} in a layer" for name, count in zip(table["groups"], most, strict=True)]
     ax.set_xticks(places, labels, fontsize=9)
     ax.set(ylabel="time / time of the baseline")
-    ax.legend(loc="lower right", ncols=2)
+    ax.set_ylim(0, 1.2 * float(table[["backbone ratio", "detector ratio"]].max().max()))
+    ax.legend(loc="upper left", ncols=2)
     return ax
 
 

@@ -61,13 +61,24 @@ def scale_bar(ax: Axes, axes: Sequence[Axes] = ()) -> None:
     bar.set_label("share of the field per pixel")
 
 
-def plot_area_sides(fields: Mapping[str, Field], ax: Axes | None = None, *, smooth: int = 1) -> Axes:
-    """A(t) of each field against the threshold t (solid), and that of a Gaussian of the same sigma (dotted)."""
+def plot_area_sides(
+    fields: Mapping[str, Field],
+    ax: Axes | None = None,
+    *,
+    smooth: int = 1,
+    measured: Mapping[str, Mapping[float, float]] | None = None,
+) -> Axes:
+    """A(t) of each field against the threshold t (solid), and that of a Gaussian of the same sigma (dotted).
+
+    `measured` are values of A(t) read off a published figure, for the fields of the same labels (circles).
+    """
     ax = ax or new_axes(6.2, 3.8)
     thresholds = np.geomspace(0.01, 0.9, 40)
     for colour, (label, field) in zip(SERIES, fields.items(), strict=False):
         values = smoothed(field.map, smooth)
         ax.plot(thresholds, [area_side(values, t) for t in thresholds], color=colour, label=label)
+        if points := (measured or {}).get(label):
+            ax.plot(list(points), list(points.values()), "o", color=colour, markersize=6, markerfacecolor="none")
         sigma = float(np.mean(moment_sigma(values)))
         ax.plot(thresholds, sigma * np.sqrt(2 * np.pi * np.log(1 / thresholds)), ":", color=colour, linewidth=1.2)
     ax.axvline(LUO, color="0.6", linewidth=1)
@@ -85,7 +96,8 @@ def plot_area_sides(fields: Mapping[str, Field], ax: Axes | None = None, *, smoo
     )
     ax.set_xticks([0.01, 0.1, 0.5], ["1 %", "10 %", "50 %"])
     ax.set_ylim(0, 1.15 * ax.get_ylim()[1])
-    ax.set_title("dotted: Gaussian of the same sigma", fontsize=9)
+    circles = "; circles: the paper's figure" if measured else ""
+    ax.set_title(f"dotted: Gaussian of the same sigma{circles}", fontsize=9)
     ax.legend(fontsize=8, loc="upper right")
     return ax
 

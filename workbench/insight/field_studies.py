@@ -14,6 +14,7 @@ from torchvision.transforms import v2
 from workbench.data.batches import DetectionSet
 from workbench.evaluation.statistics import Interval, mean_interval, rank_correlation
 from workbench.insight.measured_field import Field, mean_field, measure_field
+from workbench.insight.papers import paper_table
 from workbench.insight.receptive_field import SHARE, narrowed, plate_side, predicted_sigma, theoretical_field
 from workbench.networks.backbone import Backbone
 from workbench.networks.blocks import build_chain
@@ -93,9 +94,11 @@ def log_slope(sizes: Mapping[int, float], least: int = 5) -> float:
     return float(np.polyfit(np.log(depths), np.log([sizes[depth] for depth in depths]), 1)[0])
 
 
-def structure_field(spec: NetworkSpec, level: int = -1, *, share: float = SHARE, sigmas: float = 8.0) -> Field:
-    """The constant-kernel field of map `level` of a residual network, on a plate that holds it."""
-    plate = plate_side(spec, level, sigmas=sigmas, share=share)
+def structure_field(
+    spec: NetworkSpec, level: int = -1, *, share: float = SHARE, sigmas: float = 8.0, plate: int = 0
+) -> Field:
+    """The constant-kernel field of map `level` of a residual network, on a plate that holds it (0) or a given one."""
+    plate = plate or plate_side(spec, level, sigmas=sigmas, share=share)
     return measure_field(Backbone(narrowed(spec)), level=level, plate=plate, mode="structure", share=share)
 
 
@@ -194,3 +197,19 @@ def searched_networks(run: str) -> tuple[pd.DataFrame, str]:
     if missing := [name for name in ("network", "sigma", "AP_rel_s", "AP_rel_m", "AP_rel_l") if name not in frame]:
         raise ValueError(f"{path} has no columns {', '.join(missing)}; run 40_crnas again with this version.")
     return frame, f"run {Path(run).name}"
+
+
+def printed_area_sides() -> dict[str, dict[float, float]]:
+    """A(t) by threshold of the four panels of NATS's figure 4, read off the pixels of the paper (section 10)."""
+    frame = paper_table("nats_fields").set_index("panel")
+    columns = {name: float(name[2:-1]) for name in frame if name.startswith("A(")}
+    return {panel: {t: float(row[name]) for name, t in columns.items()} for panel, row in frame.iterrows()}
+
+
+def found_network(run: str) -> NetworkSpec:
+    """The network that a finished run found, from the `arch.json` of its folder; ValueError when there is none."""
+    path = Path(run).expanduser() / "arch.json"
+    path = path if path.is_file() else base_folder() / path
+    if not path.is_file():
+        raise ValueError(f"{run!r} holds no arch.json; name the folder of a finished run, like runs/20_nats/<run>.")
+    return NetworkSpec.from_json(read_json(path).get("spec", {}))

@@ -3,10 +3,11 @@
 Printed costs are kept as printed; what we count ourselves stands beside them in the notebooks and tests.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from workbench.spaces.allocation import allocation, allocation_space
 from workbench.spaces.arch import Arch
+from workbench.spaces.channel_dilation import channel_dilation_name, channel_dilation_space, searched_layers
 from workbench.spaces.network_spec import NetworkSpec
 from workbench.spaces.residual import residual_spec
 
@@ -122,3 +123,24 @@ CRNAS: tuple[PublishedAllocation, ...] = (
     PublishedAllocation(name="SCR-X50-32x4d", backbone="resnext50", depths=(2, 2, 6, 6)),
     PublishedAllocation(name="SCR-X101-32x4d", backbone="resnext101", depths=(3, 4, 15, 11)),
 )
+
+
+# NATS prints no architecture. What exists of the same kind is IC-Conv (CVPR 2021): the shares of the channels of its
+# ResNet-50 that stay undilated, by stage (section 11 of the specification of NATS; its stages 3 to 5 are our 2 to 4).
+UNDILATED_SHARES: dict[int, float] = {2: 0.523, 3: 0.374, 4: 0.314}
+
+
+def channel_dilation_stand_in(backbone: str) -> NetworkSpec:
+    """`backbone` with dilations by channel as far as they are published for a relative of NATS: a stand-in, not NATS.
+
+    Of 16 groups in each layer as many stay undilated as in IC-Conv's ResNet-50; the rest share the other dilations of
+    set C equally.
+    """
+    space = channel_dilation_space(channel_dilation_name(backbone, "n16", "C"))
+    choices: list[int] = []
+    for layer in searched_layers(space):
+        plain = round(UNDILATED_SHARES[layer.stage] * layer.groups)
+        others = len(layer.genotypes) - 1
+        choices += [0] * plain + [1 + group % others for group in range(layer.groups - plain)]
+    spec = space.spec(space.arch(choices))
+    return replace(spec, name=f"{spec.name} with mixed dilations")
