@@ -21,6 +21,15 @@ from workbench.tasks.necks import PyramidBackbone
 
 TINY = residual_spec("resnet-tiny")
 DILATED = residual_spec("resnet-tiny", (1, 3, 4), (1, 1, 2, 1, 2, 1, 3, 2))
+MIXED = [
+    space.spec(space.sample(np.random.default_rng(3)))
+    for space in (
+        space_named("channel-dilation-resnet-bottleneck-tiny-n16-C"),
+        space_named("channel-dilation-resnet-tiny-n8-C"),
+        space_named("channel-dilation-mobilenetv2-tiny-n4-C"),
+        space_named("channel-dilation-resnet50-n4-C"),
+    )
+]
 CR_R50 = next(net.spec for net in CRNAS if net.name == "CR-R50")
 
 
@@ -51,6 +60,19 @@ def test_constant_kernels_spread_as_predicted(spec, share):
     for level, (sigma, _) in enumerate(predicted_sigma(spec, share)):
         measured = raw_sigma(structure_field(spec, level, share=share, sigmas=10).map)
         assert measured == pytest.approx((sigma, sigma), rel=2e-3)
+
+
+@pytest.mark.parametrize("spec", MIXED, ids=lambda spec: spec.name)
+def test_channels_of_several_dilations_spread_as_predicted(spec):
+    """d^2 is the mean over the channels, along height and width apart (section 2); the narrow form keeps the shares."""
+    assert max(block.out_channels for block in narrowed(spec).blocks) < max(b.out_channels for b in spec.blocks)
+    np.testing.assert_allclose(predicted_sigma(narrowed(spec)), predicted_sigma(spec))
+    assert theoretical_field(narrowed(spec)) == theoretical_field(spec)
+    level = len(spec.taps) - 1
+    high, wide = predicted_sigma(spec)[level]
+    assert high != wide  # some dilations are not square
+    measured = raw_sigma(structure_field(spec, level, sigmas=10).map)
+    assert measured == pytest.approx((high, wide), rel=3e-3)
 
 
 def test_prediction_holds_at_full_width_too():

@@ -3,6 +3,7 @@
 import copy
 import os
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,8 +14,10 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.models.resnet import Bottleneck, ResNet
 
 from workbench.networks.backbone import Backbone
+from workbench.networks.blocks import build_block
 from workbench.networks.seeds import load_torchvision, read_state, torchvision_names
 from workbench.spaces.catalogue import space_named
+from workbench.spaces.costs import backbone_cost
 from workbench.spaces.residual import residual_spec
 
 RESNET_LAYERS = ("layer1", "layer2", "layer3", "layer4")
@@ -45,6 +48,42 @@ def randomised(network, seed=0):
                 tensor.copy_(low + (high - low) * torch.rand(tensor.shape, generator=generator))
             layer.num_batches_tracked.fill_(7)
     return network.eval()
+
+
+DATA = Path(os.environ.get("WORKBENCH_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "params"),
+    [("resnet20-cifar", "resnet20-12fca82f.th", 269_722), ("resnet56-cifar", "resnet56-4bfd9763.th", 853_018)],
+)
+def test_published_weights_of_cifar_load_and_cost_what_their_authors_say(name, file, params):
+    """Parameters by the authors' own table (0.27M, 0.85M), the linear layer included; the shortcuts have none."""
+    path = DATA / "weights" / file
+    if not path.is_file():
+        pytest.skip(f"real weights are not here: {path}")
+    state, backbone = read_state(path), Backbone(residual_spec(name))
+    load_torchvision(backbone, state)
+    own = sum(parameter.numel() for parameter in backbone.parameters())
+    assert own + state["linear.weight"].numel() + state["linear.bias"].numel() == params
+    assert backbone_cost(residual_spec(name), 32).params == own
+    assert torch.equal(backbone.blocks[0][0].weight, state["conv1.weight"])
+    with torch.inference_mode():
+        maps = backbone.eval()(torch.rand(2, 3, 32, 32))
+    assert [tuple(m.shape) for m in maps] == [(2, 16, 32, 32), (2, 32, 16, 16), (2, 64, 8, 8)]
+    with pytest.raises(ValueError, match="do not fit resnet-tiny"):
+        load_torchvision(Backbone(residual_spec("resnet-tiny")), state)
+
+
+def test_a_shortcut_without_weights_pads_channels_on_both_sides():
+    spec = residual_spec("resnet20-cifar").blocks[4]  # the first of stage 2
+    block = build_block(spec)
+    nn.init.zeros_(block.main[4].weight)  # the last batch norm: only the shortcut is left
+    features = torch.rand(1, 16, 8, 8)
+    output = block.eval()(features)
+    assert output.shape == (1, 32, 4, 4)
+    assert torch.equal(output[:, 8:24], features[:, :, ::2, ::2])
+    assert not output[:, :8].any() and not output[:, 24:].any()
 
 
 @pytest.fixture(scope="module")

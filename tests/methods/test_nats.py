@@ -1,0 +1,276 @@
+"""NATS at smoke size, from a seed network to the trained controls; what does not fit is refused before work starts."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from workbench.methods import candidates, compare, nats, nats_controls, nats_presets, phases, presets
+from workbench.methods.nats_presets import PRESETS, SMOKE, with_options
+from workbench.networks.backbone import Backbone
+from workbench.networks.count import count_backbone
+from workbench.networks.seeds import torchvision_names
+from workbench.spaces.branches import dilation_parts
+from workbench.spaces.catalogue import space_named
+from workbench.spaces.channel_dilation import base_spec, logits, same_everywhere
+from workbench.spaces.costs import backbone_cost
+from workbench.spaces.residual import residual_spec
+from workbench.tasks.detection import build_detector
+
+
+def open_study(root, plan=SMOKE, seed=0):
+    data = presets.load_data(plan.data, "scenes", "scenes", seed)
+    return phases.start_study(
+        "nats", {"preset": "smoke"}, plan=plan, data=data, seed=seed, device="cpu", runs=str(root), fresh=False
+    )
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory):
+    study = open_study(tmp_path_factory.mktemp("runs"))
+    seed = nats.seed_network(study)
+    search = nats.search(study, seed)
+    path = nats.search(study, seed, "n1")
+    entrants = nats_controls.contenders(
+        study,
+        seed,
+        nats.derived(search).arch,
+        (path.space, nats.derived(path).arch),
+        everything=True,
+        lucky=nats.space_of(study).uniform(1),
+    )
+    return study, seed, search, path, entrants, candidates.train_all(study, entrants[:3])
+
+
+def test_every_epoch_is_in_the_record_and_scored_once_alpha_moves(walked):
+    study, _, search, _, *_ = walked
+    rows = study.run.scores("search n4")
+    assert [row.step for row in rows] == [0, 1]
+    assert rows[0].metrics == pytest.approx(
+        {"entropy": 1.0, "margin": 0.0, "ties": 20.0}
+    )  # alpha stands still: all ties
+    assert rows[0].choices == (0,) * 20
+    assert {"AP", "AP_error", "entropy", "margin", "ties"} <= set(rows[1].metrics)
+    assert rows[1].choices == nats.derived(search).arch.choices and rows[1].metrics["entropy"] < 1
+    table = nats.trajectory(study, search)
+    assert list(table["epoch"]) == [1, 2] and table["AP"].isna().tolist() == [True, False]
+    assert [score.step for score in nats.scored_epochs(study, search)] == [1]
+    assert not torch.equal(search.searched.alphas[0][0], search.searched.alphas[1][0])
+
+
+def test_the_ledger_counts_what_the_method_computes_whatever_the_implementation(walked):
+    study, _, search, *_ = walked
+    entry = next(entry for entry in study.run.ledger.entries if entry.phase == "search n4")
+    plan = study.plan
+    images = plan.search.weights.steps * 4 + 2 * 4  # two of four steps move alpha, too
+    assert entry.images == images and entry.forward_macs % images == 0
+    per_image = entry.forward_macs // images
+    assert entry.backward_macs == per_image * (2 * 16 + 8)
+    found = backbone_cost(base_spec(search.space), plan.data.image_side)
+    assert per_image > found.macs * 1.5  # five branches in the searched layers
+
+
+def test_a_finished_search_is_loaded_and_a_continued_run_repeats_nothing(walked, capsys):
+    study, seed, search, *_ = walked
+    known = len(study.run.scores())
+    again = nats.search(study, seed)
+    assert "steps of" not in capsys.readouterr().out and len(study.run.scores()) == known
+    assert nats.derived(again) == nats.derived(search)
+    for name, tensor in search.model.state_dict().items():
+        assert torch.equal(tensor, again.model.state_dict()[name]), name
+    pairs = zip(search.searched.alphas, again.searched.alphas, strict=True)
+    assert all(torch.equal(a, b) for first, second in pairs for a, b in zip(first, second, strict=True))
+
+
+def test_a_killed_search_ends_as_if_it_had_not_been(walked, tmp_path, monkeypatch):
+    """Killed after the first epoch; the record holds every epoch once, the numbers are those of the whole run."""
+    study, seed, search, *_ = walked
+    shutil.copytree(study.run.path, tmp_path / "runs" / "nats" / study.run.path.name)
+    shutil.copytree(study.run.path.parent.parent / "cache", tmp_path / "runs" / "cache")
+    copy = replace(study, run=type(study.run)(tmp_path / "runs" / "nats" / study.run.path.name))
+    key = search.searched.trained.key
+    shutil.rmtree(copy.run.path / "phases" / key)
+    lines = copy.run.path / "evaluations.jsonl"
+    rows = lines.read_text().splitlines(keepends=True)
+    lines.write_text("".join(row for row in rows if json.loads(row)["phase"] != "search n4"))
+
+    original = nats._derived_score
+
+    def dies(*arguments):
+        if arguments[-1] == 1:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(nats, "_derived_score", dies)
+    with pytest.raises(KeyboardInterrupt):
+        nats.search(copy, seed)
+    assert [row.step for row in copy.run.scores("search n4")] == [0]
+    monkeypatch.setattr(nats, "_derived_score", original)
+    resumed = nats.search(copy, seed)
+    assert [row.step for row in copy.run.scores("search n4")] == [0, 1]
+    whole = study.run.scores("search n4")
+    assert [row.metrics for row in copy.run.scores("search n4")] == [row.metrics for row in whole]
+    assert nats.derived(resumed) == nats.derived(search)
+    for name, tensor in search.model.state_dict().items():
+        assert torch.equal(tensor, resumed.model.state_dict()[name]), name
+
+
+def test_random_search_takes_as_many_evaluations_as_epochs_were_scored_and_leaves_the_mixture(walked):
+    study, _, search, *_ = walked
+    drawn = nats.random_search(study, search)
+    assert len(drawn) == len(nats.scored_epochs(study, search)) == 1
+    assert all(layer.chosen is None for layer in search.supernet.mixtures())
+    assert {row.phase for row in drawn} == {"random on search n4"}
+
+
+def test_everybody_costs_the_same_and_starts_from_the_same_kernels(walked):
+    study, seed, *_, entrants, results = walked
+    names = [entrant.name for entrant in entrants]
+    assert names[:4] == ["NATS", "path level", "baseline", "dilated by hand"]
+    assert names[4:] == ["random channels 1", "equal split", "best-scored random", "NATS, index reading"]
+    plain = backbone_cost(residual_spec(study.plan.backbone), 128)
+    state = seed.backbone.state_dict()
+    for entrant in entrants:
+        assert backbone_cost(entrant.spec, 128) == plain
+        assert count_backbone(lambda entrant=entrant: Backbone(entrant.spec), 128) == plain
+        weights = entrant.start.weights.state_dict()
+        assert {name: tensor.shape for name, tensor in weights.items()} == {n: t.shape for n, t in state.items()}
+        if entrant.name != "NATS, index reading":
+            assert all(torch.equal(tensor, state[name]) for name, tensor in weights.items()), entrant.name
+    table = compare.comparison_table(results)
+    assert table["MACs"].nunique() == table["params"].nunique() == 1
+    assert "top1" not in table  # nobody was pre-trained here
+    for entrant, result in zip(entrants, results, strict=False):
+        body = result.model.get_submodule("backbone.body").state_dict()
+        assert any(not torch.equal(body[name], tensor) for name, tensor in entrant.start.weights.state_dict().items())
+
+
+def test_fine_tuned_networks_are_kept_for_other_runs_and_equal_ones_trained_once(walked, capsys):
+    study, seed, *_, entrants, _ = walked
+    other = replace(study, run=type(study.run).open(study.run.path.parent.parent, "nats", {"x": 1}, seed=0,
+                    data_digest=study.data.digest))  # fmt: skip
+    capsys.readouterr()
+    space = nats.space_of(study)
+    renamed = nats_controls.contender(study, seed, "the same again", space, same_everywhere(space, (1, 1)))
+    candidates.train_all(other, [entrants[2], renamed])
+    assert "steps of" not in capsys.readouterr().out
+    assert all(entry.cached for entry in other.run.ledger.entries if entry.phase.startswith("finetune"))
+
+
+def test_the_lesson_gets_tables_that_say_what_was_found(walked):
+    study, _, search, _, _, results = walked
+    votes = nats.vote_table(search.space, nats.derived(search).arch)
+    assert np.allclose(votes[["1x1", "2x2", "3x3", "1x3", "3x1"]].sum(axis=1), 1) and len(votes) == 5
+    networks = nats_controls.network_table(results).set_index("network")
+    assert networks.loc["baseline", "dilated share"] == 0 and networks.loc["baseline", "convolutions"] == 8
+    assert (
+        0 < networks.loc["NATS", "dilated share"] < 1
+        and networks.loc["NATS", "sigma"] > networks.loc["baseline", "sigma"]
+    )
+    row = nats_controls.sweep_row(study, results, nats.derived(search), 0).iloc[0]
+    assert row["gain"] == row["AP"] - row["baseline AP"] and row["groups"] == "n4"
+    latency = nats_controls.latency_table(study, ("n1", "n4", "n3"), repeats=1)
+    assert list(latency["groups"]) == ["baseline", "n1", "n4"]  # n3 does not fit and is left out
+    assert latency["convolutions in a layer, at most"].tolist() == [1, 1, 4]
+    assert latency["backbone ratio"].iloc[0] == 1
+
+
+def test_the_found_network_moves_to_another_detector(walked):
+    study, *_, entrants, _ = walked
+    (moved,) = nats_controls.transfer(study, entrants[:1])
+    assert type(moved.model).__name__ == "FasterRCNN"
+    assert moved.contender.name == "NATS in faster_rcnn" and moved.contender.spec == entrants[0].spec
+
+
+def test_forced_implementations_find_the_same_network(tmp_path):
+    found = []
+    for name in ("branches", "composite"):
+        study = open_study(tmp_path / name, replace(SMOKE, implementation=name))
+        search = nats.search(study, nats.seed_network(study))
+        assert {way for layer in search.supernet.mixtures() for way in layer.implementation.values()} == {name}
+        found.append(search.searched)
+    assert found[0].trained.losses == pytest.approx(found[1].trained.losses, rel=1e-3)
+    assert torch.allclose(found[0].alphas[0][0], found[1].alphas[0][0])
+
+
+def test_seed_weights_are_read_under_torchvisions_names(tmp_path):
+    spec = residual_spec(SMOKE.backbone)
+    source = Backbone(spec)
+    names = torchvision_names(source)
+    torch.save({names[name]: tensor for name, tensor in source.state_dict().items()}, tmp_path / "seed.pth")
+    study = open_study(tmp_path)
+    seed = nats.seed_network(study, str(tmp_path / "seed.pth"))
+    assert all(torch.equal(t, source.state_dict()[name]) for name, t in seed.backbone.state_dict().items())
+    assert seed.top1 is None and set(seed.origin) == {"weights"} and not study.run.ledger.entries
+
+
+@pytest.mark.parametrize(
+    ("changes", "seed_weights", "message"),
+    [
+        ({"groups": "n3"}, "", "cannot be cut into 3 groups"),
+        ({"backbone": "resnext50", "groups": "c4"}, "", "would cut them"),
+        ({"backbone": "resnet50", "groups": "n1"}, "", r"map of \d pixels .* dilated by 3 sees only padding"),
+        ({"backbone": "resnet56"}, "", r"Did you mean resnet50\?"),
+        ({}, "nowhere.pth", "Expected a weights file at nowhere.pth"),
+        ({}, "wrong.pth", r"do not fit resnet-bottleneck-tiny.*missing"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_work_starts(changes, seed_weights, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"conv1.weight": torch.zeros(3)}, "wrong.pth")
+    plan = replace(SMOKE, **changes)
+    data = presets.load_data(plan.data, "scenes", "scenes", 0)
+    with pytest.raises(ValueError, match=message):
+        nats.check_plan(plan, data, seed_weights)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["wrong.pth"]
+
+
+def test_notebook_parameters_change_the_plan_or_are_refused():
+    none = {"backbone": "", "space": "", "kernels": "", "reading": "", "warm_epochs": -1}
+    assert with_options(SMOKE, **none) == SMOKE
+    plan = with_options(SMOKE, **{**none, "space": "c8-B", "kernels": "shared", "reading": "index", "warm_epochs": 0})
+    assert (plan.groups, plan.genotypes, plan.kernels, plan.reading) == ("c8", "B", "shared", "index")
+    assert plan.search.warm_epochs == 0 and plan.space == "channel-dilation-resnet-bottleneck-tiny-c8-B"
+    for name, value in (("space", "n16"), ("space", "16-C"), ("space", "n16-D"), ("kernels", "one"), ("reading", "R1")):
+        with pytest.raises(ValueError, match=f"parameter {name} is"):
+            with_options(SMOKE, **{**none, name: value})
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("paper")])
+def test_the_published_plan_builds_on_the_meta_device(name):
+    plan = PRESETS[name]
+    space = space_named(plan.space)
+    expected = {"paper": 1232, "paper-resnet101": None, "paper-resnext101": None}[name]
+    assert expected in (None, logits(space))
+    assert plan.search.epochs == 25 and plan.search.warm_epochs == 10 and plan.finetune.steps == 13 * 118_287 // 16
+    assert plan.search.weights.lr == pytest.approx(0.01) and plan.search.alpha.lr == 0.01
+    assert plan.search.weights.steps == pytest.approx(258_700, rel=0.01)  # section 5
+    spec = space.spec(space.sample(np.random.default_rng(0)))
+    with torch.device("meta"):
+        detector = build_detector(Backbone(spec), 80, plan.detector)
+        moved = build_detector(Backbone(spec), 80, plan.transfer)
+    assert type(detector).__name__ == "FasterRCNN" and type(moved).__name__ == "LabelledRetinaNet"
+    assert any(len(dilation_parts(block)) > 1 for block in spec.blocks)
+
+
+def test_the_hand_made_control_is_dilation_two_or_the_largest_square():
+    by_hand = [nats_controls.by_hand(space_named(f"channel-dilation-resnet50-n1-{name}")) for name in "AC"]
+    specs = [
+        space_named(f"channel-dilation-resnet50-n1-{name}").spec(arch) for name, arch in zip("AC", by_hand, strict=True)
+    ]
+    assert [{part[1:] for block in spec.blocks for part in dilation_parts(block)} for spec in specs] == [
+        {(3, 3)},
+        {(2, 2)},
+    ]
+
+
+def test_stored_sweeps_are_read_by_what_varies():
+    frame, source = nats_controls.stored_sweep()
+    assert {*nats_controls.USUAL, "gain", "seed"} <= set(frame) and "runs" in source
+    for column in nats_controls.USUAL:
+        part = nats_controls.varied(frame, column)
+        assert len(part) and all(part[name].nunique() == 1 for name in nats_controls.USUAL if name != column)
+    assert nats_presets.TINY.groups == nats_controls.USUAL["groups"]
