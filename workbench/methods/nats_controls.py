@@ -60,10 +60,9 @@ def contender(
 def contenders(
     study: Study, seed: Seed, found: Arch, path_level: tuple[SearchSpace, Arch], *, everything: bool, lucky: Arch
 ) -> list[Contender]:
-    """The found network first, then path level, baseline, random channels and dilation 2 by hand.
+    """The found network first, then path level, baseline, and the best-scored network of a random search (`lucky`).
 
-    With `everything` more random networks, the equal split, the best-scored random network (`lucky`) and the other
-    reading.
+    With `everything` also dilation 2 by hand, random channels, the equal split, and the other reading.
     """
     plan: NATSPlan = study.plan
     space = space_of(study)
@@ -71,19 +70,18 @@ def contenders(
         contender(study, seed, "NATS", space, found),
         contender(study, seed, "path level", *path_level),
         contender(study, seed, "baseline", space, same_everywhere(space, (1, 1))),
-        contender(study, seed, "dilated by hand", space, by_hand(space)),
-    ]
-    rng = generator(study.seed, "random channels")
-    drawn = [space.sample(rng) for _ in range(plan.random_networks if everything else 1)]
-    entrants += [
-        contender(study, seed, f"random channels {number}", space, arch, group="random channels")
-        for number, arch in enumerate(drawn, start=1)
+        contender(study, seed, "best-scored random", space, lucky),
     ]
     if everything:
+        rng = generator(study.seed, "random channels")
+        entrants += [contender(study, seed, "dilated by hand", space, by_hand(space))]
+        entrants += [
+            contender(study, seed, f"random channels {number}", space, space.sample(rng), group="random channels")
+            for number in range(1, plan.random_networks + 1)
+        ]
         other: Reading = "index" if plan.reading == "contiguous" else "contiguous"
         entrants += [
             contender(study, seed, "equal split", space, uniform_split(space)),
-            contender(study, seed, "best-scored random", space, lucky),
             contender(study, seed, f"NATS, {other} reading", space, found, other),
         ]
     return entrants
@@ -163,33 +161,50 @@ def latency_table(study: Study, groups: Sequence[str], repeats: int = 15) -> pd.
     return frame
 
 
-def sweep_row(study: Study, results: Sequence[Result], found: Derived, max_steps: int) -> pd.DataFrame:
-    """What a sweep is about, in one row: the settings, AP of the found network and of the run's baseline."""
+def sweep_table(study: Study, results: Sequence[Result], found: Derived, max_steps: int) -> pd.DataFrame:
+    """What a sweep is about, a row for each setting that this run trained: AP, and that of the run's own baseline.
+
+    The run's own setting always; path level (n1) and the other reading where they are among the results.
+    """
     plan: NATSPlan = study.plan
-    metrics = {result.contender.name: result.metrics["AP"] for result in results}
-    row = {
-        "groups": plan.groups,
-        "genotypes": plan.genotypes,
-        "kernels": plan.kernels,
-        "reading": plan.reading,
-        "warm epochs": f"{plan.search.warm_epochs} of {plan.search.epochs}",
-        "max_steps": max_steps,
-        "AP": metrics["NATS"],
-        "baseline AP": metrics["baseline"],
-        "gain": metrics["NATS"] - metrics["baseline"],
-        "entropy": found.entropy,
-        "dilated share": dilated_share(results[0].contender.spec),
+    by_name = {result.contender.name: result for result in results}
+    other: Reading = "index" if plan.reading == "contiguous" else "contiguous"
+    settings: dict[str, dict[str, str]] = {
+        "NATS": {},
+        "path level": {"groups": "n1"},
+        f"NATS, {other} reading": {"reading": other},
     }
-    return pd.DataFrame([row])
+    rows = []
+    for name, changed in settings.items():
+        if name not in by_name or (name == "path level" and plan.groups == "n1"):
+            continue
+        ap, baseline = (by_name[each].metrics["AP"] for each in (name, "baseline"))
+        usual = {"groups": plan.groups, "genotypes": plan.genotypes, "kernels": plan.kernels, "reading": plan.reading}
+        rows.append(
+            {
+                **usual,
+                **changed,
+                "warm epochs": f"{plan.search.warm_epochs} of {plan.search.epochs}",
+                "max_steps": max_steps,
+                "AP": ap,
+                "baseline AP": baseline,
+                "gain": ap - baseline,
+                "entropy": None if name == "path level" else found.entropy,
+                "dilated share": dilated_share(by_name[name].contender.spec),
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def stored_sweep() -> tuple[pd.DataFrame, str]:
     """The stored study of sweeps (`report RUNS --csv sweep FILE`), and in words where it comes from."""
     frame = pd.read_csv(SWEEP)
     first = frame.iloc[0]
-    steps = f", max_steps {first['max_steps']}" if first["max_steps"] else ""
-    seeds = frame["seed"].nunique()
-    source = f"{len(frame)} runs, {seeds} seeds, preset {first['preset']}{steps}, {first['data']}, {first['date']}"
+    counts = frame.groupby(list(USUAL)).size()
+    source = (
+        f"{frame['run'].nunique()} runs, n = {counts.min()} to {counts.max()} seeds for a setting, preset"
+        f" {first['preset']} on {first['data']}, {first['date']}"
+    )
     return frame, source
 
 

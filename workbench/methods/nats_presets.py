@@ -64,11 +64,11 @@ TINY = NATSPlan(
     implementation="auto",
     data=replace(detnas.TINY.data, search_images=400),
     detector=detnas.TINY_DETECTOR,
-    pretrain=replace(_FAST, steps=300, batch_size=64, lr=4e-3),
+    pretrain=replace(_FAST, steps=200, batch_size=64, lr=4e-3),
     search=AlternatingRecipe(weights=replace(_FAST, steps=240, lr=4e-3), alpha=_ALPHA, epochs=8, warm_epochs=3),
-    finetune=replace(_FAST, steps=300, lr=4e-3),
+    finetune=replace(_FAST, steps=400, lr=4e-3),
     transfer=replace(detnas.TINY_DETECTOR, kind="faster_rcnn", pyramid_extra="pool"),
-    transfer_finetune=replace(_FAST, steps=150, lr=4e-3),
+    transfer_finetune=replace(_FAST, steps=100, batch_size=8, lr=4e-3),
     classifier_hidden=128,
     classifier_dropout=0.0,
     label_smoothing=0.1,
@@ -79,7 +79,7 @@ TINY = NATSPlan(
     calibration_images=64,
     calibration_batch=32,
     scoring_batch=32,
-    random_networks=2,
+    random_networks=1,
 )
 
 SMOKE = replace(
