@@ -140,15 +140,15 @@ def seed_network(study: Study, seed_weights: str = "") -> Seed:
     return Seed(backbone=body.cpu(), origin={"pretrained": trained.key}, top1=top1)
 
 
-def search(study: Study, seed: Seed, groups: str = "") -> MixedSearch:
-    """Step 2 in the plan's space or with other groups.
+def search(study: Study, seed: Seed, groups: str = "", phase: str = "") -> MixedSearch:
+    """Step 2 in the plan's space or with other groups; `phase` is its name in the record.
 
     After every epoch the derived network is in the record: its entropy and margin, and once alpha moves its accuracy by
     the weights of the supernet, batch norm recalibrated. It is scored on the half of the data that alpha learns from.
     """
     plan: NATSPlan = study.plan
     space, task = space_of(study, groups), detection_task(study)
-    phase = f"search {groups or plan.groups}"
+    phase = phase or f"search {groups or plan.groups}"
     model = new_model(lambda: task.build(MixedSupernet(space, seed.backbone, plan.kernels)), study.seed, "mixture")
     supernet = model.get_submodule("backbone.body")
     assert isinstance(supernet, MixedSupernet)
