@@ -215,6 +215,7 @@ def test_seed_weights_are_read_under_torchvisions_names(tmp_path):
         ({"backbone": "resnext50", "groups": "c4"}, "", "would cut them"),
         ({"backbone": "resnet50", "groups": "n1"}, "", r"map of \d pixels .* dilated by 3 sees only padding"),
         ({"backbone": "resnet56"}, "", r"Did you mean resnet50\?"),
+        ({"search": replace(SMOKE.search, warm_epochs=2)}, "", "fewer epochs than there are; got 2 of 2"),
         ({}, "nowhere.pth", "Expected a weights file at nowhere.pth"),
         ({}, "wrong.pth", r"do not fit resnet-bottleneck-tiny.*missing"),
     ],

@@ -15,7 +15,14 @@ from workbench.data.batches import DetectionSet
 from workbench.evaluation.statistics import Interval, mean_interval, rank_correlation
 from workbench.insight.measured_field import Field, mean_field, measure_field
 from workbench.insight.papers import paper_table
-from workbench.insight.receptive_field import SHARE, narrowed, plate_side, predicted_sigma, theoretical_field
+from workbench.insight.receptive_field import (
+    SHARE,
+    narrowed,
+    plate_side,
+    predicted_sigma,
+    theoretical_field,
+    width_matters,
+)
 from workbench.networks.backbone import Backbone
 from workbench.networks.blocks import build_chain
 from workbench.records.files import base_folder, read_json
@@ -97,9 +104,10 @@ def log_slope(sizes: Mapping[int, float], least: int = 5) -> float:
 def structure_field(
     spec: NetworkSpec, level: int = -1, *, share: float = SHARE, sigmas: float = 8.0, plate: int = 0
 ) -> Field:
-    """The constant-kernel field of map `level` of a residual network, on a plate that holds it (0) or a given one."""
+    """The constant-kernel field of map `level`, on a plate that holds it (0) or a given one."""
     plate = plate or plate_side(spec, level, sigmas=sigmas, share=share)
-    return measure_field(Backbone(narrowed(spec)), level=level, plate=plate, mode="structure", share=share)
+    small = spec if any(width_matters(block) for block in spec.blocks) else narrowed(spec)
+    return measure_field(Backbone(small), level=level, plate=plate, mode="structure", share=share)
 
 
 def pyramid_fields(spec: NetworkSpec, *, plate: int, levels: int = 3, share: float = SHARE) -> list[Field]:

@@ -93,7 +93,7 @@ def narrowed(spec: NetworkSpec) -> NetworkSpec:
     least = lcm(4, *(_width(part) for part, full in zip(parts, basic, strict=True) if full))
     blocks: list[BlockSpec] = []
     for block, part in zip(spec.blocks, parts, strict=True):
-        if block.kind in ("shuffle", "xception") or block.shortcut == "pad":
+        if width_matters(block):
             raise ValueError(f"The field of a {block.kind} block depends on its channels; measure it at full width.")
         entering = blocks[-1].out_channels if blocks else block.in_channels
         # Blocks that change their width have another shortcut (or none), so widths must change where they did.
@@ -105,6 +105,11 @@ def narrowed(spec: NetworkSpec) -> NetworkSpec:
         factor = searched_width(plain) // _width(part) if part else 1
         blocks.append(replace(plain, dilations=tuple((factor * n, height, width) for n, height, width in part)))
     return replace(spec, blocks=tuple(blocks))
+
+
+def width_matters(block: BlockSpec) -> bool:
+    """Whether the constant-kernel field of a block depends on how its channels are split or padded."""
+    return block.kind in ("shuffle", "xception") or block.shortcut == "pad"
 
 
 def _least_parts(block: BlockSpec) -> tuple[Part, ...]:

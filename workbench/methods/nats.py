@@ -47,6 +47,7 @@ from workbench.spaces.channel_dilation import (
 )
 from workbench.spaces.residual import check_dilations
 from workbench.spaces.space import SearchSpace
+from workbench.training.alternating import check_recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +94,7 @@ def check_plan(plan: NATSPlan, data: Data, seed_weights: str = "") -> str:
 
     Returns the space in words.
     """
+    check_recipe(plan.search)
     space = space_named(plan.space)
     smallest = min(input_sizes(plan, data), key=min)
     for genotype in dict.fromkeys(pair for layer in searched_layers(space) for pair in layer.genotypes):

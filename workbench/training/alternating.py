@@ -70,7 +70,8 @@ def train_alternating(
     on the CPU ends bit-identical to an uninterrupted run.
     """
     device = torch.device(device)
-    _check(recipe, weight_data, alpha_data)
+    check_recipe(recipe)
+    _check_halves(weight_data, alpha_data)
     place(model, recipe.weights, device)
     model.train()
     searched = {id(alpha) for alpha in alphas}
@@ -142,7 +143,8 @@ def _losses(sides: dict[str, Descent]) -> str:
     return ", ".join(f"{name} {np.mean(losses):.3f}" for name, losses in shown.items())
 
 
-def _check(recipe: AlternatingRecipe, weight_data: Any, alpha_data: Any) -> None:
+def check_recipe(recipe: AlternatingRecipe) -> None:
+    """ValueError when alpha would never move, or when there are more epochs than steps."""
     if not 0 <= recipe.warm_epochs < recipe.epochs:
         raise ValueError(
             f"Alpha must stand still for fewer epochs than there are; got {recipe.warm_epochs} of {recipe.epochs}."
@@ -151,6 +153,9 @@ def _check(recipe: AlternatingRecipe, weight_data: Any, alpha_data: Any) -> None
         raise ValueError(
             f"A search of {recipe.epochs} epochs needs at least as many steps; got {recipe.weights.steps}."
         )
+
+
+def _check_halves(weight_data: Any, alpha_data: Any) -> None:
     shared = set(getattr(weight_data, "ids", ())) & set(getattr(alpha_data, "ids", ()))
     if weight_data is alpha_data or (shared and weight_data.name == alpha_data.name):
         raise ValueError(
