@@ -6,7 +6,9 @@
 4. `start`: the *pretrained* kernels cut into the found parts (section 3.4); fine-tuning is the comparison's
 """
 
+import copy
 import hashlib
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -47,7 +49,7 @@ from workbench.spaces.channel_dilation import (
 )
 from workbench.spaces.residual import check_dilations
 from workbench.spaces.space import SearchSpace
-from workbench.training.alternating import check_recipe
+from workbench.training.alternating import check_recipe, train_alternating
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +205,47 @@ def implementations(study: Study, supernet: MixedSupernet, phase: str) -> list[d
         known = {"ms": measure_implementations(supernet, images.contiguous(memory_format=torch.channels_last))}
         study.run.store(f"implementations {phase}", supernet.space.name, known)
     return [{side: min(ms, key=ms.get) for side, ms in row.items()} for row in known["ms"]]
+
+
+def implementation_table(study: Study, search: MixedSearch) -> pd.DataFrame:
+    """What was measured and chosen for each searched layer and side; empty where the plan forces one way."""
+    known = study.run.load(f"implementations {search.phase}", search.space.name)
+    rows = []
+    for layer, by_side in zip(searched_layers(search.space), (known or {"ms": []})["ms"], strict=False):
+        for side, ms in by_side.items():
+            times = {f"{name} ms": value for name, value in ms.items()}
+            rows.append({"block": layer.block, "who learns": side, **times, "chosen": min(ms, key=ms.get)})
+    return pd.DataFrame(rows)
+
+
+def step_ratio(study: Study, search: MixedSearch, steps: int = 5) -> float:
+    """Time of a search step (weights, then alpha) as it is computed, over that of the same step by branches alone.
+
+    Both are timed in turn on copies, the median of `steps` each.
+    """
+    plan, task = study.plan, detection_task(study)
+    short = replace(plan.search, weights=replace(plan.search.weights, steps=steps), epochs=1, warm_epochs=0)
+    chosen = [layer.implementation for layer in search.supernet.mixtures()]
+    medians = []
+    for ways in (chosen, "branches"):
+        model = copy.deepcopy(search.model)
+        supernet = model.get_submodule("backbone.body")
+        assert isinstance(supernet, MixedSupernet)
+        supernet.use(ways)
+        marks = [time.perf_counter()]
+        train_alternating(
+            model,
+            supernet.alphas(),
+            task,
+            study.data.train,
+            study.data.search,
+            short,
+            seed=0,
+            device=study.device,
+            progress=lambda done, total, text, marks=marks: marks.append(time.perf_counter()),
+        )
+        medians.append(float(np.median(np.diff(marks)[1:])))  # the first step also warms up
+    return medians[0] / medians[1]
 
 
 def derived(search: MixedSearch, epoch: int = -1) -> Derived:
