@@ -109,7 +109,7 @@ def implementation_table(
         for implementation in IMPLEMENTATIONS:
             mixture.implementation = dict.fromkeys(SIDES, implementation)
             for learning in SIDES:
-                row[f"{implementation}, {learning} learn: ms"] = step_ms(mixture, features, learning, repeats=9)
+                row[f"{implementation}, {learning} learn: ms"] = step_ms(mixture, features, learning)
             row[f"{implementation}: MiB kept"] = saved_bytes(mixture, features) / 2**20
         rows.append(row)
     return pd.DataFrame(rows).set_index("genotypes").T

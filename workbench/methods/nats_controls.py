@@ -127,7 +127,7 @@ def dilated_share(spec: NetworkSpec) -> float:
     return dilated / sum(searched_width(block) for block in blocks)
 
 
-def latency_table(study: Study, groups: Sequence[str], repeats: int = 15) -> pd.DataFrame:
+def latency_table(study: Study, groups: Sequence[str], repeats: int = 9) -> pd.DataFrame:
     """Milliseconds of one picture through backbones with an equal split of every genotype, and through detectors.
 
     The most and thinnest convolutions that N allows: no search finds more. Ratios are to the baseline,
