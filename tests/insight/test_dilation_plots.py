@@ -113,3 +113,6 @@ def test_the_stand_in_keeps_the_published_shares_and_the_papers_panels_are_read(
 def test_a_run_without_a_network_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"holds no arch.json; name the folder of a finished run"):
         field_studies.found_network(str(tmp_path))
+    (tmp_path / "arch.json").write_text("[]")
+    with pytest.raises(ValueError, match="A network specification needs name, blocks and taps"):
+        field_studies.found_network(str(tmp_path))

@@ -40,7 +40,7 @@ def walked(tmp_path_factory):
         nats.derived(search).arch,
         (path.space, nats.derived(path).arch),
         everything=True,
-        lucky=nats.space_of(study).uniform(1),
+        best_random=nats.space_of(study).uniform(1),
     )
     return study, seed, search, path, entrants, candidates.train_all(study, entrants[:3])
 
@@ -179,6 +179,48 @@ def test_the_lesson_gets_tables_that_say_what_was_found(walked):
     assert latency["backbone ratio"].iloc[0] == 1
 
 
+def test_rows_of_another_search_are_not_taken_for_this_one(walked):
+    """The same folder with other seed weights: the record of the first search must not describe the second."""
+    study, seed, *_ = walked
+    other = replace(seed, origin={"weights": "of another file"})
+    with pytest.raises(ValueError, match=r"holds epochs of 'search n4' by another search.*--fresh"):
+        nats.search(study, other)
+
+
+def test_scoring_epochs_has_its_own_place_in_the_ledger(walked):
+    study, _, search, *_ = walked
+    entries = {entry.phase: entry for entry in study.run.ledger.entries}
+    assert entries["score search n4"].images == 8 + len(study.data.search)  # calibration and search pictures, once
+    drawn = nats.random_search(study, search)
+    assert len(drawn) == 1 and entries["score search n4"].seconds > 0
+    # One network alone is scored, not the mixture.
+    assert entries["score search n4"].forward_macs < entries["search n4"].forward_macs
+
+
+def test_with_seed_weights_no_pretraining_data_is_asked_for():
+    """Preset paper, COCO and a weights file are all there is."""
+    with pytest.raises(ValueError, match="no number of scenes to draw"):
+        presets.load_data(PRESETS["paper"].data, "coco", "scenes", 0)
+    with pytest.raises(ValueError, match="data folder 'coco' was not found"):
+        presets.load_data(PRESETS["paper"].data, "coco", "", 0)
+    data = presets.load_data(SMOKE.data, "scenes", "", 0)
+    assert "pre-training" not in data.description and len(data.crops) == 1
+
+
+def test_pictures_too_small_for_some_dilation_are_told_and_the_usual_one_decides():
+    data = presets.load_data(SMOKE.data, "scenes", "scenes", 0)
+
+    class Narrow:
+        def ground_truth(self):
+            return {"images": [{"height": 32, "width": 96}]}
+
+    assert "reaches over" not in nats.check_plan(SMOKE, data)
+    mixed = replace(data, search=Narrow())
+    assert "in 1 of 25 pictures some dilation reaches over a whole map" in nats.check_plan(SMOKE, mixed)
+    with pytest.raises(ValueError, match="sees only padding"):
+        nats.check_plan(SMOKE, replace(data, search=Narrow(), train=Narrow()))
+
+
 def test_the_found_network_moves_to_another_detector(walked):
     study, *_, entrants, _ = walked
     (moved,) = nats_controls.transfer(study, entrants[:1])
@@ -239,6 +281,8 @@ def test_notebook_parameters_change_the_plan_or_are_refused():
     for name, value in (("space", "n16"), ("space", "16-C"), ("space", "n16-D"), ("kernels", "one"), ("reading", "R1")):
         with pytest.raises(ValueError, match=f"parameter {name} is"):
             with_options(SMOKE, **{**none, name: value})
+    with pytest.raises(ValueError, match="warm_epochs is -1"):
+        with_options(SMOKE, **{**none, "warm_epochs": -7})
 
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("paper")])
@@ -272,7 +316,8 @@ def test_the_hand_made_control_is_dilation_two_or_the_largest_square():
 def test_stored_sweeps_are_read_by_what_varies():
     frame, source = nats_controls.stored_sweep()
     assert {*nats_controls.USUAL, "gain", "seed"} <= set(frame) and "runs" in source
-    for column in nats_controls.USUAL:
+    for column in ("groups", "genotypes", "kernels", "reading"):
         part = nats_controls.varied(frame, column)
         assert len(part) and all(part[name].nunique() == 1 for name in nats_controls.USUAL if name != column)
+        assert not part.duplicated([column, "seed"]).any()  # a seed counts once
     assert nats_presets.TINY.groups == nats_controls.USUAL["groups"]

@@ -10,7 +10,7 @@ from torch import nn
 from workbench.insight.mixture_checks import decode, equalities, one_convolution
 from workbench.networks.backbone import Backbone
 from workbench.networks.blocks import SplitConv2d, build_block
-from workbench.networks.count import count_backbone
+from workbench.networks.count import count, count_backbone
 from workbench.networks.mixed_dilation import IMPLEMENTATIONS, SIDES, saved_bytes, tap_positions
 from workbench.networks.mixed_supernet import MixedSupernet, measure_implementations
 from workbench.networks.weight_reuse import reuse_weights
@@ -63,12 +63,29 @@ def test_both_implementations_give_equal_outputs_and_gradients(genotypes, groups
 
 def test_single_precision_agrees_to_four_digits():
     _, mixture = one_convolution(32, 16, GENOTYPES["C"][0], np.random.default_rng(0), learned=0.5)
-    mixture, features = mixture.float(), torch.randn(4, 32, 16, 16)
+    mixture, features = mixture.float(), torch.randn(4, 32, 16, 16, requires_grad=True)
     outputs = []
     for name in IMPLEMENTATIONS:
         mixture.implementation = dict.fromkeys(SIDES, name)
-        outputs.append([mixture(features)])
+        output = mixture(features)
+        outputs.append([output, *torch.autograd.grad(output.mean(), [features, mixture.weight, mixture.alpha])])
     assert largest_gap(*outputs) < 1e-4
+
+
+def test_a_chosen_network_costs_what_it_is_and_ignores_what_it_did_not_choose():
+    space = small_space("resnet-bottleneck-tiny")
+    supernet = MixedSupernet(space, pretrained(space, torch.float32)).eval()
+    arch = space.sample(np.random.default_rng(1))
+    supernet.activate(arch)
+    images = torch.zeros(1, 3, 64, 64)
+    assert count(supernet, images).macs == space.macs(arch, 64)
+    with torch.no_grad():
+        before = supernet(images)
+        for layer in supernet.mixtures():
+            unused = set(range(layer.copies)) - set(layer.chosen)
+            for genotype in unused:
+                layer.kernel_of(genotype).fill_(float("nan"))
+        assert all(torch.equal(a, b) for a, b in zip(before, supernet(images), strict=True))
 
 
 @pytest.mark.parametrize("backbone", ["resnext50", "mobilenetv2-tiny"])

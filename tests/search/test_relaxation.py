@@ -45,7 +45,7 @@ def test_entropy_and_margin_of_known_weights():
 
 
 def test_logits_that_are_none_are_refused():
-    with pytest.raises(ValueError, match="20 decisions; these logits are those of 19"):
+    with pytest.raises(ValueError, match=r"20 decisions with 100 options in all; these logits are those of 19 with 95"):
         derive(SPACE, [np.zeros((4, 5))] * 4 + [np.zeros((3, 5))])
     with pytest.raises(ValueError, match="diverged"):
         derive(SPACE, [np.full((4, 5), np.nan)] * 5)

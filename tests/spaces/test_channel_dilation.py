@@ -18,12 +18,12 @@ from workbench.spaces.channel_dilation import (
     channel_dilation_name,
     channel_order,
     decoded,
+    equal_split,
     foldable,
     layer_choices,
     logits,
     same_everywhere,
     searched_layers,
-    uniform_split,
     votes,
 )
 from workbench.spaces.costs import backbone_cost
@@ -158,7 +158,7 @@ def test_undilated_is_the_network_itself_and_equal_choices_are_equal_layers():
     by_hand = space.spec(same_everywhere(space, (2, 2)))
     assert all(dilation_parts(block) == ((searched_width(block), 2, 2),) for block in by_hand.blocks if block.stage > 1)
     split = space_named("channel-dilation-resnet-bottleneck-tiny-n16-C")
-    for layer, chosen in zip(searched_layers(split), layer_choices(split, uniform_split(split)), strict=True):
+    for layer, chosen in zip(searched_layers(split), layer_choices(split, equal_split(split)), strict=True):
         assert votes(layer, chosen) == (4, 3, 3, 3, 3)
     with pytest.raises(ValueError, match=r"\(5, 5\) is not among .* of stage 2"):
         same_everywhere(space, (5, 5))
@@ -172,7 +172,7 @@ def test_undilated_is_the_network_itself_and_equal_choices_are_equal_layers():
             r"128 channels of block 5 \(stage 2\) cannot be cut into 3 gr.*1, 2, 4, 8",
         ),
         ("channel-dilation-resnet50-c3-C", r"cannot be cut into groups of 3 channels"),
-        ("channel-dilation-resnet50-n0-C", r"cannot be cut into 0 groups"),
+        ("channel-dilation-resnet50-n0-C", r"is named channel-dilation"),
         ("channel-dilation-resnext101-c4-C", r"32 groups of 8 channels.*would cut them.*multiple of 8, at most n32"),
         ("channel-dilation-resnext101-n64-C", r"would cut them: it asks for 4 channels together"),
         ("channel-dilation-resnet50-n16-D", r"genotype set is one of A, B, C.*'D'"),

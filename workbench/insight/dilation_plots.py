@@ -14,7 +14,7 @@ from workbench.evaluation.statistics import mean_interval
 from workbench.insight.plots import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, YELLOW, new_axes
 from workbench.networks.mixed_dilation import MixedDilation
 from workbench.search.relaxation import Logits, softmax
-from workbench.spaces.channel_dilation import searched_layers
+from workbench.spaces.channel_dilation import genotype_name, searched_layers
 from workbench.spaces.space import SearchSpace
 
 # Squares from light to dark, the others in colours that no square has.
@@ -29,10 +29,6 @@ GENOTYPE_COLOURS: dict[str, Any] = {
     "1x5": VERMILLION,
     "5x1": YELLOW,
 }
-
-
-def genotype_name(genotype: tuple[int, int]) -> str:
-    return f"{genotype[0]}x{genotype[1]}"
 
 
 def plot_kernels(layer: MixedDilation, group: int = 0) -> Axes:

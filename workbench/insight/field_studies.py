@@ -220,4 +220,5 @@ def found_network(run: str) -> NetworkSpec:
     path = path if path.is_file() else base_folder() / path
     if not path.is_file():
         raise ValueError(f"{run!r} holds no arch.json; name the folder of a finished run, like runs/20_nats/<run>.")
-    return NetworkSpec.from_json(read_json(path).get("spec", {}))
+    record = read_json(path)
+    return NetworkSpec.from_json(record.get("spec", {}) if isinstance(record, dict) else {})

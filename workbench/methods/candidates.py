@@ -148,7 +148,7 @@ def search(
         origin=scorer.origin,
         progress=reporter(phase),
     )
-    _enter_search(study, phase, scorer, scores, saved_macs)
+    enter_search(study, phase, scorer, scores, saved_macs)
     return scores
 
 
@@ -189,7 +189,8 @@ def path_supernet(scorer: Scorer) -> Supernet:
     return scorer.supernet
 
 
-def _enter_search(study: Study, phase: str, scorer: Scorer, scores: Sequence[Score], saved_macs: int) -> None:
+def enter_search(study: Study, phase: str, scorer: Scorer, scores: Sequence[Score], saved_macs: int = 0) -> None:
+    """Puts the cost of scoring candidates (recalibration and scoring) into the ledger."""
     detecting = not isinstance(scorer.task, Classification)
     scored_on = study.data.search if detecting else study.data.crops_search
     calibration = min(study.plan.calibration_images, len(study.data.train if detecting else study.data.crops))

@@ -1,6 +1,7 @@
 """What the gradient methods share: a supernet whose weights and alpha are searched in turn, kept like any phase."""
 
 import copy
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -52,7 +53,8 @@ def search_phase(
 ) -> Searched:
     """A gradient search in place, kept and continued like a training phase; always in the run's own folder.
 
-    `per_image` are the MACs of a forward pass, for the ledger. `after_epoch` must leave the model training.
+    `per_image` are the MACs of a forward pass, for the ledger; what `after_epoch` takes is not in its seconds, and it
+    must leave the model training. ValueError when the run already holds epochs of this name by another search.
     """
     before_training = {
         "task": as_plain(task),
@@ -62,6 +64,12 @@ def search_phase(
     }
     key, folder = place_of(study, before_training, shared=False)
     steps, side = recipe.weights.steps, study.plan.data.image_side
+    if study.run.scores(name) and study.run.load(f"epochs of {name}", key) is None:
+        raise ValueError(
+            f"{study.run.path} holds epochs of {name!r} by another search (other seed weights, device, thread count or"
+            " version of the code); start anew with --fresh."
+        )
+    study.run.store(f"epochs of {name}", key, {"epochs": recipe.epochs})
     if (kept := load_phase(study, name, folder, model, recipe.weights)) is not None:
         tensors = load_file(folder / "alpha.safetensors")
         history = [tuple(tensors[f"{epoch}.{layer}"] for layer in range(len(alphas))) for epoch in range(recipe.epochs)]
@@ -79,6 +87,13 @@ def search_phase(
     print(f"{name}: {steps} steps of {recipe.weights.batch_size} images, {estimate(trial, steps)}")
     clock = PhaseClock(folder, reporter(name))
     synchronise_batch_norm(model, study.device)
+
+    def untimed(epoch: int) -> None:
+        began = time.perf_counter()
+        if after_epoch is not None:
+            after_epoch(epoch)
+        clock.start += time.perf_counter() - began
+
     found = train_alternating(
         model,
         alphas,
@@ -88,7 +103,7 @@ def search_phase(
         recipe,
         seed=integer(study.seed, "training") % 2**31,
         device=study.device,
-        after_epoch=after_epoch,
+        after_epoch=untimed,
         checkpoint=folder / "checkpoint.pt",
         image_side=side,
         progress=clock,

@@ -6,17 +6,13 @@
 4. `start`: the *pretrained* kernels cut into the found parts (section 3.4); fine-tuning is the comparison's
 """
 
-import copy
 import hashlib
-import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
 from torch import nn
 
 from workbench.evaluation.scoring import Scorer
@@ -24,15 +20,15 @@ from workbench.methods import candidates
 from workbench.methods.candidates import classification_task, detection_task
 from workbench.methods.compare import Start
 from workbench.methods.gradient_search import Searched, search_phase
+from workbench.methods.mixture_choice import implementations
 from workbench.methods.nats_presets import NATSPlan
 from workbench.methods.phases import Study, forward_macs, new_model, train_phase
-from workbench.methods.presets import Data, input_sizes
+from workbench.methods.presets import Data, find_file, input_sizes
 from workbench.networks.backbone import Backbone
-from workbench.networks.mixed_dilation import SIDES, Implementation, Side
-from workbench.networks.mixed_supernet import MixedSupernet, measure_implementations
+from workbench.networks.mixed_supernet import MixedSupernet
 from workbench.networks.seeds import load_torchvision, read_state
 from workbench.networks.weight_reuse import reuse_weights
-from workbench.records.files import base_folder
+from workbench.records.files import digest
 from workbench.records.score import Score
 from workbench.search.random import RandomSearch
 from workbench.search.relaxation import Derived, derive
@@ -42,6 +38,8 @@ from workbench.spaces.channel_dilation import (
     Reading,
     base_spec,
     channel_dilation_name,
+    channel_order,
+    genotype_name,
     layer_choices,
     logits,
     searched_layers,
@@ -49,11 +47,12 @@ from workbench.spaces.channel_dilation import (
 )
 from workbench.spaces.residual import check_dilations
 from workbench.spaces.space import SearchSpace
-from workbench.training.alternating import check_recipe, train_alternating
+from workbench.training.alternating import check_recipe
+from workbench.training.loop import place
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seed:
+class SeedNetwork:
     """A pretrained backbone and in plain data where its weights come from."""
 
     backbone: Backbone
@@ -94,28 +93,39 @@ def space_of(study: Study, groups: str = "") -> SearchSpace:
 def check_plan(plan: NATSPlan, data: Data, seed_weights: str = "") -> str:
     """ValueError before work starts: groups that do not fit, dilations larger than a map, weights that do not match.
 
-    Returns the space in words.
+    Maps are those of the median picture; how many pictures are too small for some dilation is told in the returned
+    text, along with the space.
     """
     check_recipe(plan.search)
-    space = space_named(plan.space)
-    smallest = min(input_sizes(plan, data), key=min)
-    for genotype in dict.fromkeys(pair for layer in searched_layers(space) for pair in layer.genotypes):
-        everywhere = [
-            layer.genotypes.index(genotype) if genotype in layer.genotypes else 0 for layer in searched_layers(space)
+    space, sizes = space_named(plan.space), input_sizes(plan, data)
+    layers = searched_layers(space)
+    usual = sorted(sizes, key=lambda size: (min(size), size))[len(sizes) // 2]
+    beyond = set()
+    for genotype in dict.fromkeys(pair for layer in layers for pair in layer.genotypes):
+        choices = [
+            layer.genotypes.index(genotype) if genotype in layer.genotypes else 0
+            for layer in layers
+            for _ in range(layer.groups)
         ]
-        groups = [layer.groups for layer in searched_layers(space)]
-        choices = [choice for choice, count in zip(everywhere, groups, strict=True) for _ in range(count)]
-        check_dilations(space.spec(space.arch(choices)), smallest)
+        spec = space.spec(space.arch(choices))
+        check_dilations(spec, usual)
+        for size in set(sizes):
+            try:
+                check_dilations(spec, size)
+            except ValueError:
+                beyond.add(size)
     if seed_weights:
         _from_file(plan, seed_weights)
-    layers = searched_layers(space)
-    return (
+    told = (
         f"{space.name}: {len(layers)} searched convolutions, {len(space.decisions)} groups, {logits(space)} logits;"
-        f" the smallest picture that enters is {smallest[0]} x {smallest[1]} px"
+        f" a usual picture enters with {usual[0]} x {usual[1]} px"
     )
+    if count := sum(size in beyond for size in sizes):
+        told += f"; in {count} of {len(sizes)} pictures some dilation reaches over a whole map and reads only padding"
+    return told
 
 
-def seed_network(study: Study, seed_weights: str = "") -> Seed:
+def seed_network(study: Study, seed_weights: str = "") -> SeedNetwork:
     """The backbone that kernels are taken from: read from a file, or trained as a classifier on the crops.
 
     What is trained is kept in `runs/cache` by content, so that a sweep pays for it once.
@@ -123,7 +133,7 @@ def seed_network(study: Study, seed_weights: str = "") -> Seed:
     plan: NATSPlan = study.plan
     if seed_weights:
         backbone, key = _from_file(plan, seed_weights)
-        return Seed(backbone=backbone, origin={"weights": key}, top1=None)
+        return SeedNetwork(backbone=backbone, origin={"weights": key}, top1=None)
     task = classification_task(study)
     spec = base_spec(space_of(study))
     model = new_model(lambda: task.build(Backbone(spec)), study.seed, "seed network")
@@ -141,10 +151,10 @@ def seed_network(study: Study, seed_weights: str = "") -> Seed:
     body = model.get_submodule("backbone")
     assert isinstance(body, Backbone)
     top1 = task.evaluate(model, study.data.crops_test, study.device)["top1"]
-    return Seed(backbone=body.cpu(), origin={"pretrained": trained.key}, top1=top1)
+    return SeedNetwork(backbone=body.cpu(), origin={"pretrained": trained.key}, top1=top1)
 
 
-def search(study: Study, seed: Seed, groups: str = "", phase: str = "") -> MixedSearch:
+def search(study: Study, pretrained: SeedNetwork, groups: str = "", phase: str = "") -> MixedSearch:
     """Step 2 in the plan's space or with other groups; `phase` is its name in the record.
 
     After every epoch the derived network is in the record: its entropy and margin, and once alpha moves its accuracy by
@@ -153,11 +163,14 @@ def search(study: Study, seed: Seed, groups: str = "", phase: str = "") -> Mixed
     plan: NATSPlan = study.plan
     space, task = space_of(study, groups), detection_task(study)
     phase = phase or f"search {groups or plan.groups}"
-    model = new_model(lambda: task.build(MixedSupernet(space, seed.backbone, plan.kernels)), study.seed, "mixture")
+    model = new_model(
+        lambda: task.build(MixedSupernet(space, pretrained.backbone, plan.kernels)), study.seed, "mixture"
+    )
     supernet = model.get_submodule("backbone.body")
     assert isinstance(supernet, MixedSupernet)
     supernet.use("branches")  # what the method computes; the other way must not change its price
     per_image = forward_macs(model, task, study.data.train, study.device)
+    place(model, plan.search.weights, study.device)  # measured in the memory format that is trained in
     chosen = implementations(study, supernet, phase)
     supernet.use(chosen)
     recorded = {score.step for score in study.run.scores(phase)}
@@ -181,71 +194,17 @@ def search(study: Study, seed: Seed, groups: str = "", phase: str = "") -> Mixed
         per_image=per_image,
         origin={
             "space": space.name,
-            "seed": seed.origin,
+            "seed": pretrained.origin,
             "kernels": plan.kernels,
             "implementations": list(chosen),
         },
         after_epoch=after_epoch,
     )
-    return replace(found, searched=searched)
-
-
-def implementations(study: Study, supernet: MixedSupernet, phase: str) -> list[dict[Side, Implementation]]:
-    """How each searched layer is computed: as the plan says, or the faster way of each side by a short measurement.
-
-    What was measured stays with the run, so that a continued run computes as before, to the last bit.
-    """
-    if study.plan.implementation != "auto":
-        return [dict.fromkeys(SIDES, study.plan.implementation) for _ in supernet.mixtures()]
-    known = study.run.load(f"implementations {phase}", supernet.space.name)
-    if known is None:
-        height, width = input_sizes(study.plan, study.data)[0]
-        batch = min(study.plan.search.weights.batch_size, 16)
-        images = torch.zeros(batch, 3, height, width, device=study.device)
-        known = {"ms": measure_implementations(supernet, images.contiguous(memory_format=torch.channels_last))}
-        study.run.store(f"implementations {phase}", supernet.space.name, known)
-    return [{side: min(ms, key=ms.get) for side, ms in row.items()} for row in known["ms"]]
-
-
-def implementation_table(study: Study, search: MixedSearch) -> pd.DataFrame:
-    """What was measured and chosen for each searched layer and side; empty where the plan forces one way."""
-    known = study.run.load(f"implementations {search.phase}", search.space.name)
-    rows = []
-    for layer, by_side in zip(searched_layers(search.space), (known or {"ms": []})["ms"], strict=False):
-        for side, ms in by_side.items():
-            times = {f"{name} ms": value for name, value in ms.items()}
-            rows.append({"block": layer.block, "who learns": side, **times, "chosen": min(ms, key=ms.get)})
-    return pd.DataFrame(rows)
-
-
-def step_ratio(study: Study, search: MixedSearch, steps: int = 5) -> float:
-    """Time of a search step (weights, then alpha) as it is computed, over that of the same step by branches alone.
-
-    Both are timed in turn on copies, the median of `steps` each.
-    """
-    plan, task = study.plan, detection_task(study)
-    short = replace(plan.search, weights=replace(plan.search.weights, steps=steps), epochs=1, warm_epochs=0)
-    chosen = [layer.implementation for layer in search.supernet.mixtures()]
-    medians = []
-    for ways in (chosen, "branches"):
-        model = copy.deepcopy(search.model)
-        supernet = model.get_submodule("backbone.body")
-        assert isinstance(supernet, MixedSupernet)
-        supernet.use(ways)
-        marks = [time.perf_counter()]
-        train_alternating(
-            model,
-            supernet.alphas(),
-            task,
-            study.data.train,
-            study.data.search,
-            short,
-            seed=0,
-            device=study.device,
-            progress=lambda done, total, text, marks=marks: marks.append(time.perf_counter()),
-        )
-        medians.append(float(np.median(np.diff(marks)[1:])))  # the first step also warms up
-    return medians[0] / medians[1]
+    found = replace(found, searched=searched)
+    if (name := f"score {phase}") not in {entry.phase for entry in study.run.ledger.entries}:
+        candidates.enter_search(study, name, scorer, scored_epochs(study, found))
+    supernet.mix()
+    return found
 
 
 def derived(search: MixedSearch, epoch: int = -1) -> Derived:
@@ -253,11 +212,16 @@ def derived(search: MixedSearch, epoch: int = -1) -> Derived:
     return derive(search.space, search.alphas[epoch])
 
 
-def start(seed: Seed, space: SearchSpace, arch: Arch, reading: Reading) -> Start:
-    """Step 4: the network of `arch` with the seed's weights."""
+def start(pretrained: SeedNetwork, space: SearchSpace, arch: Arch, reading: Reading) -> Start:
+    """Step 4: the network of `arch` with the seed network's weights."""
+    weights = reuse_weights(space, arch, pretrained.backbone, reading)
+    orders: list[list[int]] = []
+    if reading == "index":
+        pairs = zip(searched_layers(space), layer_choices(space, arch), strict=True)
+        orders = [channel_order(layer, chosen) for layer, chosen in pairs]
     # Beside the specification only the order of the channels tells two networks apart: equal ones are trained once.
-    origin = {**seed.origin, "order": arch.to_json() if reading == "index" else "contiguous"}
-    return Start(weights=reuse_weights(space, arch, seed.backbone, reading), origin=origin)
+    moved = any(order != sorted(order) for order in orders)
+    return Start(weights=weights, origin={**pretrained.origin, "order": digest(orders) if moved else "as pretrained"})
 
 
 def random_search(study: Study, search: MixedSearch) -> list[Score]:
@@ -295,7 +259,7 @@ def vote_table(space: SearchSpace, arch: Arch) -> pd.DataFrame:
     rows = []
     for layer, chosen in zip(searched_layers(space), layer_choices(space, arch), strict=True):
         shares = dict(zip(layer.genotypes, np.array(votes(layer, chosen)) / layer.groups, strict=True))
-        names = {f"{height}x{width}": share for (height, width), share in shares.items()}
+        names = {genotype_name(genotype): share for genotype, share in shares.items()}
         rows.append({"stage": layer.stage, "block": layer.block, "channels": layer.channels, **names})
     return pd.DataFrame(rows).fillna(0.0)
 
@@ -323,7 +287,7 @@ def _derived_score(study: Study, scorer: Scorer, supernet: MixedSupernet, phase:
 
 def _from_file(plan: NATSPlan, seed_weights: str) -> tuple[Backbone, str]:
     """The backbone with the weights of a file, and a digest of them; ValueError when they do not match."""
-    path = next((p for p in (Path(seed_weights), base_folder() / seed_weights) if p.is_file()), Path(seed_weights))
+    path = find_file(seed_weights)
     backbone = Backbone(base_spec(space_named(plan.space)))
     load_torchvision(backbone, read_state(path))
     return backbone, hashlib.sha256(path.read_bytes()).hexdigest()[:16]

@@ -15,7 +15,7 @@ import torch
 from workbench.insight.receptive_field import predicted_sigma
 from workbench.methods import candidates
 from workbench.methods.compare import Contender, Result
-from workbench.methods.nats import Seed, space_of, start
+from workbench.methods.nats import SeedNetwork, space_of, start
 from workbench.methods.nats_presets import NATSPlan
 from workbench.methods.phases import Study, new_model
 from workbench.methods.presets import input_sizes
@@ -30,21 +30,35 @@ from workbench.spaces.channel_dilation import (
     Reading,
     channel_dilation_name,
     decoded,
+    equal_split,
     same_everywhere,
     searched_layers,
-    uniform_split,
 )
 from workbench.spaces.network_spec import NetworkSpec
 from workbench.spaces.residual import dilatable_blocks
 from workbench.spaces.space import SearchSpace
 
 SWEEP = Path(__file__).resolve().parents[2] / "data" / "results" / "nats_sweep.csv"
-USUAL = {"groups": "n16", "genotypes": "C", "kernels": "replicated", "reading": "contiguous"}
+# What a sweep varies, with the usual values: those of the tiny preset.
+USUAL: dict[str, Any] = {
+    "groups": "n16",
+    "genotypes": "C",
+    "kernels": "replicated",
+    "reading": "contiguous",
+    "warm epochs": "3 of 8",
+    "max_steps": 0,
+}
 GROUPS = ("n1", "n2", "n4", "n8", "n16", "n32", "c1", "c2", "c4", "c8", "c16")
 
 
 def contender(
-    study: Study, seed: Seed, name: str, space: SearchSpace, arch: Arch, reading: Reading | None = None, group: str = ""
+    study: Study,
+    pretrained: SeedNetwork,
+    name: str,
+    space: SearchSpace,
+    arch: Arch,
+    reading: Reading | None = None,
+    group: str = "",
 ) -> Contender:
     """The network of `arch` with the seed's kernels, cut as the plan reads the paper or as told."""
     way: Reading = reading or study.plan.reading
@@ -53,36 +67,42 @@ def contender(
         spec=decoded(space, arch, way),
         arch=arch,
         group=group,
-        start=start(seed, space, arch, way),
+        start=start(pretrained, space, arch, way),
     )
 
 
 def contenders(
-    study: Study, seed: Seed, found: Arch, path_level: tuple[SearchSpace, Arch], *, everything: bool, lucky: Arch
+    study: Study,
+    pretrained: SeedNetwork,
+    found: Arch,
+    path_level: tuple[SearchSpace, Arch],
+    *,
+    everything: bool,
+    best_random: Arch,
 ) -> list[Contender]:
-    """The found network first, then path level, baseline, and the best-scored network of a random search (`lucky`).
+    """The found network first, then path level, baseline, and the best-scored network of a random search.
 
     With `everything` also dilation 2 by hand, random channels, the equal split, and the other reading.
     """
     plan: NATSPlan = study.plan
     space = space_of(study)
     entrants = [
-        contender(study, seed, "NATS", space, found),
-        contender(study, seed, "path level", *path_level),
-        contender(study, seed, "baseline", space, same_everywhere(space, (1, 1))),
-        contender(study, seed, "best-scored random", space, lucky),
+        contender(study, pretrained, "NATS", space, found),
+        contender(study, pretrained, "path level", *path_level),
+        contender(study, pretrained, "baseline", space, same_everywhere(space, (1, 1))),
+        contender(study, pretrained, "best-scored random", space, best_random),
     ]
     if everything:
         rng = generator(study.seed, "random channels")
-        entrants += [contender(study, seed, "dilated by hand", space, by_hand(space))]
+        entrants += [contender(study, pretrained, "dilated by hand", space, by_hand(space))]
         entrants += [
-            contender(study, seed, f"random channels {number}", space, space.sample(rng), group="random channels")
+            contender(study, pretrained, f"random channels {number}", space, space.sample(rng), group="random channels")
             for number in range(1, plan.random_networks + 1)
         ]
         other: Reading = "index" if plan.reading == "contiguous" else "contiguous"
         entrants += [
-            contender(study, seed, "equal split", space, uniform_split(space)),
-            contender(study, seed, f"NATS, {other} reading", space, found, other),
+            contender(study, pretrained, "equal split", space, equal_split(space)),
+            contender(study, pretrained, f"NATS, {other} reading", space, found, other),
         ]
     return entrants
 
@@ -130,8 +150,8 @@ def dilated_share(spec: NetworkSpec) -> float:
 def latency_table(study: Study, groups: Sequence[str], repeats: int = 9) -> pd.DataFrame:
     """Milliseconds of one picture through backbones with an equal split of every genotype, and through detectors.
 
-    The most and thinnest convolutions that N allows: no search finds more. Ratios are to the baseline,
-    all measured in this call.
+    With contiguous parts N allows no more and no thinner convolutions. Ratios are to the baseline, all measured in this
+    call.
     """
     plan: NATSPlan = study.plan
     task = candidates.detection_task(study)
@@ -144,7 +164,7 @@ def latency_table(study: Study, groups: Sequence[str], repeats: int = 9) -> pd.D
             space = space_named(channel_dilation_name(plan.backbone, name, plan.genotypes))
         except ValueError:
             continue  # this number of groups does not fit the channels
-        specs[name] = space.spec(uniform_split(space))
+        specs[name] = space.spec(equal_split(space))
     rows: list[dict[str, Any]] = []
     for name, spec in specs.items():
         model = new_model(lambda spec=spec: task.build(Backbone(spec)), 0, "latency")  # type: ignore[misc]
@@ -184,6 +204,7 @@ def sweep_table(study: Study, results: Sequence[Result], found: Derived, max_ste
             {
                 **usual,
                 **changed,
+                "backbone": plan.backbone,
                 "warm epochs": f"{plan.search.warm_epochs} of {plan.search.epochs}",
                 "max_steps": max_steps,
                 "AP": ap,
@@ -197,10 +218,13 @@ def sweep_table(study: Study, results: Sequence[Result], found: Derived, max_ste
 
 
 def stored_sweep() -> tuple[pd.DataFrame, str]:
-    """The stored study of sweeps (`report RUNS --csv sweep FILE`), and in words where it comes from."""
-    frame = pd.read_csv(SWEEP)
+    """The stored study of sweeps (`report RUNS --csv sweep FILE`), and in words where it comes from.
+
+    A seed counts once for each setting: path level is a row of every run that trained it.
+    """
+    frame = pd.read_csv(SWEEP).drop_duplicates([*USUAL, "preset", "data", "seed"])
     first = frame.iloc[0]
-    counts = frame.groupby(list(USUAL)).size()
+    counts = frame.groupby(list(USUAL))["seed"].nunique()
     source = (
         f"{frame['run'].nunique()} runs, n = {counts.min()} to {counts.max()} seeds for a setting, preset"
         f" {first['preset']} on {first['data']}, {first['date']}"
@@ -209,6 +233,8 @@ def stored_sweep() -> tuple[pd.DataFrame, str]:
 
 
 def varied(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    """The rows of a sweep over `column`: those with the usual values of everything else."""
-    others = {name: value for name, value in USUAL.items() if name != column}
+    """The rows of a sweep over `column`: those with the usual values of everything else, of one preset and data set."""
+    first = frame.iloc[0]
+    usual = USUAL | {name: first[name] for name in ("preset", "data")}
+    others = {name: value for name, value in usual.items() if name != column}
     return frame[(frame[list(others)] == pd.Series(others)).all(axis=1)]

@@ -119,6 +119,8 @@ SMALL = replace(
 def paper_plan(backbone: Literal["resnet50", "resnet101", "resnext101"] = "resnet50") -> NATSPlan:
     """The published numbers (sections 5 and 8 of the specification): Faster R-CNN with a pyramid on COCO.
 
+    The detector is that of CR-NAS, its sister paper (short side 800, batch norm in the pyramid and the 4conv1fc box
+    head); this paper's search input of 800x1200 and its heads are not described further.
     N = 16 for ResNet-50, C = 32 for the deeper networks (tables 2 and 4). The halves are cut from train2017, 83 to 35,
     so that minival stays unseen. What the paper leaves open is set as section 14 recommends: alpha starts at zero, one
     step of alpha for each of the weights, first order, learning rates per image, 500 steps of warm-up, Adam's own
@@ -151,7 +153,7 @@ def paper_plan(backbone: Literal["resnet50", "resnet101", "resnext101"] = "resne
         ),
         finetune=base.finetune,
         transfer=DetectorConfig(image_size=(800, 1333)),  # RetinaNet (table 6)
-        transfer_finetune=base.finetune,
+        transfer_finetune=replace(base.finetune, lr=0.01),  # RetinaNet's usual rate; the paper states none
         classifier_hidden=base.classifier_hidden,
         label_smoothing=base.label_smoothing,
         macs_at=(800, 1088),
@@ -195,6 +197,8 @@ def with_options(
         changes["kernels"] = one_of("kernels", kernels, ("replicated", "shared"))
     if reading:
         changes["reading"] = one_of("reading", reading, ("contiguous", "index"))
+    if warm_epochs < -1:
+        raise ValueError(f"warm_epochs is -1 (as the preset says) or a number of epochs; got {warm_epochs}.")
     if warm_epochs >= 0:
         changes["search"] = replace(plan.search, warm_epochs=warm_epochs)
     return replace(plan, **changes)

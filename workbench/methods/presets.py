@@ -88,12 +88,15 @@ def shortened(plan: Any, max_steps: int) -> Any:
 def load_data(plan: DataPlan, data: str, pretrain_data: str, seed: int, bad_boxes: str = "error") -> Data:
     """The data sets that `data` and `pretrain_data` name: `scenes`, or a folder (COCO format; class folders).
 
+    An empty `pretrain_data` says that nothing is pre-trained; the crops are then a handful of drawn ones.
+
     A relative folder is looked for from the current directory, from the repository's root and below WORKBENCH_DATA.
     Everything is validated here, before work starts; boxes outside their image are an error, or dropped and counted on
     request.
     """
     one_of("bad_boxes", bad_boxes, ("error", "drop"))
-    if "scenes" in (data, pretrain_data) and plan.train_images == 0:
+    drawn = (data, pretrain_data or data)
+    if "scenes" in drawn and plan.train_images == 0:
         raise ValueError(
             "This preset has no number of scenes to draw; it needs data and pretrain_data to be folders"
             f" (COCO format; class folders), got {data!r} and {pretrain_data!r}."
@@ -118,8 +121,8 @@ def load_data(plan: DataPlan, data: str, pretrain_data: str, seed: int, bad_boxe
         described = f"{folder.name}, {plan.image_side} px ({len(train)} / {len(search)} / {len(test)} images)"
         if dropped := len(full.dropped) + len(test.dropped):
             described += f", {dropped} bad boxes dropped (the first: {(full.dropped + test.dropped)[0]})"
-    if pretrain_data == "scenes":
-        crops: Any = SceneCrops(config, seed, "train", plan.crops, side=plan.crop_side)
+    if pretrain_data in ("scenes", ""):
+        crops: Any = SceneCrops(config, seed, "train", plan.crops if pretrain_data else 1, side=plan.crop_side)
         crops_search: Any = SceneCrops(config, seed, "search", max(64, plan.crops // 8), side=plan.crop_side)
         crops_test: Any = SceneCrops(config, seed, "test", max(64, plan.crops // 8), side=plan.crop_side)
     else:
@@ -128,6 +131,7 @@ def load_data(plan: DataPlan, data: str, pretrain_data: str, seed: int, bad_boxe
             raise ValueError(f"The class folders of train and val must name the same classes: {problems[0]}")
         crops, crops_search = split_train(ClassFolder(crop_folder, "train", side=plan.crop_side), 0.1, seed)
         crops_test = ClassFolder(crop_folder, "val", side=plan.crop_side)
+    described_crops = f" ({len(crops)} images at {plan.crop_side} px)"
     digests = [part.digest for part in (full, train, search, test, crops, crops_search, crops_test)]
     return Data(
         train=train,
@@ -138,31 +142,42 @@ def load_data(plan: DataPlan, data: str, pretrain_data: str, seed: int, bad_boxe
         crops_search=crops_search,
         crops_test=crops_test,
         digest=digest(digests),
-        description=f"{described}; pre-training on {crops.name} ({len(crops)} images at {plan.crop_side} px)",
+        description=described + (f"; pre-training on {crops.name}{described_crops}" if pretrain_data else ""),
     )
 
 
 def input_sizes(plan: Any, data: Any) -> list[tuple[int, int]]:
-    """Heights and widths that enter the backbone, of the first search pictures (up to 64): resized and padded."""
+    """Heights and widths that enter the backbone, of every search and training picture: resized and padded."""
     sizes = []
-    for index in range(min(64, len(data.search))):
-        height, width = (int(side) for side in data.search[index][0].shape[-2:])
-        if (detector := getattr(plan, "detector", None)) is not None:
-            height, width = detector.input_size(height, width)
-        sizes.append((height, width))
+    for part in (data.search, data.train):
+        for row in part.ground_truth()["images"]:
+            height, width = int(row["height"]), int(row["width"])
+            if (detector := getattr(plan, "detector", None)) is not None:
+                height, width = detector.input_size(height, width)
+            sizes.append((height, width))
     return sizes
 
 
 def find_folder(name: str) -> Path:
     """The folder `name`: as given, from the repository's root, or below WORKBENCH_DATA; else a ValueError."""
-    tried = [Path(name).expanduser(), base_folder() / Path(name).expanduser()]
-    if "WORKBENCH_DATA" in os.environ:
-        tried.append(Path(os.environ["WORKBENCH_DATA"]) / name)
+    tried = _places(name)
     for path in tried:
         if path.is_dir():
             return path
     places = " and ".join(str(path) for path in dict.fromkeys(tried))
     raise ValueError(f"The data folder {name!r} was not found (looked at {places}); give scenes or an existing folder.")
+
+
+def find_file(name: str) -> Path:
+    """The file `name`, looked for in the same places; the path as given where there is none."""
+    return next((path for path in _places(name) if path.is_file()), Path(name).expanduser())
+
+
+def _places(name: str) -> list[Path]:
+    places = [Path(name).expanduser(), base_folder() / Path(name).expanduser()]
+    if "WORKBENCH_DATA" in os.environ:
+        places.append(Path(os.environ["WORKBENCH_DATA"]) / name)
+    return places
 
 
 def small_folder(folder: Path) -> bool:

@@ -43,16 +43,18 @@ class MixedDilation(nn.Module):
         self.groups = conv.groups
         self.implementation: dict[Side, Implementation] = {"weights": "branches", "alpha": "branches"}
         self.chosen: tuple[int, ...] | None = None  # a genotype for each group, instead of the mixture
-        self.taps, self.grid = tap_positions(layer.genotypes, conv.kernel_size[0])
+        taps, self.grid = tap_positions(layer.genotypes, conv.kernel_size[0])
+        # (genotypes x k x k, grid positions), 1 where a tap goes; where several dilations meet, they are summed.
+        placement = F.one_hot(torch.tensor(taps), self.grid[0] * self.grid[1]).to(conv.weight.dtype)
+        self.register_buffer("placement", placement, persistent=False)
 
     def shares(self) -> Tensor:
-        """The weight of each genotype in each group (N, genotypes): softmax (equation 3), or one genotype alone."""
-        if self.chosen is None:
-            return self.alpha.softmax(dim=1)
-        chosen = torch.tensor(self.chosen, device=self.alpha.device)
-        return F.one_hot(chosen, self.alpha.shape[1]).to(self.alpha.dtype)
+        """The weight of each genotype in each group (N, genotypes): softmax (equation 3)."""
+        return self.alpha.softmax(dim=1)
 
     def forward(self, features: Tensor) -> Tensor:
+        if self.chosen is not None:
+            return self._chosen(features, self.chosen)
         by_channel = self.shares().repeat_interleave(self.layer.group_channels, dim=0)  # (C_out, genotypes)
         learning: Side = "alpha" if self.alpha.requires_grad and not self.weight.requires_grad else "weights"
         if self.implementation[learning] == "branches":
@@ -73,18 +75,35 @@ class MixedDilation(nn.Module):
         """The kernels of all genotypes, weighted, summed at their dilated positions: (C_out, C_in / groups, H, W)."""
         weighted = self._replicas() * by_channel.t()[:, :, None, None, None]  # (genotypes, C_out, C_in / groups, k, k)
         rows = weighted.flatten(3).permute(1, 2, 0, 3).flatten(2)  # (C_out, C_in / groups, genotypes x k x k)
-        return (rows @ self._placement(rows)).unflatten(2, self.grid)
+        return (rows @ self.get_buffer("placement")).unflatten(2, self.grid)
 
     def _replicas(self) -> Tensor:
         """(genotypes or 1, C_out, C_in / groups, k, k)"""
         return self.weight.unflatten(0, (self.copies, -1))
 
+    def _dilated(self, features: Tensor, kernel: Tensor, genotype: int) -> Tensor:
+        dilation = self.layer.genotypes[genotype]
+        padding = (dilation[0] * (kernel.shape[-2] // 2), dilation[1] * (kernel.shape[-1] // 2))
+        return F.conv2d(features, kernel, None, self.stride, padding, dilation, self.groups)
+
+    def _chosen(self, features: Tensor, chosen: Sequence[int]) -> Tensor:
+        """One genotype for each group: every used dilation computes its own channels only (grouped ones: all)."""
+        by_channel = torch.tensor(chosen, device=features.device).repeat_interleave(self.layer.group_channels)
+        parts, places = [], []
+        for genotype in sorted(set(chosen)):
+            rows = (by_channel == genotype).nonzero()[:, 0]
+            kernel = self.kernel_of(genotype)
+            if self.groups == 1:
+                parts.append(self._dilated(features, kernel[rows], genotype))
+            else:
+                parts.append(self._dilated(features, kernel, genotype)[:, rows])
+            places.append(rows)
+        return torch.cat(parts, dim=1)[:, torch.cat(places).argsort()]
+
     def _branches(self, features: Tensor, by_channel: Tensor) -> Tensor:
         total: Tensor | None = None
-        for index, dilation in enumerate(self.layer.genotypes):
-            kernel = self.kernel_of(index)
-            padding = (dilation[0] * (kernel.shape[-2] // 2), dilation[1] * (kernel.shape[-1] // 2))
-            part = F.conv2d(features, kernel, None, self.stride, padding, dilation, self.groups)
+        for index in range(len(self.layer.genotypes)):
+            part = self._dilated(features, self.kernel_of(index), index)
             part = part * by_channel[:, index, None, None].to(part.dtype)
             total = part if total is None else total + part
         assert total is not None
@@ -93,11 +112,6 @@ class MixedDilation(nn.Module):
     def _composite(self, features: Tensor, by_channel: Tensor) -> Tensor:
         padding = (self.grid[0] // 2, self.grid[1] // 2)
         return F.conv2d(features, self.composite_kernel(by_channel), None, self.stride, padding, 1, self.groups)
-
-    def _placement(self, like: Tensor) -> Tensor:
-        """(genotypes x k x k, grid positions), 1 where a tap goes; where several dilations meet, they are summed."""
-        placement = like.new_zeros(len(self.taps), self.grid[0] * self.grid[1])
-        return placement.index_put_((torch.arange(len(self.taps)), torch.tensor(self.taps)), like.new_ones(()))
 
     def extra_repr(self) -> str:
         return f"groups={self.layer.groups}, genotypes={self.layer.genotypes}, implementation={self.implementation}"
@@ -139,8 +153,14 @@ def step_ms(layer: MixedDilation, features: Tensor, side: Side, repeats: int = 5
     for tensor in both:
         tensor.requires_grad_(tensor is wanted[1])
     try:
-        run = "torch.autograd.grad(layer(features).sum(), wanted)"
-        timer = Timer(run, globals={"torch": torch, "layer": layer, "features": features, "wanted": wanted})
+        device = features.device.type
+
+        def run() -> None:
+            with torch.autocast(device, enabled=device == "cuda"):  # as training does there
+                total = layer(features).float().sum()
+            torch.autograd.grad(total, wanted)
+
+        timer = Timer("run()", globals={"run": run})
         timer.timeit(1)
         times = sorted(timer.timeit(1).mean for _ in range(repeats))
     finally:

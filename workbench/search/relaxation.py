@@ -31,9 +31,12 @@ def derive(space: SearchSpace, alpha: Sequence[Logits]) -> Derived:
     ValueError when the logits are not finite or not those of the space.
     """
     rows = [row for layer in alpha for row in np.asarray(layer, dtype=np.float64)]
-    counts = [len(row) for row in rows]
-    if counts != [len(decision.options) for decision in space.decisions]:
-        raise ValueError(f"{space.name} has {len(space.decisions)} decisions; these logits are those of {len(counts)}.")
+    counts, wanted = [len(row) for row in rows], [len(decision.options) for decision in space.decisions]
+    if counts != wanted:
+        raise ValueError(
+            f"{space.name} has {len(wanted)} decisions with {sum(wanted)} options in all; these logits are those of"
+            f" {len(counts)} with {sum(counts)}. Use the alpha of a search in this space."
+        )
     if not all(np.isfinite(row).all() for row in rows):
         raise ValueError("Logits are finite numbers; the search has diverged. Lower the learning rate of alpha.")
     arch = space.arch([int(np.argmax(row)) for row in rows])

@@ -34,7 +34,7 @@ GENOTYPES: dict[str, tuple[tuple[Genotype, ...], tuple[Genotype, ...]]] = {
     "plain": (((1, 1),), ((1, 1),)),
 }
 _NAME = re.compile(
-    r"channel-dilation-(?P<backbone>.+?)(?:-(?P<depths>\d+(?:\.\d+)+))?-(?P<groups>[nc]\d+)-(?P<set>\w+)"
+    r"channel-dilation-(?P<backbone>.+?)(?:-(?P<depths>\d+(?:\.\d+)+))?-(?P<groups>[nc][1-9]\d*)-(?P<set>\w+)"
 )
 
 
@@ -60,13 +60,18 @@ def channel_dilation_name(backbone: str, groups: str, genotypes: str, depths: Se
     return f"{PREFIX}{backbone}{'' if plain else '-' + '.'.join(map(str, depths))}-{groups}-{genotypes}"
 
 
+def genotype_name(genotype: Genotype) -> str:
+    """Height x width, for example "1x3"."""
+    return f"{genotype[0]}x{genotype[1]}"
+
+
 def channel_dilation_space(name: str) -> SearchSpace:
     """The space of that name; ValueError for an unknown backbone or set, or groups that do not fit the channels."""
     spec, layers = _parsed(name)
     decisions = tuple(
         Decision(
             f"stage {layer.stage} block {layer.block} group {group}",
-            tuple(f"{height}x{width}" for height, width in layer.genotypes),
+            tuple(map(genotype_name, layer.genotypes)),
             layer.block,
             layer.stage,
         )
@@ -147,7 +152,7 @@ def same_everywhere(space: SearchSpace, genotype: Genotype) -> Arch:
     return space.arch(choices)
 
 
-def uniform_split(space: SearchSpace) -> Arch:
+def equal_split(space: SearchSpace) -> Arch:
     """Every genotype in (nearly) equally many groups of each layer; where N is no multiple the first ones get more."""
     choices: list[int] = []
     for layer in searched_layers(space):
@@ -182,7 +187,7 @@ def _parsed(name: str) -> tuple[NetworkSpec, tuple[SearchedLayer, ...]]:
 
 def _layer(name: str, index: int, block: BlockSpec, groups: str, genotypes: tuple[Genotype, ...]) -> SearchedLayer:
     channels, conv_group, number = searched_width(block), searched_group(block), int(groups[1:])
-    if number < 1 or channels % number:
+    if channels % number:
         what = f"{number} groups" if groups[0] == "n" else f"groups of {number} channels"
         fitting = [str(size) for size in range(1, channels + 1) if channels % size == 0]
         raise ValueError(
