@@ -170,6 +170,9 @@ def test_real_photographs(name: str, categories: int, images: int) -> None:
         pytest.skip(f"the sample {name} is not in {SAMPLES}")
     data = CocoFolder(SAMPLES / name, "val", max_size=160)
     assert len(data.categories) == categories and len(data) == images
+    turned = data.take(range(images - 1, -1, -1))
+    assert turned.sizes == data.sizes[::-1] and len(set(data.sizes)) > 1
+    assert [tuple(data[index][0].shape[1:]) for index in range(0, images, 10)] == data.sizes[::10]
     for image, target in (data[index] for index in range(0, images, 10)):
         height, width = image.shape[1:]
         assert max(height, width) == 160

@@ -211,8 +211,7 @@ def test_pictures_too_small_for_some_dilation_are_told_and_the_usual_one_decides
     data = presets.load_data(SMOKE.data, "scenes", "scenes", 0)
 
     class Narrow:
-        def ground_truth(self):
-            return {"images": [{"height": 32, "width": 96}]}
+        sizes = ((32, 96),)
 
     assert "reaches over" not in nats.check_plan(SMOKE, data)
     mixed = replace(data, search=Narrow())

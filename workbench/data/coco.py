@@ -114,6 +114,12 @@ class CocoFolder:
             for index in range(len(self)):
                 self[index]
 
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """(height, width) of every picture as served; nothing is decoded."""
+        sizes = (self._images[number].size for number in self.ids)
+        return [(height, width) for width, height in sizes]
+
     def ground_truth(self) -> dict[str, Any]:
         """The annotations as a COCO dict, with boxes and sizes as served and category ids 1..K."""
         annotations: list[dict[str, Any]] = []

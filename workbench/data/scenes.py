@@ -283,6 +283,11 @@ class Scenes(_Streamed):
             self._drawn[number] = replace(scene, **unasked)
         return self._drawn[number]
 
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """(height, width) of every scene; nothing is drawn."""
+        return [(self.config.image_size, self.config.image_size)] * len(self)
+
     def ground_truth(self) -> dict[str, Any]:
         """The truth in COCO's format (category ids 1..K, boxes xywh); keypoints where they are among the extras."""
         annotations: list[dict[str, Any]] = []

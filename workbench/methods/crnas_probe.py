@@ -111,6 +111,10 @@ class Interleaved:
     def __len__(self) -> int:
         return sum(map(len, self.parts))
 
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        return [size for part in self.parts for size in part.sizes]
+
     def __getitem__(self, index: int) -> Any:
         return self.parts[index % len(self.parts)][index // len(self.parts)]
 

@@ -150,8 +150,7 @@ def input_sizes(plan: Any, data: Any) -> list[tuple[int, int]]:
     """Heights and widths that enter the backbone, of every search and training picture: resized and padded."""
     sizes = []
     for part in (data.search, data.train):
-        for row in part.ground_truth()["images"]:
-            height, width = int(row["height"]), int(row["width"])
+        for height, width in part.sizes:
             if (detector := getattr(plan, "detector", None)) is not None:
                 height, width = detector.input_size(height, width)
             sizes.append((height, width))
