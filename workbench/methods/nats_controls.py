@@ -20,7 +20,7 @@ from workbench.methods.nats_presets import NATSPlan
 from workbench.methods.phases import Study, new_model
 from workbench.methods.presets import input_sizes
 from workbench.networks.backbone import Backbone
-from workbench.networks.count import latency_of
+from workbench.networks.count import latencies_of
 from workbench.records.seeds import generator
 from workbench.search.relaxation import Derived
 from workbench.spaces.arch import Arch
@@ -150,8 +150,7 @@ def dilated_share(spec: NetworkSpec) -> float:
 def latency_table(study: Study, groups: Sequence[str], repeats: int = 9) -> pd.DataFrame:
     """Milliseconds of one picture through backbones with an equal split of every genotype, and through detectors.
 
-    With contiguous parts N allows no more and no thinner convolutions. Ratios are to the baseline, all measured in this
-    call.
+    With contiguous parts N allows no more and no thinner convolutions. Ratios are to the baseline, all measured in turn.
     """
     plan: NATSPlan = study.plan
     task = candidates.detection_task(study)
@@ -165,17 +164,15 @@ def latency_table(study: Study, groups: Sequence[str], repeats: int = 9) -> pd.D
         except ValueError:
             continue  # this number of groups does not fit the channels
         specs[name] = space.spec(equal_split(space))
-    rows: list[dict[str, Any]] = []
-    for name, spec in specs.items():
+    models = []
+    for spec in specs.values():
         model = new_model(lambda spec=spec: task.build(Backbone(spec)), 0, "latency")  # type: ignore[misc]
-        model.to(study.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        pair = {
-            "backbone ms": latency_of(model.get_submodule("backbone.body"), picture, repeats=repeats),
-            "detector ms": latency_of(model, [picture[0]], repeats=repeats),
-        }
-        parts = max(len(block.dilations) for block in spec.blocks)
-        rows.append({"groups": name, "convolutions in a layer, at most": max(1, parts), **pair})
-    frame = pd.DataFrame(rows)
+        models.append(model.to(study.device, memory_format=torch.channels_last))  # type: ignore[call-overload]
+    bodies = latencies_of([(model.get_submodule("backbone.body"), picture) for model in models], repeats=repeats)
+    whole = latencies_of([(model, [picture[0]]) for model in models], repeats=repeats)
+    parts = [max(1, *(len(block.dilations) for block in spec.blocks)) for spec in specs.values()]
+    columns = {"groups": list(specs), "convolutions in a layer, at most": parts}
+    frame = pd.DataFrame({**columns, "backbone ms": bodies, "detector ms": whole})
     for part in ("backbone", "detector"):
         frame[f"{part} ratio"] = frame[f"{part} ms"] / frame[f"{part} ms"].iloc[0]
     return frame

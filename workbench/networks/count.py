@@ -1,7 +1,7 @@
 """Counts what a built module really computes, by running it on the meta device; and measures how long it takes."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -59,11 +59,20 @@ def latency_ms(module: nn.Module, image_size: ImageSize, *, repeats: int = 30) -
 
 def latency_of(module: nn.Module, features: Tensor | list[Tensor], *, repeats: int = 30) -> float:
     """Median milliseconds of `module(features)` in eval mode, after warm-up; detectors take a list of pictures."""
-    with evaluating(module), torch.inference_mode():
-        timer = Timer("module(features)", globals={"module": module, "features": features})
-        timer.timeit(3)
-        times = sorted(timer.timeit(1).mean for _ in range(repeats))
-    return 1000 * times[repeats // 2]
+    return latencies_of([(module, features)], repeats=repeats)[0]
+
+
+def latencies_of(calls: Sequence[tuple[nn.Module, Tensor | list[Tensor]]], *, repeats: int = 30) -> list[float]:
+    """The same for several modules, called in turn, so that what else the machine does hits all of them alike."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode())
+        timers = []
+        for module, features in calls:
+            stack.enter_context(evaluating(module))
+            timers.append(Timer("module(features)", globals={"module": module, "features": features}))
+            timers[-1].timeit(3)
+        rounds = [[timer.timeit(1).mean for timer in timers] for _ in range(repeats)]
+    return [1000 * sorted(times)[repeats // 2] for times in zip(*rounds, strict=True)]
 
 
 @contextmanager
