@@ -150,7 +150,7 @@ def dilated_share(spec: NetworkSpec) -> float:
 def latency_table(study: Study, groups: Sequence[str], repeats: int = 9) -> pd.DataFrame:
     """Milliseconds of one picture through backbones with an equal split of every genotype, and through detectors.
 
-    With contiguous parts N allows no more and no thinner convolutions. Ratios are to the baseline, all measured in turn.
+    With contiguous parts N allows no more and no thinner convolutions. Ratios are to the baseline, measured in turn.
     """
     plan: NATSPlan = study.plan
     task = candidates.detection_task(study)
