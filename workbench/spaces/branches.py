@@ -7,14 +7,16 @@ summed over it; so they cannot disagree.
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from workbench.spaces.network_spec import BlockSpec
+from workbench.spaces.network_spec import BlockSpec, Padding
 
 Part = tuple[int, int, int]  # (output channels, dilation_h, dilation_w)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conv:
-    """One convolution with what follows it. Padding keeps the size: dilation * (kernel // 2) on each side.
+    """One convolution with what follows it. Its output is ceil(size / stride) pixels.
+
+    Padding is dilation * (kernel // 2) on each side, or TensorFlow's `same`, which differs where there is a stride.
 
     `dilations` are parts of its output channels side by side, (channels, dilation_h, dilation_w); () is undilated.
     Every part reads all input channels, of a grouped convolution those of its own groups.
@@ -29,6 +31,7 @@ class Conv:
     bias: bool = False
     norm: bool = True
     activation: Literal["none", "relu", "relu6"] = "relu"
+    padding: Padding = "symmetric"
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -216,7 +219,12 @@ def _depthwise(channels: int, kernel: int, stride: int) -> Conv:
 
 def _conv(block: BlockSpec) -> Conv:
     """A 1x1 convolution from the block's input to its output, with the block's activation."""
-    return Conv(in_channels=block.in_channels, out_channels=block.out_channels, activation=block.activation)
+    return Conv(
+        in_channels=block.in_channels,
+        out_channels=block.out_channels,
+        activation=block.activation,
+        padding=block.padding,
+    )
 
 
 def _square(conv: Conv, channels: int) -> Conv:

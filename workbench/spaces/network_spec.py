@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 BlockKind = Literal["stem", "conv", "pool", "shuffle", "xception", "basic", "bottleneck", "mbconv"]
 Activation = Literal["relu", "relu6"]
 Shortcut = Literal["projection", "pad"]
+Padding = Literal["symmetric", "same"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,7 @@ class BlockSpec:
     # is undilated.
     dilations: tuple[tuple[int, int, int], ...] = ()
     shortcut: Shortcut = "projection"  # where a residual block changes its size: a 1x1 convolution, or none ("pad")
-    padding: str = "symmetric"
+    padding: Padding = "symmetric"  # same: as TensorFlow pads a strided convolution, more behind than in front
     bn_eps: float = 1e-5
     activation: Activation = "relu"
 

@@ -1,0 +1,102 @@
+"""Networks of inverted residuals (MBConv) whose layers differ in kernel and expansion: seeds and found nets of FNA."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from workbench.spaces.network_spec import BlockSpec, NetworkSpec, Padding
+
+
+@dataclass(frozen=True, kw_only=True)
+class MBStage:
+    """Layers of one width; the first carries the stride. A layer is (kernel, expansion)."""
+
+    channels: int
+    stride: int
+    layers: tuple[tuple[int, int], ...]
+
+
+def mbconv_spec(
+    name: str,
+    stages: Sequence[MBStage],
+    taps: Sequence[int],
+    *,
+    stem: int = 32,
+    last: int = 0,
+    padding: Padding = "symmetric",
+    bn_eps: float = 1e-5,
+) -> NetworkSpec:
+    """Stem, stages numbered from 1, and with `last` a 1x1 convolution to that many channels as one stage more.
+
+    `taps` are the numbers of the stages whose last map is returned.
+    """
+    common = {"activation": "relu6", "padding": padding, "bn_eps": bn_eps}
+    blocks = [BlockSpec(kind="conv", in_channels=3, out_channels=stem, stride=2, **common)]  # type: ignore[arg-type]
+    ends: dict[int, int] = {}
+    for number, stage in enumerate(stages, start=1):
+        for index, (kernel, expansion) in enumerate(stage.layers):
+            blocks.append(
+                BlockSpec(
+                    kind="mbconv",
+                    in_channels=blocks[-1].out_channels,
+                    out_channels=stage.channels,
+                    stride=stage.stride if index == 0 else 1,
+                    kernel=kernel,
+                    stage=number,
+                    expansion=float(expansion),
+                    **common,  # type: ignore[arg-type]
+                )
+            )
+        ends[number] = len(blocks) - 1
+    if last:
+        ends[len(stages) + 1] = len(blocks)
+        entering = blocks[-1].out_channels
+        top = BlockSpec(kind="conv", in_channels=entering, out_channels=last, kernel=1, stage=len(stages) + 1, **common)  # type: ignore[arg-type]
+        blocks.append(top)
+    return NetworkSpec(name=name, blocks=tuple(blocks), taps=tuple(ends[tap] for tap in taps))
+
+
+def layers_of(text: str) -> tuple[tuple[int, int], ...]:
+    """ "k3e6 k7e3" as ((3, 6), (7, 3)), the notation of FNA; ValueError for anything else."""
+    found = [re.fullmatch(r"k(\d)e(\d)", word) for word in text.split()]
+    if not found or not all(found):
+        raise ValueError(f"Layers are written like 'k3e6 k7e3' (kernel and expansion); got {text!r}.")
+    return tuple((int(match[1]), int(match[2])) for match in found if match)
+
+
+# Output channels and strides of MobileNetV2's stages behind the stem (section 2.2 of the specification of FNA).
+_MOBILENET_V2 = ((16, 1), (24, 2), (32, 2), (64, 2), (96, 1), (160, 2), (320, 1))
+# Layers of blocks 2 to 7 (section 2.3); block 1 is k3e1 in all of them.
+FNA_LAYERS: Mapping[str, tuple[str, ...]] = {
+    "MobileNetV2": ("k3e6 k3e6", "k3e6 k3e6 k3e6", "k3e6 k3e6 k3e6 k3e6", "k3e6 k3e6 k3e6", "k3e6 k3e6 k3e6", "k3e6"),
+    "FNA RetinaNet": ("k3e6 k3e6", "k7e6 k5e6", "k3e6 k5e6 k7e6 k3e6", "k5e6 k7e6", "k7e6 k7e6 k7e3 k7e6", "k7e6"),
+    "FNA SSDLite": ("k5e6", "k5e6 k5e6 k3e6 k5e6", "k5e6 k7e6 k3e6", "k7e6 k7e6 k7e6 k7e6", "k5e6 k7e6 k7e6", "k7e6"),
+    "FNA DeepLabv3": (
+        "k3e6 k3e6",
+        "k7e6 k3e6 k3e6 k3e6",
+        "k7e6 k7e6 k5e6 k7e6 k7e6 k5e6",
+        "k7e6 k7e6 k7e6 k7e6",
+        "k7e6 k5e6",
+        "k7e3",
+    ),
+}
+
+
+def fna_spec(name: str, *, last: int = 0) -> NetworkSpec:
+    """A network of FNA's table, or its seed MobileNetV2; taps are the maps that its RetinaNet reads (section 4.3)."""
+    if name not in FNA_LAYERS:
+        raise ValueError(f"A network of FNA is one of {', '.join(FNA_LAYERS)}; got {name!r}.")
+    layers = ("k3e1", *FNA_LAYERS[name])
+    stages = [
+        MBStage(channels=channels, stride=stride, layers=layers_of(text))
+        for (channels, stride), text in zip(_MOBILENET_V2, layers, strict=True)
+    ]
+    return mbconv_spec(name, stages, (2, 3, 5, 8 if last else 7), last=last)
+
+
+def efficientnet_lite0_spec() -> NetworkSpec:
+    """EfficientNet-Lite0, a searched network: kernels 3 and 5, no squeeze-excitation, TensorFlow's padding."""
+    rows = ((16, 1, "k3e1"), (24, 2, "k3e6 k3e6"), (40, 2, "k5e6 k5e6"), (80, 2, "k3e6 k3e6 k3e6"),
+            (112, 1, "k5e6 k5e6 k5e6"), (192, 2, "k5e6 k5e6 k5e6 k5e6"), (320, 1, "k3e6"))  # fmt: skip
+    stages = [MBStage(channels=channels, stride=stride, layers=layers_of(text)) for channels, stride, text in rows]
+    return mbconv_spec("EfficientNet-Lite0", stages, (2, 3, 5, 8), last=1280, padding="same", bn_eps=1e-3)
