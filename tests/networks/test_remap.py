@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from workbench.networks.backbone import Backbone
-from workbench.networks.remap import function_gap, remap
+from workbench.networks.remap import remap
+from workbench.networks.remap_report import function_gap
 from workbench.networks.seeds import load_efficientnet_lite, read_state
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.costs import backbone_cost

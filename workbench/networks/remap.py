@@ -10,60 +10,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from workbench.networks.backbone import Backbone
 from workbench.networks.blocks import ResidualUnit
+from workbench.networks.remap_report import Origin, Remapped, RemapReport
 from workbench.spaces.network_spec import BlockSpec, NetworkSpec
 
 # Which of the seed's inner channels a narrower block keeps: the first, or the largest by the reference vector of the
 # ablation (section 3.5); and where a larger kernel holds the seed's values.
 Width = Literal["prefix", "bn", "l1", "std"]
 Kernel = Literal["centre", "dilate"]
-Origin = Literal["copied", "centred", "spread", "cropped", "own"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Remapped:
-    """What became of one tensor: the seed's block it came from, and how many of its numbers have which origin."""
-
-    name: str
-    block: int
-    seed_block: int | None  # None: the layer has no counterpart and keeps its own initialisation
-    cloned: bool  # the seed's stage is shallower: another layer reads the same block
-    origin: Origin
-    copied: int
-    duplicated: int  # further copies of a seed's channels, where the network is wider
-    zero: int
-    own: int
-
-    @property
-    def size(self) -> int:
-        return self.copied + self.duplicated + self.zero + self.own
-
-
-@dataclass(frozen=True, kw_only=True)
-class RemapReport:
-    """Everything that a remapping did, tensor by tensor."""
-
-    seed: str
-    target: str
-    tensors: tuple[Remapped, ...]
-
-    def table(self) -> pd.DataFrame:
-        """One row for each tensor."""
-        return pd.DataFrame([{**vars(tensor), "size": tensor.size} for tensor in self.tensors])
-
-    def totals(self) -> dict[str, int]:
-        """Numbers by origin, over all tensors."""
-        kinds = ("copied", "duplicated", "zero", "own")
-        return {kind: sum(getattr(tensor, kind) for tensor in self.tensors) for kind in kinds}
-
-    def __str__(self) -> str:
-        shares = ", ".join(f"{count:,} {kind}" for kind, count in self.totals().items() if count)
-        return f"{self.seed} -> {self.target}: {shares}"
 
 
 @dataclass(frozen=True)
@@ -253,19 +211,6 @@ class _Copier:
                 own=0,
             )
         )
-
-
-def function_gap(first: Backbone, second: Backbone, images: Tensor) -> float:
-    """Largest difference of any tapped map between two networks in eval mode, as a share of the first's largest value.
-
-    0 up to rounding where a remapping only changed kernels or widened.
-    """
-    modes = [first.training, second.training]
-    with torch.inference_mode():
-        pairs = list(zip(first.eval()(images), second.eval()(images), strict=True))
-    first.train(modes[0])
-    second.train(modes[1])
-    return max(float((a - b).abs().max() / a.abs().max()) for a, b in pairs)
 
 
 def _placed(values: Tensor, side: int, kernel: Kernel) -> tuple[Tensor, Origin]:
