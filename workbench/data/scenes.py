@@ -269,8 +269,7 @@ class Scenes(_Streamed):
         arrays = {extra: getattr(scene, extra) for extra in self.config.extras}
         arrays |= {"boxes": scene.boxes, "labels": scene.labels, "area": scene.areas, "centres": scene.centres}
         target: dict[str, Any] = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
-        if "semantic" in target:
-            target["semantic"] = target["semantic"].long()
+        target |= {"semantic": target["semantic"].long()} if "semantic" in target else {}
         target |= {"iscrowd": torch.zeros(len(scene.labels), dtype=torch.int64), "image_id": self.ids[index]}
         return torch.from_numpy(scene.image.transpose(2, 0, 1).copy()), target
 
@@ -284,9 +283,8 @@ class Scenes(_Streamed):
         return self._drawn[number]
 
     @property
-    def sizes(self) -> list[tuple[int, int]]:
-        """(height, width) of every scene; nothing is drawn."""
-        return [(self.config.image_size, self.config.image_size)] * len(self)
+    def sizes(self) -> list[tuple[int, int]]:  # (height, width) of every scene; nothing is drawn
+        return [(self.config.image_size,) * 2] * len(self)
 
     def ground_truth(self) -> dict[str, Any]:
         """The truth in COCO's format (category ids 1..K, boxes xywh); keypoints where they are among the extras."""
@@ -301,8 +299,7 @@ class Scenes(_Streamed):
                     annotation["keypoints"] = scene.keypoints[row].ravel().tolist()
                     annotation["num_keypoints"] = int((scene.keypoints[row, :, 2] > 0).sum())
                 annotations.append(annotation)
-        side = self.config.image_size
-        images = [{"id": image_id, "width": side, "height": side} for image_id in self.ids]
+        images = [{"id": n, "width": w, "height": h} for n, (h, w) in zip(self.ids, self.sizes, strict=True)]
         categories = [{"id": number, "name": name} for number, name in enumerate(self.categories, start=1)]
         return {"images": images, "annotations": annotations, "categories": categories}
 
@@ -316,8 +313,7 @@ class SceneCrops(_Streamed):
         self._drawn: dict[int, Tensor] = {}
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        number = self.ids[index]
-        label = number % len(self.categories)
+        number, label = self.ids[index], self.ids[index] % len(self.categories)
         if number not in self._drawn:
             crop = draw_crop(self.config, self.seed, number, label + 1, self.side)
             self._drawn[number] = torch.from_numpy(crop.transpose(2, 0, 1).copy())
