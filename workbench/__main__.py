@@ -43,7 +43,7 @@ def report(arguments: argparse.Namespace) -> int:
         write_text(path, collect(runs, name).to_csv(index=False))
         print(path)
     if arguments.markdown:
-        write_markdown(runs, arguments.markdown)
+        write_markdown(runs, arguments.markdown, arguments.tables)
         print(arguments.markdown)
     if arguments.html or not (arguments.markdown or arguments.csv):
         page = arguments.html or Path("runs") / "report.html"
@@ -121,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run, or a folder: its newest run")
     command.add_argument("--html", type=Path, metavar="FILE", help="default runs/report.html")
     command.add_argument("--markdown", type=Path, metavar="FILE")
+    command.add_argument("--tables", nargs="+", default=[], metavar="TABLE", help="only these, in the Markdown")
     command.add_argument("--csv", nargs=2, metavar=("TABLE", "FILE"), help="the rows of one table of all the runs")
     command.set_defaults(command=report)
 

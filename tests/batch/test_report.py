@@ -41,6 +41,19 @@ def test_markdown_groups_seeds_and_states_what_it_is(tmp_path: Path) -> None:
     assert "`python -m workbench run notebooks/10_detnas.ipynb -p preset tiny -p seed 0`" in second
 
 
+def test_markdown_of_some_tables_only(tmp_path: Path) -> None:
+    runs = [finished(tmp_path / "runs", seed, 0.1) for seed in range(2)]
+    name = next((runs[0].path / "tables").glob("*.json")).stem
+    runs[0].save_table(pd.DataFrame({"groups": ["n1"], "ms": [3.0]}), "latency", "Time of one picture")
+    write_markdown(runs, tmp_path / "some.md", [name])
+    assert "Time of one picture" not in (tmp_path / "some.md").read_text()
+    write_markdown(runs, tmp_path / "all.md")
+    assert "Time of one picture" in (tmp_path / "all.md").read_text()
+    with pytest.raises(ValueError, match=f"has a table 'latenzy'; their tables: {name}, latency"):
+        write_markdown(runs, tmp_path / "none.md", ["latenzy"])
+    assert not (tmp_path / "none.md").exists()
+
+
 def test_only_the_newest_finished_run_of_a_seed_counts(tmp_path: Path) -> None:
     old, new = finished(tmp_path, 0, 0.1), finished(tmp_path, 0, 0.9)
     broken = finished(tmp_path, 1, 0.5)

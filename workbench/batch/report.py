@@ -64,8 +64,13 @@ def group_runs(runs: Sequence[RunFolder]) -> list[Group]:
     return result
 
 
-def write_markdown(runs: Sequence[RunFolder], path: str | Path) -> None:
-    """Write the tables of the finished runs, aggregated over seeds; ValueError when none is finished."""
+def write_markdown(runs: Sequence[RunFolder], path: str | Path, only: Sequence[str] = ()) -> None:
+    """Write the tables of the finished runs (or `only` those named), aggregated over seeds.
+
+    ValueError when no run is finished, or when none has a table that was named.
+    """
+    if unknown := sorted(set(only) - set(table_names(runs))):
+        raise ValueError(f"No run of those has a table {unknown[0]!r}; their tables: {', '.join(table_names(runs))}.")
     groups = group_runs(runs)
     if not any(group.runs for group in groups):
         raise ValueError(f"Expected a finished run, but {'; '.join(groups[0].left_out)}; finish it first.")
@@ -74,7 +79,8 @@ def write_markdown(runs: Sequence[RunFolder], path: str | Path) -> None:
         if group.runs:
             parts.append(f"## {title_of(group.runs[0])}\n")
             parts.append("\n".join(f"- {name}: {text}" for name, text in facts(group).items()) + "\n")
-            parts += [as_markdown(aggregate(group.runs, name)) for name in table_names(group.runs)]
+            names = [name for name in table_names(group.runs) if not only or name in only]
+            parts += [as_markdown(aggregate(group.runs, name)) for name in names]
     write_text(path, "\n".join(parts))
 
 
