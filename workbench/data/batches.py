@@ -39,6 +39,39 @@ class DetectionSet(Protocol):
     def ground_truth(self) -> dict[str, Any]: ...
 
 
+class SegmentationSet(Protocol):
+    """Images with a map of classes: `[i] -> (uint8 (3, H, W), {"semantic": int64 (H, W), 255 is void})`."""
+
+    name: str
+    categories: tuple[str, ...]
+    ids: tuple[int, ...]
+    digest: str
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> tuple[Tensor, Target]: ...
+    @property
+    def sizes(self) -> list[tuple[int, int]]: ...
+    def take(self, indices: Any) -> Self: ...
+
+
+class PoseSet(Protocol):
+    """One body in each image: `[i] -> (uint8 (3, H, W), target)`, see `pose.PoseCrops`."""
+
+    name: str
+    categories: tuple[str, ...]  # the names of the K joints
+    ids: tuple[int, ...]
+    digest: str
+    mirrored: tuple[int, ...]  # for each joint the one on the other side
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> tuple[Tensor, Target]: ...
+    @property
+    def sizes(self) -> list[tuple[int, int]]: ...
+    def take(self, indices: Any) -> Self: ...
+    def ground_truth(self) -> dict[str, Any]: ...
+    def to_image(self, index: int, points: Any) -> Any: ...
+
+
 def stack_images(images: list[Tensor], device: torch.device) -> list[Tensor]:
     """uint8 (3, H, W) images as float in 0-1 on `device`; one transfer when all have the same size."""
     if len({image.shape for image in images}) == 1:
@@ -50,7 +83,10 @@ def augmentation(name: str, side: int) -> v2.Transform | None:
     """A named augmentation for uint8 images (and boxes); randomness is torch's global generator, seeded by the loop.
 
     `none`, `flip`, `crop` (photometric distortion, zoom-out, IoU-preserving crop, flip; for detection of
-    photographs), `classify` (random resized crop to `side`, colour jitter, flip: DetNAS's pre-training).
+    photographs), `classify` (random resized crop to `side`, colour jitter, flip: DetNAS's pre-training), `scale` (flip,
+    then one of FNA's six scales from 0.75 to 2 and a crop of `side`; for masks), `turn` (turned by up to 30 degrees,
+    scaled by 0.7 to 1.3, flipped; for poses), `ssd` (photometric distortion, zoom-out up to 4, IoU-preserving crop of
+    at least 0.3, flip: SSD's own).
     """
     if name == "none":
         return None
@@ -75,7 +111,39 @@ def augmentation(name: str, side: int) -> v2.Transform | None:
                 v2.RandomHorizontalFlip(0.5),
             ]
         )
-    raise ValueError(f"An augmentation is one of none, flip, crop, classify; got {name!r}.")
+    if name == "ssd":
+        return v2.Compose(
+            [
+                v2.RandomPhotometricDistort(),
+                v2.RandomZoomOut(fill=110, side_range=(1.0, 4.0)),
+                v2.RandomIoUCrop(min_scale=0.3),
+                v2.RandomHorizontalFlip(0.5),
+                v2.SanitizeBoundingBoxes(labels_getter=lambda inputs: inputs[1]["labels"]),
+            ]
+        )
+    if name == "scale":
+        return v2.Compose(
+            [
+                v2.RandomHorizontalFlip(0.5),
+                v2.RandomChoice([ScaleBy(factor) for factor in (0.75, 1.0, 1.25, 1.5, 1.75, 2.0)]),
+                v2.RandomCrop(side, pad_if_needed=True, fill={tv_tensors.Mask: 255, "others": 110}),
+            ]
+        )
+    if name == "turn":
+        return v2.Compose([v2.RandomAffine(30, scale=(0.7, 1.3), fill=110), v2.RandomHorizontalFlip(0.5)])
+    raise ValueError(f"An augmentation is one of none, flip, crop, classify, ssd, scale, turn; got {name!r}.")
+
+
+class ScaleBy(v2.Transform):
+    """Resizes pictures and masks by a factor."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        size = [max(1, round(side * self.factor)) for side in inpt.shape[-2:]]
+        return v2.functional.resize(inpt, size, antialias=True)
 
 
 def augment_detection(image: Tensor, target: Target, augment: v2.Transform | None) -> tuple[Tensor, Target]:
@@ -88,3 +156,35 @@ def augment_detection(image: Tensor, target: Target, augment: v2.Transform | Non
     wrapped = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=size)
     image, changed = augment(tv_tensors.Image(image), {"boxes": wrapped, "labels": labels})
     return image.as_subclass(Tensor), {"boxes": changed["boxes"].as_subclass(Tensor), "labels": changed["labels"]}
+
+
+def augment_masks(image: Tensor, target: Target, augment: v2.Transform | None) -> tuple[Tensor, Target]:
+    """Image and semantic map transformed together."""
+    if augment is None:
+        return image, {"semantic": target["semantic"]}
+    image, changed = augment(tv_tensors.Image(image), tv_tensors.Mask(target["semantic"]))
+    return image.as_subclass(Tensor), {"semantic": changed.as_subclass(Tensor)}
+
+
+def augment_joints(
+    image: Tensor, joints: Tensor, mirrored: tuple[int, ...], augment: v2.Transform | None
+) -> tuple[Tensor, Tensor]:
+    """Image and joints (K, 3: x, y, visibility) transformed together.
+
+    A mirrored picture swaps left and right, whatever mirrored it: three more points carry the picture's orientation
+    along. Joints that leave the picture count as not annotated.
+    """
+    if augment is None:
+        return image, joints
+    height, width = image.shape[-2:]
+    frame = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]) + torch.tensor([width / 2, height / 2])
+    points = tv_tensors.KeyPoints(torch.cat([joints[:, :2], frame]), canvas_size=(height, width))
+    image, moved = augment(tv_tensors.Image(image), points)
+    image, places = image.as_subclass(Tensor), moved.as_subclass(Tensor)
+    (right, down) = places[-2] - places[-3], places[-1] - places[-3]
+    joints = torch.cat([places[:-3], joints[:, 2:]], dim=1)
+    if right[0] * down[1] - right[1] * down[0] < 0:
+        joints = joints[list(mirrored)]
+    height, width = image.shape[-2:]
+    inside = (joints[:, :2] >= 0).all(1) & (joints[:, 0] < width) & (joints[:, 1] < height)
+    return image, torch.cat([joints[:, :2], torch.where(inside, joints[:, 2], 0.0)[:, None]], dim=1)

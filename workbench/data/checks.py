@@ -44,10 +44,15 @@ def check_coco(root: str | Path, split: str, *, decode: bool = True) -> list[Pro
     return read_coco(root, split, decode=decode)[1]
 
 
-def read_coco(root: str | Path, split: str, *, decode: bool) -> tuple[CocoFiles | None, list[Problem]]:
-    """The files of one split, None when they cannot be used at all, with every problem found on the way."""
+def read_coco(
+    root: str | Path, split: str, *, decode: bool, kinds: Sequence[str] = ("instances",)
+) -> tuple[CocoFiles | None, list[Problem]]:
+    """The files of one split, None when they cannot be used at all, with every problem found on the way.
+
+    `kinds` are the beginnings of the annotation file's name, the first that is there is read.
+    """
     folder = Path(root) / "annotations"
-    choices = [folder / f"instances_{split}.json", folder / f"instances_{split}2017.json"]
+    choices = [folder / f"{kind}_{split}{year}.json" for kind in kinds for year in ("", "2017")]
     path = next((choice for choice in choices if choice.is_file()), None)
     if path is None:
         found = ", ".join(sorted(file.name for file in folder.glob("*.json"))) or "no JSON file"

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from workbench.data.checks import Problem, read_coco, summary
+from workbench.data.keypoint_checks import check_keypoints
 from workbench.data.images import MEMORY_LIMIT, ImageMemory, read_image, to_tensor
 from workbench.records.files import digest
 
@@ -30,12 +31,15 @@ class Annotated:
     labels: NDArray[np.int64]  # (M,) 1..K
     area: NDArray[np.float64]  # (M,)
     iscrowd: NDArray[np.int64]  # (M,)
+    keypoints: NDArray[np.float64]  # (M, K, 3) x, y, visibility; K is 0 unless they were asked for
 
 
 class CocoFolder:
     """`data[i]` is a uint8 image (3, H, W) and its target: boxes (xyxy pixels), labels, area, iscrowd, image_id.
 
     Category ids, however sparse, become labels 1..K in id order. `max_size` shrinks the long side of larger pictures.
+    With `keypoints` the annotations (`person_keypoints_<split>.json`, or `instances_<split>.json`) must have them;
+    targets then have `keypoints` (M, K, 3), and `joints` names them.
     Everything is checked first: ValueError lists the problems. `bad_boxes="drop"` goes on without the boxes that have
     no area or leave the image, and lists them in `dropped`. Decoded pictures stay in memory when all fit
     `memory_limit` bytes.
@@ -48,13 +52,17 @@ class CocoFolder:
         *,
         max_size: int | None = None,
         bad_boxes: Literal["error", "drop"] = "error",
+        keypoints: bool = False,
         memory_limit: int = MEMORY_LIMIT,
     ) -> None:
         if max_size is not None and max_size < 1:
             raise ValueError(f"max_size is a number of pixels of at least 1, but is {max_size}; None keeps all sizes.")
         if bad_boxes not in ("error", "drop"):
             raise ValueError(f'bad_boxes is "error" or "drop", but is {bad_boxes!r}; choose one.')
-        files, problems = read_coco(root, split, decode=False)
+        kinds = ("person_keypoints", "instances") if keypoints else ("instances",)
+        files, problems = read_coco(root, split, decode=False, kinds=kinds)
+        if files is not None and keypoints:
+            problems += check_keypoints(files.content, str(files.annotations))
         bad = tuple(problem for problem in problems if problem.severity == "box")
         if files is None or len(bad) < len(problems):
             raise ValueError(summary(problems, f"{root} ({split})", "mend the files named here"))
@@ -62,6 +70,7 @@ class CocoFolder:
             advice = 'mend the boxes, or go on without them with bad_boxes="drop"'
             raise ValueError(summary(bad, f"{root} ({split})", advice))
         categories = sorted(files.content["categories"], key=lambda category: category["id"])
+        self.joints: tuple[str, ...] = tuple(categories[0]["keypoints"]) if keypoints else ()
         self.name = f"{Path(root).resolve().name}-{split}"
         self.categories: tuple[str, ...] = tuple(category["name"] for category in categories)
         self.dropped: tuple[Problem, ...] = bad  # of the whole folder, also on a view
@@ -72,7 +81,7 @@ class CocoFolder:
             if annotation["id"] not in unusable:
                 objects[annotation["image_id"]].append(annotation)
         self._images = {
-            image["id"]: _annotated(image, objects[image["id"]], labels, files.images, max_size)
+            image["id"]: _annotated(image, objects[image["id"]], labels, files.images, max_size, len(self.joints))
             for image in files.content["images"]
         }
         with files.annotations.open("rb") as file:
@@ -82,6 +91,7 @@ class CocoFolder:
                 "files": [[image.path.name, image.path.stat().st_size] for image in self._images.values()],
                 "max_size": max_size,
                 "bad_boxes": bad_boxes,
+                **({"keypoints": True} if keypoints else {}),
             }
         needed = sum(3 * image.size[0] * image.size[1] for image in self._images.values())
         self._memory = ImageMemory(needed, memory_limit)
@@ -100,6 +110,8 @@ class CocoFolder:
             "iscrowd": torch.tensor(image.iscrowd),
             "image_id": number,
         }
+        if self.joints:
+            target["keypoints"] = torch.tensor(image.keypoints, dtype=torch.float32)
         return self._memory.get(number, lambda: _read(image)), target
 
     def take(self, indices: Sequence[int]) -> Self:
@@ -151,7 +163,12 @@ class CocoFolder:
 
 
 def _annotated(
-    image: dict[str, Any], objects: list[dict[str, Any]], labels: dict[int, int], folder: Path, max_size: int | None
+    image: dict[str, Any],
+    objects: list[dict[str, Any]],
+    labels: dict[int, int],
+    folder: Path,
+    max_size: int | None,
+    joints: int,
 ) -> Annotated:
     """One checked image entry and its annotations, scaled to `max_size` and clipped to the picture."""
     stored = (image["width"], image["height"])
@@ -161,6 +178,8 @@ def _annotated(
     xywh = np.array([row["bbox"] for row in objects], dtype=np.float64).reshape(-1, 4)
     corners = np.stack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)  # (M, 2, 2): which corner, x or y
     area = np.array([row.get("area", row["bbox"][2] * row["bbox"][3]) for row in objects], dtype=np.float64)
+    keypoints = np.array([row["keypoints"] for row in objects] if joints else [], dtype=np.float64)
+    keypoints = keypoints.reshape(len(objects) if joints else 0, joints, 3)
     return Annotated(
         path=folder / image["file_name"],
         stored_size=stored,
@@ -169,6 +188,7 @@ def _annotated(
         labels=np.array([labels[row["category_id"]] for row in objects], dtype=np.int64),
         area=area * scale.prod(),
         iscrowd=np.array([row.get("iscrowd", 0) for row in objects], dtype=np.int64),
+        keypoints=keypoints * np.array([*scale, 1.0]),
     )
 
 

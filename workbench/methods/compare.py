@@ -186,7 +186,7 @@ def frozen_random_backbone(study: Study, spec: NetworkSpec, *, detection: Detect
 def spec_identity(spec: NetworkSpec) -> dict[str, Any]:
     """What a network computes, without its name: equal networks found by two searches are trained once."""
     plain = spec.to_json()
-    return {"blocks": plain["blocks"], "taps": plain["taps"]}
+    return {"blocks": plain["blocks"], "taps": plain["taps"], "expanded": plain["expanded"]}
 
 
 def comparison_table(results: Sequence[Result]) -> pd.DataFrame:

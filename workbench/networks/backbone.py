@@ -1,11 +1,18 @@
 """A stand-alone network: the blocks of a specification in order, returning the tapped feature maps."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from torch import Tensor, nn
 
-from workbench.networks.blocks import build_block
+from workbench.networks.blocks import TappedChain, build_block
 from workbench.spaces.network_spec import NetworkSpec
+
+
+class Tapped(Protocol):
+    """A block that also gives the map inside it."""
+
+    def tapped(self, features: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
 class Backbone(nn.Module):
@@ -17,9 +24,11 @@ class Backbone(nn.Module):
         self.channels = spec.channels
         self.strides = spec.strides
         self.blocks = nn.ModuleList(build_block(block) for block in spec.blocks)
+        for index in spec.expanded:
+            self.blocks[index] = TappedChain.of(self.blocks[index])
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        return run_blocks(self.blocks, self.spec.taps, images)
+        return run_blocks(self.blocks, self.spec.taps, images, expanded=self.spec.expanded)
 
 
 def run_blocks(
@@ -29,15 +38,23 @@ def run_blocks(
     *,
     start: int = 0,
     maps: Sequence[Tensor] = (),
+    expanded: tuple[int, ...] = (),
 ) -> list[Tensor]:
     """Applies the blocks from `start` on, in order, and returns the maps after the tapped ones.
 
-    With `start` > 0 `features` are what enters that block and `maps` those tapped before it.
+    With `start` > 0 `features` are what enters that block and `maps` those tapped before it. Of the blocks in
+    `expanded` the map behind their expansion is returned instead.
     """
     tapped = list(maps)
     for index, block in enumerate(blocks):
-        if index >= start:
-            features = block(features)
-            if index in taps:
-                tapped.append(features)
+        if index < start:
+            continue
+        if index in expanded:
+            inside: Tapped = block  # type: ignore[assignment]
+            behind, features = inside.tapped(features)
+            tapped.append(behind)
+            continue
+        features = block(features)
+        if index in taps:
+            tapped.append(features)
     return tapped

@@ -124,6 +124,22 @@ class SubsampledIdentity(nn.Module):
         return F.pad(features[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, front, self.added - front))
 
 
+class TappedChain(nn.Sequential):
+    """An inverted residual without shortcut that also gives the map behind its expansion (SSDLite reads it)."""
+
+    @classmethod
+    def of(cls, block: nn.Module) -> "TappedChain":
+        """The same layers under the same names; ValueError for a block with a shortcut or without an expansion."""
+        if not isinstance(block, nn.Sequential) or len(block) < 8:
+            raise ValueError("Only an inverted residual that expands and has no shortcut can be read inside.")
+        return cls(*block)
+
+    def tapped(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, C_in, H, W) -> (N, expansion * C_in, H, W) and the block's own output."""
+        expanded = self[:3](features)  # 1x1 convolution, batch norm, ReLU6
+        return expanded, self[3:](expanded)
+
+
 class ResidualUnit(nn.Module):
     """activation(main(x) + shortcut(x)): ResNet, ResNeXt and MobileNetV2 blocks; an empty shortcut is the identity."""
 

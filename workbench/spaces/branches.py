@@ -140,20 +140,22 @@ def spatial_dilation(block: BlockSpec) -> tuple[int, int]:
 def _resnet_branches(block: BlockSpec) -> dict[str, Chain]:
     """ResNet and ResNeXt, with the stride on the 3x3 as in torchvision; the searched dilation is that of the 3x3.
 
-    A basic block dilates only its second 3x3 (CR-NAS, section 4).
+    A basic block dilates only its second 3x3 (CR-NAS, section 4). `kernel` is that of the searched convolution.
     """
     parts = dilation_parts(block)
     entry = _conv(block)
     if block.kind == "basic":
         main: Chain = (
             replace(entry, kernel=3, stride=block.stride),
-            replace(_square(entry, block.out_channels), kernel=3, dilations=parts, activation="none"),
+            replace(_square(entry, block.out_channels), kernel=block.kernel, dilations=parts, activation="none"),
         )
     else:
         inner = round(block.out_channels * block.expansion)
         main = (
             replace(entry, out_channels=inner),
-            replace(_square(entry, inner), kernel=3, stride=block.stride, groups=block.groups, dilations=parts),
+            replace(
+                _square(entry, inner), kernel=block.kernel, stride=block.stride, groups=block.groups, dilations=parts
+            ),
             replace(entry, in_channels=inner, activation="none"),
         )
     if block.stride == 1 and block.in_channels == block.out_channels:

@@ -3,14 +3,15 @@
 from difflib import get_close_matches
 from functools import cache
 
-from workbench.spaces import allocation, channel_dilation, dilation, residual, shuffle
+from workbench.spaces import allocation, channel_dilation, dilation, layers, residual, shuffle
 from workbench.spaces.space import SearchSpace
 
 
 def space_names() -> tuple[str, ...]:
     """All names; dilation spaces over other allocations (`dilation-resnet50-1.3.5.7`) exist beside these.
 
-    So do spaces of dilations by channel (`channel-dilation-resnet50-n16-C`), for any number of groups that fits.
+    So do spaces of dilations by channel (`channel-dilation-resnet50-n16-C`), for any number of groups that fits, and
+    of layers around a seed network (`layers-mobilenetv2-4.4.4.4.4.1`), for any depths.
     """
     prefixes = (allocation.PREFIX, dilation.PREFIX)
     return (*shuffle.LAYOUTS, *(prefix + backbone for prefix in prefixes for backbone in residual.LAYOUTS))
@@ -25,6 +26,8 @@ def space_named(name: str) -> SearchSpace:
         return dilation.dilation_space(name)
     if name.startswith(channel_dilation.PREFIX):
         return channel_dilation.channel_dilation_space(name)
+    if name.startswith(layers.PREFIX):
+        return layers.layer_space(name)
     if name not in space_names():
         near = get_close_matches(name, space_names(), 1)
         hint = f" Did you mean {near[0]}?" if near else ""

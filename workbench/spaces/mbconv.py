@@ -94,9 +94,15 @@ def fna_spec(name: str, *, last: int = 0) -> NetworkSpec:
     return mbconv_spec(name, stages, (2, 3, 5, 8 if last else 7), last=last)
 
 
-def efficientnet_lite0_spec() -> NetworkSpec:
-    """EfficientNet-Lite0, a searched network: kernels 3 and 5, no squeeze-excitation, TensorFlow's padding."""
+def efficientnet_lite0_spec(stages: int = 8) -> NetworkSpec:
+    """EfficientNet-Lite0, a searched network: kernels 3 and 5, no squeeze-excitation, TensorFlow's padding.
+
+    With fewer `stages` what is left out is the end: 7 leaves out the 1x1 convolution that the classifier reads, 5 ends
+    at stride 16.
+    """
     rows = ((16, 1, "k3e1"), (24, 2, "k3e6 k3e6"), (40, 2, "k5e6 k5e6"), (80, 2, "k3e6 k3e6 k3e6"),
             (112, 1, "k5e6 k5e6 k5e6"), (192, 2, "k5e6 k5e6 k5e6 k5e6"), (320, 1, "k3e6"))  # fmt: skip
-    stages = [MBStage(channels=channels, stride=stride, layers=layers_of(text)) for channels, stride, text in rows]
-    return mbconv_spec("EfficientNet-Lite0", stages, (2, 3, 5, 8), last=1280, padding="same", bn_eps=1e-3)
+    kept = [MBStage(channels=channels, stride=stride, layers=layers_of(text)) for channels, stride, text in rows]
+    taps = (2, 3, 5) if stages == 5 else (2, 3, 5, stages)
+    last = 1280 if stages == 8 else 0
+    return mbconv_spec("EfficientNet-Lite0", kept[:stages], taps, last=last, padding="same", bn_eps=1e-3)

@@ -42,20 +42,26 @@ class NetworkSpec:
     name: str
     blocks: tuple[BlockSpec, ...]
     taps: tuple[int, ...]  # indices into blocks, from high to low resolution
+    # Those taps that read inside an mbconv, behind its expansion and before its depthwise convolution (SSDLite).
+    expanded: tuple[int, ...] = ()
 
     @property
     def channels(self) -> tuple[int, ...]:
         """Channels of the tapped maps, from high to low resolution."""
-        return tuple(self.blocks[tap].out_channels for tap in self.taps)
+        return tuple(self._tapped_channels(tap) for tap in self.taps)
 
     @property
     def strides(self) -> tuple[int, ...]:
         """Input pixels per pixel of each tapped map, from high to low resolution."""
         strides, product = [], 1
-        for block in self.blocks:
+        for index, block in enumerate(self.blocks):
+            strides.append(product if index in self.expanded else product * block.stride)
             product *= block.stride
-            strides.append(product)
         return tuple(strides[tap] for tap in self.taps)
+
+    def _tapped_channels(self, tap: int) -> int:
+        block = self.blocks[tap]
+        return round(block.in_channels * block.expansion) if tap in self.expanded else block.out_channels
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -68,7 +74,8 @@ class NetworkSpec:
                 BlockSpec(**{**block, "dilations": tuple(tuple(d) for d in block["dilations"])})
                 for block in value["blocks"]
             )
-            spec = NetworkSpec(name=value["name"], blocks=blocks, taps=tuple(value["taps"]))
+            taps, expanded = tuple(value["taps"]), tuple(value.get("expanded", ()))
+            spec = NetworkSpec(name=value["name"], blocks=blocks, taps=taps, expanded=expanded)
         except (KeyError, TypeError) as error:
             raise ValueError(
                 f"A network specification needs name, blocks and taps as written by to_json: {error}."
@@ -77,4 +84,6 @@ class NetworkSpec:
             raise ValueError(f"A block kind is one of {', '.join(get_args(BlockKind))}; got {sorted(unknown)}.")
         if not all(0 <= tap < len(blocks) for tap in spec.taps):
             raise ValueError(f"Taps must be block indices below {len(blocks)}; got {list(spec.taps)}.")
+        if not all(tap in spec.taps and blocks[tap].kind == "mbconv" for tap in expanded):
+            raise ValueError(f"Only taps of mbconv blocks are read behind the expansion; got {list(expanded)}.")
         return spec

@@ -3,21 +3,26 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count
 from math import prod
 from typing import Literal
 
 import numpy as np
 
 from workbench.spaces.arch import Arch
-from workbench.spaces.costs import Cost, ImageSize, backbone_cost, height_width
+from workbench.spaces.costs import Cost, ImageSize, backbone_cost, block_cost, height_width
 from workbench.spaces.network_spec import BlockSpec, NetworkSpec
+
+
+SKIP = "skip"
 
 
 @dataclass(frozen=True)
 class Decision:
     """One question the search answers.
 
-    `block` is the index of the block it decides about in the specification; None: all blocks of `stage`.
+    `block` is the index of the block it decides about in the specification; None: all blocks of `stage`. The option
+    `SKIP` leaves the block out; indices count the blocks of a network without such.
     """
 
     name: str
@@ -109,14 +114,30 @@ class SearchSpace:
         """
         by_block = {decision.block: index for index, decision in enumerate(self.decisions)}
         by_stage = {decision.stage: index for index, decision in enumerate(self.decisions) if decision.block is None}
+        left_out = {d.block for d, option in self.describe(arch) if option == SKIP}
         segments: list[Segment] = []
-        for position, block in enumerate(self.spec(arch).blocks):
+        blocks = iter(self.spec(arch).blocks)
+        for position in count():
+            if position in left_out:
+                segments.append(Segment(by_block[position], ()))
+                continue
+            if (block := next(blocks, None)) is None:
+                break
             decision = by_block.get(position, by_stage.get(block.stage))
             if segments and decision is not None and segments[-1].decision == decision:
                 segments[-1] = Segment(decision, (*segments[-1].blocks, block))
             else:
                 segments.append(Segment(decision, (block,)))
         return segments
+
+    def option_macs(self, image_size: ImageSize) -> tuple[tuple[int, ...], ...]:
+        """MACs of the blocks that each option of each decision stands for; fixed blocks are in none of them.
+
+        ValueError where an option's cost depends on the other decisions.
+        """
+        if self.costs != "separable":
+            raise ValueError(f"The costs of {self.name} are {self.costs}: its options have none of their own.")
+        return _option_macs(self, height_width(image_size))
 
     def macs(self, arch: Arch, image_size: ImageSize) -> int:
         """Backbone MACs at `image_size`."""
@@ -147,6 +168,18 @@ class SearchSpace:
 @lru_cache(maxsize=64)
 def _option_counts(space: SearchSpace) -> tuple[int, ...]:
     return tuple(len(decision.options) for decision in space.decisions)
+
+
+@lru_cache(maxsize=256)
+def _option_macs(space: SearchSpace, image_size: tuple[int, int]) -> tuple[tuple[int, ...], ...]:
+    (_, added), _ = _cost_table(space, image_size)
+    own, size = [0] * len(space.decisions), image_size
+    for segment in space.segments(space.uniform(0)):
+        for block in segment.blocks:
+            cost, size = block_cost(block, size)
+            if segment.decision is not None:
+                own[segment.decision] += cost.macs
+    return tuple(tuple(base + more for more in row) for base, row in zip(own, added, strict=True))
 
 
 @lru_cache(maxsize=256)

@@ -1,4 +1,4 @@
-"""Object detection: torchvision's RetinaNet and Faster R-CNN with a feature pyramid on any backbone."""
+"""Object detection: torchvision's RetinaNet and Faster R-CNN with a feature pyramid on any backbone, and SSDLite."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor
+from torchvision.models.detection.ssd import SSD
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.transforms import v2
@@ -19,6 +20,7 @@ from workbench.spaces.costs import Cost, ImageSize, height_width
 from workbench.tasks.box_metrics import evaluate_boxes
 from workbench.tasks.necks import Extra, PyramidBackbone
 from workbench.tasks.retina_head import BatchRetinaHead, BoxLoss
+from workbench.tasks.ssdlite import SSDLiteBackbone, default_boxes, ssdlite_head
 
 Images = list[Tensor]
 Targets = list[dict[str, Tensor]]
@@ -29,10 +31,11 @@ Detections = list[dict[str, Any]]  # boxes (M, 4) xyxy in pixels, scores (M,), l
 class DetectorConfig:
     """What stands on the backbone.
 
-    Defaults are RetinaNet as published; `image_size` None leaves images as they come.
+    Defaults are RetinaNet as published; `image_size` None leaves images as they come. SSDLite squeezes images to the
+    square of `image_size` (both numbers equal), and has no use for what is said of pyramids, anchors and towers.
     """
 
-    kind: Literal["retinanet", "faster_rcnn"] = "retinanet"
+    kind: Literal["retinanet", "faster_rcnn", "ssdlite"] = "retinanet"
     image_size: tuple[int, int] | None = None  # short side, longest long side
     image_mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     image_std: tuple[float, ...] = (0.229, 0.224, 0.225)
@@ -57,6 +60,8 @@ class DetectorConfig:
     def input_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width that enter the backbone for a picture of that size: resized, then padded."""
         scale = 1.0
+        if self.kind == "ssdlite":
+            return self.image_size or (height, width)
         if self.image_size is not None:
             scale = min(self.image_size[0] / min(height, width), self.image_size[1] / max(height, width))
         step = self.stride_padding
@@ -80,12 +85,35 @@ class LabelledRetinaNet(RetinaNet):
 
 def build_detector(backbone: nn.Module, classes: int, config: DetectorConfig) -> nn.Module:
     """A torchvision detector for labels 1..classes on `backbone`; its calling convention is torchvision's own."""
+    if config.kind == "ssdlite":
+        return _ssdlite(backbone, classes, config)
     detector = _assemble(backbone, classes, config)
     if config.image_size is None:
         detector.transform = KeepSize(
             1, 1, list(config.image_mean), list(config.image_std), size_divisible=config.stride_padding
         )
     return detector
+
+
+def _ssdlite(backbone: nn.Module, classes: int, config: DetectorConfig) -> SSD:
+    size = config.image_size
+    if size is None or size[0] != size[1]:
+        raise ValueError(f"SSDLite takes square images, such as image_size (320, 320); got {size}.")
+    body = SSDLiteBackbone(backbone)
+    return SSD(
+        body,
+        default_boxes(size[0]),
+        size,
+        classes + 1,
+        list(config.image_mean),
+        list(config.image_std),
+        ssdlite_head(body.out_channels, classes + 1),
+        score_thresh=config.score_threshold,
+        nms_thresh=config.nms_threshold,
+        detections_per_img=config.detections,
+        iou_thresh=config.match_iou[0],
+        topk_candidates=config.candidates,
+    )
 
 
 def _assemble(backbone: nn.Module, classes: int, config: DetectorConfig) -> nn.Module:
@@ -169,8 +197,8 @@ class Detection:
         return stack_images([image for image, _ in samples], device), targets
 
     def run_layers(self, model: nn.Module, images: Images) -> None:
-        """Runs every layer that has batch statistics; for RetinaNet this leaves out the slow search for boxes."""
-        if isinstance(model, RetinaNet):
+        """Runs every layer that has batch statistics; where it can this leaves out the slow search for boxes."""
+        if isinstance(model, RetinaNet | SSD):
             batch, _ = model.transform(images)
             model.head(list(model.backbone(batch.tensors).values()))
         else:
@@ -210,19 +238,20 @@ class Detection:
 def detector_costs(model: nn.Module, image_size: ImageSize, *, bias: bool = False) -> dict[str, Cost]:
     """MACs and params of `backbone`, `neck` and `head` of a detector built on the meta device, for one image.
 
-    Faster R-CNN's box head counts 1000 proposals, the usual convention.
+    The neck of SSDLite are its extra blocks. Faster R-CNN's box head counts 1000 proposals, the usual convention.
     """
     body = model.backbone
-    assert isinstance(body, PyramidBackbone)
+    assert isinstance(body, PyramidBackbone | SSDLiteBackbone)
     images = torch.empty(1, 3, *height_width(image_size), device="meta")
     backbone = count(body.body, images, bias=bias)
     pyramid = count(body, images, bias=bias)
     neck = Cost(pyramid.macs - backbone.macs, pyramid.params - backbone.params)
     with torch.no_grad(), evaluating(body):
         maps = list(body(images).values())
-    if isinstance(model, RetinaNet):
+    if isinstance(model, RetinaNet | SSD):
         head = count(model.head, maps, bias=bias)
     elif isinstance(model, FasterRCNN):
+        assert isinstance(body, PyramidBackbone)
         regions = torch.empty(1000, body.out_channels, 7, 7, device="meta")
         proposals = count(model.rpn.head, maps, bias=bias)
         box_head = count(nn.Sequential(model.roi_heads.box_head), regions, bias=bias)
@@ -232,5 +261,5 @@ def detector_costs(model: nn.Module, image_size: ImageSize, *, bias: bool = Fals
         parts = (proposals, box_head, predictor)
         head = Cost(sum(part.macs for part in parts), sum(part.params for part in parts))
     else:
-        raise ValueError(f"Costs are known for RetinaNet and Faster R-CNN; got {type(model).__name__}.")
+        raise ValueError(f"Costs are known for RetinaNet, SSDLite and Faster R-CNN; got {type(model).__name__}.")
     return {"backbone": backbone, "neck": neck, "head": head}

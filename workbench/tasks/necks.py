@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool, LastLevelP6P7
 
-Extra = Literal["none", "pool", "p6", "p6p7"]
+# Further levels: pooled, or by convolutions of the last pyramid map (c5: of the backbone's last map, as in FNA).
+Extra = Literal["none", "pool", "p6", "p6p7", "c5p6p7"]
 
 
 class LastLevelP6(ExtraFPNBlock):
@@ -43,7 +44,9 @@ class PyramidBackbone(nn.Module):
             "p6": LastLevelP6(channels),
             "p6p7": LastLevelP6P7(channels, channels),
         }
-        added = {"none": 0, "pool": 1, "p6": 1, "p6p7": 2}[extra]
+        if extra == "c5p6p7":  # not among the others: making it would draw weights, and all later ones would change
+            blocks[extra] = LastLevelP6P7(all_channels[-1], channels)
+        added = {"none": 0, "pool": 1, "p6": 1, "p6p7": 2, "c5p6p7": 2}[extra]
         strides = list(all_strides[-levels:])
         self.strides = (*strides, *(strides[-1] * 2 ** (step + 1) for step in range(added)))
         self.fpn = FeaturePyramidNetwork(

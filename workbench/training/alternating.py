@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,6 +23,10 @@ from workbench.training.loop import (
 from workbench.training.recipe import Recipe
 
 
+# What is about to move: weights while alpha stands still, weights of the search itself, or alpha.
+Turn = Literal["warm", "weights", "alpha"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class AlternatingRecipe:
     """A search plan: `weights` says how long it is; `alpha` follows its own schedule over the same steps.
@@ -34,6 +38,7 @@ class AlternatingRecipe:
     alpha: Recipe  # its `steps` do not count: there is at most one step of alpha after each step of the weights
     epochs: int
     warm_epochs: int
+    weight_steps: int = 1  # for each step of alpha
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +61,8 @@ def train_alternating(
     *,
     seed: int,
     device: torch.device | str = "cpu",
+    before_step: Callable[[Turn, np.random.Generator], None] | None = None,
+    penalty: Callable[[], Tensor] | None = None,
     after_epoch: Callable[[int], None] | None = None,
     checkpoint: Path | None = None,
     image_side: int = 0,
@@ -64,10 +71,12 @@ def train_alternating(
     """Trains `model` in place: a step of its weights, then one of `alphas` (parameters of `model`), and again.
 
     Each side sees its own data, repeated as often as needed, and is frozen while the other moves: no step, no momentum,
-    no decay. (Batch-norm statistics follow every batch, as always in training mode.) `after_epoch` is called with the
-    number of the finished epoch, from 0, and must leave the model in training mode; after an interruption it is called
-    again for epochs that no checkpoint holds. The same call continues from `checkpoint`, written after every epoch, and
-    on the CPU ends bit-identical to an uninterrupted run.
+    no decay. (Batch-norm statistics follow every batch, as always in training mode.) `before_step` runs before every
+    step with the seeded generator of architectures: a supernet switches between a random path and the mixture there.
+    `penalty` is added to the loss of alpha. `after_epoch` is called with the number of the finished epoch, from 0, and
+    must leave the model in training mode; after an interruption it is called again for epochs that no checkpoint holds.
+    The same call continues from `checkpoint`, written after every epoch, and on the CPU ends bit-identical to an
+    uninterrupted run.
     """
     device = torch.device(device)
     check_recipe(recipe)
@@ -96,21 +105,30 @@ def train_alternating(
     ends = [round(steps * (epoch + 1) / recipe.epochs) for epoch in range(recipe.epochs)]
     warm = round(steps * recipe.warm_epochs / recipe.epochs)
     history: list[list[Tensor]] = []
+    path = generator(seed, "path")
+
+    def move(turn: Turn, step: int) -> None:
+        if before_step is not None:
+            before_step(turn, path)
+        _move(model, sides, "alpha" if turn == "alpha" else "weights", step, penalty if turn == "alpha" else None)
+
     with layer_randomness(seed, device):
         if checkpoint is not None and checkpoint.exists():
-            history = restore_training(load_checkpoint(checkpoint), model, sides, seed)["alphas"]
+            extra = restore_training(load_checkpoint(checkpoint), model, sides, seed)
+            history, path.bit_generator.state = extra["alphas"], extra["path"]
         try:
             for step in range(len(sides["weights"].losses), steps):
-                _move(model, sides, "weights", step)
-                if step >= warm:
-                    _move(model, sides, "alpha", step)
+                move("weights" if step >= warm else "warm", step)
+                if step >= warm and (step - warm + 1) % recipe.weight_steps == 0:
+                    move("alpha", step)
                 progress(step + 1, steps, _losses(sides))
                 if step + 1 == ends[len(history)]:
                     history.append([alpha.detach().cpu().clone() for alpha in alphas])
                     if after_epoch is not None:
                         after_epoch(len(history) - 1)
                     if checkpoint is not None and sides["weights"].rank == 0:
-                        save_checkpoint(checkpoint, training_state(model, sides, {"alphas": history}))
+                        extra = {"alphas": history, "path": path.bit_generator.state}
+                        save_checkpoint(checkpoint, training_state(model, sides, extra))
         finally:
             for side in sides.values():
                 for parameter in side.parameters:
@@ -128,14 +146,16 @@ def _alpha_plan(recipe: AlternatingRecipe) -> Recipe:
     return Recipe(**{**vars(recipe.alpha), "steps": recipe.weights.steps})
 
 
-def _move(model: nn.Module, sides: dict[str, Descent], which: str, step: int) -> None:
+def _move(
+    model: nn.Module, sides: dict[str, Descent], which: str, step: int, penalty: Callable[[], Tensor] | None
+) -> None:
     """One step of one side, the other frozen: it needs no gradients, and none can reach it."""
     for name, side in sides.items():
         for parameter in side.parameters:
             parameter.requires_grad_(name == which)
             if name != which:
                 parameter.grad = None
-    sides[which].step(model, step)
+    sides[which].step(model, step, penalty)
 
 
 def _losses(sides: dict[str, Descent]) -> str:
@@ -145,6 +165,8 @@ def _losses(sides: dict[str, Descent]) -> str:
 
 def check_recipe(recipe: AlternatingRecipe) -> None:
     """ValueError when alpha would never move, or when there are more epochs than steps."""
+    if recipe.weight_steps < 1:
+        raise ValueError(f"There is at least one step of the weights for each of alpha; got {recipe.weight_steps}.")
     if not 0 <= recipe.warm_epochs < recipe.epochs:
         raise ValueError(
             f"Alpha must stand still for fewer epochs than there are; got {recipe.warm_epochs} of {recipe.epochs}."

@@ -72,14 +72,19 @@ class Descent:
         self.losses: list[float] = []
         self.queue: list[int] = []  # what is left of the current pass over the data
 
-    def step(self, model: nn.Module, step: int) -> float:
-        """One step at the learning rate of `step`; NonFiniteLoss before a bad loss or gradient reaches the weights."""
+    def step(self, model: nn.Module, step: int, penalty: Callable[[], Tensor] | None = None) -> float:
+        """One step at the learning rate of `step`; NonFiniteLoss before a bad loss or gradient reaches the weights.
+
+        `penalty` is one term of the loss more, that needs no images.
+        """
         indices, self.queue = _next_batch(self.queue, len(self.data), self.recipe.batch_size, self.order)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.recipe, step) * group["lr_factor"]
         images, targets = self.task.batch(self.data, indices[self.rank :: self.processes], self.device, self.augment)
         with torch.autocast(self.device.type, enabled=self.mixed):
             parts = model(images, targets)
+            if penalty is not None:
+                parts = {**parts, "penalty": penalty()}
             loss = torch.stack([part.float() for part in parts.values()]).sum()
         self.losses.append(float(loss.detach()))
         if not everywhere(math.isfinite(self.losses[-1]), self.device):

@@ -1,0 +1,195 @@
+"""Human (or animal) pose from a crop: the heads of SimpleBaseline on any backbone (Xiao et al. 2018; FNA, section 5)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchvision.transforms import v2
+
+from workbench.data.batches import PoseSet, augment_joints, stack_images
+from workbench.data.pose import Skeleton
+from workbench.networks.count import count, evaluating
+from workbench.spaces.costs import Cost, ImageSize, height_width
+from workbench.tasks.pose_metrics import Pose as FoundPose
+from workbench.tasks.pose_metrics import evaluate_poses
+
+Images = list[Tensor]
+Targets = list[dict[str, Tensor]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoseConfig:
+    """What stands on the backbone; the defaults are SimpleBaseline's, not confirmed for FNA++."""
+
+    image_mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    image_std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    crop: tuple[int, int] = (256, 192)  # height, width
+    deconvolutions: int = 3
+    channels: int = 256
+    sigma: float = 2.0  # of the target's peak, in pixels of the heat map
+    flip_test: bool = True  # average with the mirrored crop
+
+
+class SimpleBaseline(nn.Module):
+    """Backbone's last map -> deconvolutions (4x4, stride 2, batch norm, ReLU) -> 1x1 -> a heat map for each joint.
+
+    Follows torchvision's detection convention: images are a list of float (3, H, W) in 0-1, of one size; in training
+    mode it takes targets ({"keypoints": (K, 3)}) and returns a dict of losses, in eval mode a list of {"keypoints":
+    (K, 3) x, y in pixels of the crop and the height of the peak}.
+    """
+
+    def __init__(self, backbone: nn.Module, skeleton: Skeleton, config: PoseConfig) -> None:
+        super().__init__()
+        self.backbone = backbone
+        channels: int = backbone.channels[-1]  # type: ignore[index, assignment]
+        stride: int = backbone.strides[-1]  # type: ignore[index, assignment]
+        layers: list[nn.Module] = []
+        for _ in range(config.deconvolutions):
+            layers.append(nn.ConvTranspose2d(channels, config.channels, 4, stride=2, padding=1, bias=False))
+            layers += [nn.BatchNorm2d(config.channels), nn.ReLU(inplace=True)]
+            channels = config.channels
+        self.deconvolve = nn.Sequential(*layers)
+        self.joints = nn.Conv2d(channels, len(skeleton.joints), 1)
+        for layer in (*self.deconvolve, self.joints):
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.normal_(layer.weight, std=0.001)
+        assert self.joints.bias is not None
+        nn.init.zeros_(self.joints.bias)
+        self.mirrored = skeleton.mirrored
+        self.stride = stride / 2**config.deconvolutions
+        self.config = config
+        self.normalise = v2.Normalize(list(config.image_mean), list(config.image_std))
+
+    def heat_maps(self, batch: Tensor) -> Tensor:
+        """(N, 3, H, W) in 0-1 -> (N, K, H / stride, W / stride)."""
+        return self.joints(self.deconvolve(self.backbone(self.normalise(batch))[-1]))
+
+    def forward(self, images: Images, targets: Targets | None = None) -> dict[str, Tensor] | Targets:
+        batch = torch.stack(images)
+        maps = self.heat_maps(batch).float()
+        if not self.training:
+            if self.config.flip_test:
+                mirrored = self.heat_maps(batch.flip(-1)).float().flip(-1)
+                maps = (maps + mirrored[:, list(self.mirrored)]) / 2
+            return [{"keypoints": peaks} for peaks in find_peaks(maps, self.stride)]
+        if targets is None:
+            raise ValueError("A pose network in training mode needs targets with keypoints for each crop.")
+        keypoints = torch.stack([target["keypoints"] for target in targets])
+        wanted, weights = peaks_of(keypoints, self.stride, maps.shape[-2:], self.config.sigma)
+        # Squared error as a share of the peak's own energy (pi sigma^2): 1 is an empty map. SimpleBaseline divides by
+        # the number of pixels instead, a constant.
+        energy = torch.pi * self.config.sigma**2
+        error = (maps - wanted).square().sum(dim=(2, 3)) / energy
+        return {"heat_maps": (error * weights).sum() / weights.sum().clamp(min=1)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pose:
+    """The task of finding the joints of a body whose box is given; its metric is AP over object keypoint similarity."""
+
+    categories: tuple[str, ...]  # the joints
+    config: PoseConfig = field(default_factory=PoseConfig)
+    metric: str = "AP"
+
+    @property
+    def skeleton(self) -> Skeleton:
+        return Skeleton(joints=self.categories)
+
+    def build(self, backbone: nn.Module) -> SimpleBaseline:
+        return SimpleBaseline(backbone, self.skeleton, self.config)
+
+    def batch(
+        self, data: PoseSet, indices: Sequence[int], device: torch.device, augment: v2.Transform | None = None
+    ) -> tuple[Images, Targets]:
+        """Float crops in 0-1 on `device`, and {"keypoints"} for each."""
+        images, targets = [], []
+        for index in indices:
+            image, target = data[index]
+            image, keypoints = augment_joints(image, target["keypoints"], self.skeleton.mirrored, augment)
+            images.append(image)
+            targets.append({"keypoints": keypoints.to(device)})
+        return stack_images(images, device), targets
+
+    def run_layers(self, model: nn.Module, images: Images) -> None:
+        """Runs every layer that has batch statistics, nothing more."""
+        model.heat_maps(torch.stack(images))  # type: ignore[operator]
+
+    def predict(
+        self,
+        model: nn.Module,
+        data: PoseSet,
+        device: torch.device,
+        batch_size: int = 32,
+        before_batch: Callable[[int], None] | None = None,
+    ) -> list[FoundPose]:
+        """One pose in pixels of its picture for every body of `data`, in order, in eval mode."""
+        found: list[FoundPose] = []
+        with evaluating(model), torch.inference_mode():
+            for number, start in enumerate(range(0, len(data), batch_size)):
+                if before_batch is not None:
+                    before_batch(number)
+                chunk = range(start, min(start + batch_size, len(data)))
+                images = stack_images([data[index][0] for index in chunk], device)
+                for index, row in zip(chunk, model(images), strict=True):
+                    joints = row["keypoints"].double().cpu().numpy()
+                    joints[:, :2] = data.to_image(index, joints[:, :2])
+                    score = float(joints[:, 2].mean())
+                    found.append({"image_id": data.ids[index], "keypoints": joints, "score": score})
+        return found
+
+    def measure(
+        self,
+        model: nn.Module,
+        data: PoseSet,
+        device: torch.device,
+        *,
+        rng: np.random.Generator,
+        resamples: int = 100,
+        batch_size: int = 32,
+        before_batch: Callable[[int], None] | None = None,
+    ) -> tuple[dict[str, float], list[Any]]:
+        """AP with its error by resampling bodies, AP50, AP75, AR and PCK, all in 0-1; and the poses."""
+        found = self.predict(model, data, device, batch_size, before_batch)
+        sigmas = self.skeleton.sigmas
+        return evaluate_poses(data.ground_truth(), found, sigmas, rng=rng, resamples=resamples), found
+
+
+def peaks_of(keypoints: Tensor, stride: float, size: Sequence[int], sigma: float) -> tuple[Tensor, Tensor]:
+    """Target maps (N, K, h, w) with a Gaussian of height 1 at each joint, and weights (N, K): 1 for labelled joints.
+
+    Unit i of a map stands on pixel i * stride of the crop; `keypoints` are (N, K, 3) in pixels of the crop.
+    """
+    rows = torch.arange(size[0], device=keypoints.device, dtype=keypoints.dtype)
+    columns = torch.arange(size[1], device=keypoints.device, dtype=keypoints.dtype)
+    x, y = keypoints[..., 0, None] / stride, keypoints[..., 1, None] / stride
+    across = torch.exp(-((columns - x) ** 2) / (2 * sigma**2))  # (N, K, w)
+    down = torch.exp(-((rows - y) ** 2) / (2 * sigma**2))
+    return down[..., :, None] * across[..., None, :], (keypoints[..., 2] > 0).to(keypoints.dtype)
+
+
+def find_peaks(maps: Tensor, stride: float) -> Tensor:
+    """(N, K, 3): x, y in pixels of the crop, a quarter unit towards the higher neighbour, and the peak's height."""
+    height, width = maps.shape[-2:]
+    peak, place = maps.flatten(2).max(dim=2)
+    column, row = place % width, place // width
+    padded = nn.functional.pad(maps, (1, 1, 1, 1), mode="replicate")
+
+    def at(rows: Tensor, columns: Tensor) -> Tensor:
+        flat = (rows + 1) * (width + 2) + columns + 1
+        return padded.flatten(2).gather(2, flat[..., None])[..., 0]
+
+    right = (at(row, column + 1) - at(row, column - 1)).sign() / 4
+    down = (at(row + 1, column) - at(row - 1, column)).sign() / 4
+    return torch.stack([(column + right) * stride, (row + down) * stride, peak], dim=-1)
+
+
+def pose_costs(model: SimpleBaseline, image_size: ImageSize, *, bias: bool = False) -> dict[str, Cost]:
+    """MACs and params of `backbone` and `head` of a pose network built on the meta device, for one crop."""
+    images = torch.empty(1, 3, *height_width(image_size), device="meta")
+    backbone = count(model.backbone, images, bias=bias)
+    with torch.no_grad(), evaluating(model):
+        features = model.backbone(images)[-1]
+    return {"backbone": backbone, "head": count(nn.Sequential(model.deconvolve, model.joints), features, bias=bias)}

@@ -1,0 +1,91 @@
+"""Pose metrics in 0-1: average precision over object keypoint similarity (COCO), and the share of correct joints."""
+
+import contextlib
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from workbench.tasks.box_metrics import Matches, weighted_ap
+
+PCK_SHARE = 0.1  # a joint is correct within this share of the long side of the body's box
+
+# What was found for one body: `image_id`, `keypoints` (K, 3: x, y in pixels of the picture, score), `score`.
+Pose = dict[str, Any]
+
+
+def evaluate_poses(
+    ground_truth: dict[str, Any],
+    poses: Sequence[Pose],
+    sigmas: Sequence[float],
+    *,
+    rng: np.random.Generator,
+    resamples: int = 100,
+) -> dict[str, float]:
+    """AP, AP50, AP75 and AR over OKS 0.50:0.95, AP_error by resampling bodies, and PCK.
+
+    ValueError for poses that are not finite.
+    """
+    rows = []
+    for pose in poses:
+        points = np.asarray(pose["keypoints"], dtype=np.float64)
+        if not np.isfinite(points).all():
+            raise ValueError(f"The pose of image id {pose['image_id']} is not finite; the model has probably diverged.")
+        flat = points.ravel().tolist()
+        rows.append(
+            {"image_id": pose["image_id"], "category_id": 1, "keypoints": flat, "score": float(pose["score"])}
+        )
+    truth = COCO()
+    truth.dataset = ground_truth
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth.createIndex()
+        evaluation = COCOeval(truth, truth.loadRes(rows), "keypoints")
+        evaluation.params.kpt_oks_sigmas = np.array(sigmas)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    names = {"AP": 0, "AP50": 1, "AP75": 2, "AR": 5}
+    metrics = {name: float(evaluation.stats[place]) for name, place in names.items()}
+    images = len(ground_truth["images"])
+    draws = rng.multinomial(images, np.full(images, 1 / images), size=resamples)
+    values = weighted_ap([_matches(evaluation, images)], draws)
+    return {**metrics, "AP_error": float(np.nanstd(values, ddof=1)), "PCK": correct_joints(ground_truth, poses)}
+
+
+def correct_joints(ground_truth: dict[str, Any], poses: Sequence[Pose], share: float = PCK_SHARE) -> float:
+    """PCK: share of the labelled joints found within `share` of the long side of their body's box."""
+    found = {pose["image_id"]: np.asarray(pose["keypoints"], dtype=np.float64) for pose in poses}
+    hits: list[bool] = []
+    for annotation in ground_truth["annotations"]:
+        joints = np.asarray(annotation["keypoints"], dtype=np.float64).reshape(-1, 3)
+        labelled = joints[:, 2] > 0
+        if annotation["image_id"] not in found:
+            hits += [False] * int(labelled.sum())
+            continue
+        distance = np.hypot(*(found[annotation["image_id"]][:, :2] - joints[:, :2]).T)
+        hits += (distance[labelled] <= share * max(annotation["bbox"][2:])).tolist()
+    return float(np.mean(hits))
+
+
+def _matches(evaluation: COCOeval, images: int) -> Matches:
+    """The library's matching over bodies of all sizes, in the form that resampling reads."""
+    every = [row for row in evaluation.evalImgs[:images]]  # one category; the first area range is all sizes
+    numbers, scores, hits, ignores, owners = [], [], [], [], []
+    for number, row in enumerate(every):
+        if row is None:
+            continue
+        numbers += [number] * len(row["dtScores"])
+        scores += list(row["dtScores"])
+        hits.append((row["dtMatches"] > 0) & ~row["dtIgnore"].astype(bool))
+        ignores.append(row["dtIgnore"].astype(bool))
+        owners += [number] * int((~np.asarray(row["gtIgnore"], dtype=bool)).sum())
+    order = np.argsort(-np.array(scores), kind="stable")
+    return Matches(
+        detection_image=np.array(numbers, dtype=np.int64)[order],
+        hit=np.concatenate(hits, axis=1)[:, order],
+        ignored=np.concatenate(ignores, axis=1)[:, order],
+        object_image=np.array(owners, dtype=np.int64),
+    )

@@ -1,0 +1,207 @@
+"""Semantic segmentation: DeepLabv3 with separable convolutions on any backbone (FNA, section 4.3)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.detection.image_list import ImageList
+from torchvision.ops import Conv2dNormActivation
+from torchvision.transforms import v2
+
+from workbench.data.batches import SegmentationSet, augment_masks, stack_images
+from workbench.data.mask_checks import VOID
+from workbench.networks.count import count, evaluating
+from workbench.spaces.costs import Cost, ImageSize, height_width
+from workbench.tasks.detection import KeepSize
+
+Images = list[Tensor]
+Targets = list[dict[str, Tensor]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmenterConfig:
+    """What stands on the backbone; the defaults are FNA's."""
+
+    image_mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    image_std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    channels: int = 256
+    rates: tuple[int, ...] = (6, 12, 18)  # of the pyramid's dilated convolutions, at output stride 16
+    dropout: float = 0.1
+    stride_padding: int = 16
+
+
+class SeparablePyramid(nn.Module):
+    """Atrous spatial pyramid pooling: 1x1, depthwise-separable 3x3 at several rates, and the mean over the picture.
+
+    (N, C, H, W) -> (N, channels, H, W), with dropout behind.
+    """
+
+    def __init__(self, entering: int, output_stride: int, config: SegmenterConfig) -> None:
+        super().__init__()
+        width = config.channels
+        self.square = Conv2dNormActivation(entering, width, 1)
+        self.separable = nn.ModuleList(
+            nn.Sequential(
+                Conv2dNormActivation(entering, entering, 3, dilation=rate * 16 // output_stride, groups=entering),
+                Conv2dNormActivation(entering, width, 1),
+            )
+            for rate in config.rates
+        )
+        self.mean = nn.Sequential(nn.AdaptiveAvgPool2d(1), Conv2dNormActivation(entering, width, 1))
+        self.project = Conv2dNormActivation((len(config.rates) + 2) * width, width, 1)
+        self.dropout = nn.Dropout2d(config.dropout)
+
+    def forward(self, features: Tensor) -> Tensor:
+        mean = self.mean(features).expand(-1, -1, *features.shape[2:])
+        parts = [self.square(features), *(branch(features) for branch in self.separable), mean]
+        return self.dropout(self.project(torch.cat(parts, dim=1)))
+
+
+class DeepLabV3(nn.Module):
+    """Backbone's last map -> pyramid -> class scores, enlarged to the picture; no decoder.
+
+    Follows torchvision's detection convention: images are a list of float (3, H, W) in 0-1; in training mode it takes
+    targets ({"semantic": int64 (H, W), 255 is void}) and returns a dict of losses, in eval mode a list of {"semantic":
+    uint8 (H, W)}.
+    """
+
+    def __init__(self, backbone: nn.Module, classes: int, config: SegmenterConfig) -> None:
+        super().__init__()
+        self.backbone = backbone
+        channels: int = backbone.channels[-1]  # type: ignore[index, assignment]
+        stride: int = backbone.strides[-1]  # type: ignore[index, assignment]
+        self.pyramid = SeparablePyramid(channels, stride, config)
+        self.classify = nn.Conv2d(config.channels, classes, 1)
+        mean, std = list(config.image_mean), list(config.image_std)
+        self.transform = KeepSize(1, 1, mean, std, size_divisible=config.stride_padding)
+
+    def scores(self, images: Images) -> tuple[Tensor, ImageList]:
+        """(N, classes, H / stride, W / stride) of the padded batch, and the batch."""
+        batch, _ = self.transform(images)
+        return self.classify(self.pyramid(self.backbone(batch.tensors)[-1])), batch
+
+    def forward(self, images: Images, targets: Targets | None = None) -> dict[str, Tensor] | Targets:
+        scores, batch = self.scores(images)
+        size = batch.tensors.shape[-2:]
+        full = F.interpolate(scores.float(), size=size, mode="bilinear", align_corners=True)
+        if not self.training:
+            best = full.argmax(dim=1).to(torch.uint8)
+            return [
+                {"semantic": classes[:height, :width]}
+                for classes, (height, width) in zip(best, batch.image_sizes, strict=True)
+            ]
+        if targets is None:
+            raise ValueError("A segmenter in training mode needs targets with a semantic map for each image.")
+        wanted = torch.full(full.shape[:1] + full.shape[2:], VOID, dtype=torch.int64, device=full.device)
+        for row, target in zip(wanted, targets, strict=True):
+            height, width = target["semantic"].shape
+            row[:height, :width] = target["semantic"]
+        # The mean over labelled pixels; a batch without any has no loss, not NaN.
+        total = F.cross_entropy(full, wanted, ignore_index=VOID, reduction="sum")
+        return {"segmentation": total / (wanted != VOID).sum().clamp(min=1)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segmentation:
+    """The task of naming every pixel; its metric is the mean over classes of intersection over union."""
+
+    categories: tuple[str, ...]
+    config: SegmenterConfig = field(default_factory=SegmenterConfig)
+    metric: str = "mIoU"
+
+    def build(self, backbone: nn.Module) -> DeepLabV3:
+        return DeepLabV3(backbone, len(self.categories), self.config)
+
+    def batch(
+        self, data: SegmentationSet, indices: Sequence[int], device: torch.device, augment: v2.Transform | None = None
+    ) -> tuple[Images, Targets]:
+        """Float images in 0-1 on `device`, and {"semantic"} for each."""
+        samples = [augment_masks(*data[index], augment) for index in indices]
+        targets = [{"semantic": target["semantic"].to(device)} for _, target in samples]
+        return stack_images([image for image, _ in samples], device), targets
+
+    def run_layers(self, model: nn.Module, images: Images) -> None:
+        """Runs every layer that has batch statistics, nothing more."""
+        model.scores(images)  # type: ignore[operator]
+
+    def predict(
+        self,
+        model: nn.Module,
+        data: SegmentationSet,
+        device: torch.device,
+        batch_size: int = 16,
+        before_batch: Callable[[int], None] | None = None,
+    ) -> list[Tensor]:
+        """A uint8 map (H, W) for every image of `data`, in order, in eval mode, on the CPU."""
+        found: list[Tensor] = []
+        with evaluating(model), torch.inference_mode():
+            for number, start in enumerate(range(0, len(data), batch_size)):
+                if before_batch is not None:
+                    before_batch(number)
+                chunk = range(start, min(start + batch_size, len(data)))
+                images = stack_images([data[index][0] for index in chunk], device)
+                found += [row["semantic"].cpu() for row in model(images)]
+        return found
+
+    def measure(
+        self,
+        model: nn.Module,
+        data: SegmentationSet,
+        device: torch.device,
+        *,
+        rng: np.random.Generator,
+        resamples: int = 100,
+        batch_size: int = 16,
+        before_batch: Callable[[int], None] | None = None,
+    ) -> tuple[dict[str, float], list[Tensor]]:
+        """mIoU with its error by resampling images, pixel accuracy and the IoU of each class; and the maps."""
+        found = self.predict(model, data, device, batch_size, before_batch)
+        truth = (data[index][1]["semantic"] for index in range(len(data)))
+        counts = np.stack(
+            [confusion(t.numpy(), f.numpy(), len(self.categories)) for t, f in zip(truth, found, strict=True)]
+        )
+        draws = rng.multinomial(len(data), np.full(len(data), 1 / len(data)), size=resamples)
+        resampled = [mean_iou(np.tensordot(draw, counts, axes=1)) for draw in draws]
+        total = counts.sum(axis=0)
+        by_class = class_iou(total)
+        named = {f"IoU {name}": float(v) for name, v in zip(self.categories, by_class, strict=True) if np.isfinite(v)}
+        accuracy = float(total.trace() / max(1, total.sum()))
+        metrics = {"mIoU": mean_iou(total), "pixel accuracy": accuracy, **named}
+        return {**metrics, "mIoU_error": float(np.std(resampled, ddof=1))}, found
+
+
+def confusion(
+    truth: npt.NDArray[Any], found: npt.NDArray[Any], classes: int
+) -> npt.NDArray[np.int64]:
+    """(classes, classes) pixels of true class (row) and found class (column); void pixels count nowhere."""
+    known = truth != VOID
+    pairs = truth[known].astype(np.int64) * classes + found[known]
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+def class_iou(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Intersection over union of each class; NaN for one that is neither there nor found."""
+    both = counts.diagonal()
+    union = counts.sum(axis=0) + counts.sum(axis=1) - both
+    return np.divide(both, union, out=np.full(len(counts), np.nan), where=union > 0)
+
+
+def mean_iou(counts: npt.NDArray[np.int64]) -> float:
+    """Mean over the classes that occur in the truth (as Cityscapes does), in 0-1."""
+    present = counts.sum(axis=1) > 0
+    return float(class_iou(counts)[present].mean()) if present.any() else float("nan")
+
+
+def segmenter_costs(model: DeepLabV3, image_size: ImageSize, *, bias: bool = False) -> dict[str, Cost]:
+    """MACs and params of `backbone` and `head` of a segmenter built on the meta device, for one image."""
+    images = torch.empty(1, 3, *height_width(image_size), device="meta")
+    backbone = count(model.backbone, images, bias=bias)
+    with torch.no_grad(), evaluating(model):
+        features = model.backbone(images)[-1]
+    head = count(nn.Sequential(model.pyramid, model.classify), features, bias=bias)
+    return {"backbone": backbone, "head": head}
