@@ -15,8 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from workbench.data.checks import Problem, read_coco, summary
-from workbench.data.keypoint_checks import check_keypoints
 from workbench.data.images import MEMORY_LIMIT, ImageMemory, read_image, to_tensor
+from workbench.data.keypoint_checks import check_keypoints
 from workbench.records.files import digest
 
 

@@ -15,6 +15,7 @@ from torchvision.datasets import Cityscapes
 from workbench.data.checks import summary
 from workbench.data.images import MEMORY_LIMIT, ImageMemory, read_image, to_tensor
 from workbench.data.mask_checks import VOID, Classes, check_masks, mask_classes, mask_pairs
+from workbench.data.scenes import Scenes
 from workbench.records.files import digest
 
 
@@ -124,3 +125,32 @@ def _size(path: Path, max_size: int | None) -> tuple[int, int]:
         width, height = image.size
     shrink = 1.0 if max_size is None else min(1.0, max_size / max(width, height))
     return max(1, round(height * shrink)), max(1, round(width * shrink))
+
+
+class SceneMasks:
+    """The semantic maps of generated scenes: `data[i]` is a uint8 image (3, H, W) and {"semantic": int64 (H, W)}."""
+
+    def __init__(self, scenes: Scenes) -> None:
+        if "semantic" not in scenes.config.extras:
+            raise ValueError("These scenes keep no semantic maps; draw them with extras=('semantic',).")
+        self.scenes = scenes
+        self.name = f"{scenes.name} masks"
+        self.categories = scenes.config.semantic_categories
+        self.ids = scenes.ids
+        self.digest = scenes.digest
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
+        image, target = self.scenes[index]
+        return image, {"semantic": target["semantic"], "image_id": target["image_id"]}
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """(height, width) of every scene."""
+        return self.scenes.sizes
+
+    def take(self, indices: Sequence[int]) -> "SceneMasks":
+        """A view on some of the scenes, in this order."""
+        return SceneMasks(self.scenes.take(indices))

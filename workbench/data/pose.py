@@ -19,10 +19,8 @@ Points = npt.NDArray[np.float64]
 CONTEXT = 1.25  # side of a crop over that of the box (SimpleBaseline)
 # How far people themselves place each joint, as a share of the root of the body's area (COCO).
 _COCO_SIGMAS = (26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89)
-_COCO_JOINTS = (
-    "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow right_elbow left_wrist"
-    " right_wrist left_hip right_hip left_knee right_knee left_ankle right_ankle"
-).split()
+_PAIRS = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+_COCO_JOINTS = ["nose", *(f"{side}_{part}" for part in _PAIRS for side in ("left", "right"))]
 _USUAL_SIGMA = 0.05  # for other skeletons
 
 
@@ -190,4 +188,6 @@ def _cut(image: Tensor, body: _Body, size: tuple[int, int]) -> Tensor:
     step = 1 / body.scale
     matrix = (step, 0.0, body.corner[0], 0.0, step, body.corner[1])
     grey = (110, 110, 110)
-    return to_tensor(picture.transform(size[::-1], Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=grey))
+    return to_tensor(
+        picture.transform(size[::-1], Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=grey)
+    )

@@ -20,7 +20,6 @@ from workbench.records.progress import duration, reporter
 from workbench.records.score import Score
 from workbench.records.seeds import generator
 from workbench.spaces.arch import Arch
-from workbench.tasks.box_metrics import bootstrap_ap, evaluate_boxes
 from workbench.tasks.classification import Classification
 from workbench.tasks.detection import Detection
 
@@ -72,16 +71,24 @@ def detection_task(study: Study) -> Detection:
 
 def detection_scorer(study: Study, supernet: Scorable, *, recalibrated: bool = True) -> Scorer:
     """Scores by AP on the search split, with batch norm recalibrated on a fixed set of training images."""
-    task = detection_task(study)
-    truth = study.data.search.ground_truth()
+    return task_scorer(study, supernet, detection_task(study), recalibrated=recalibrated)
+
+
+def task_scorer(study: Study, supernet: Scorable, task: Any, *, recalibrated: bool = True) -> Scorer:
+    """The same for any task, by its own metric."""
 
     def measure(model: nn.Module, before_batch: Callable[[int], None]) -> dict[str, float]:
-        found = task.predict(model, study.data.search, study.device, study.plan.scoring_batch, before_batch)
-        rng = generator(study.seed, "bootstrap")  # the same resamples for every candidate
-        return {
-            **evaluate_boxes(truth, found),
-            "AP_error": bootstrap_ap(truth, found, resamples=20, rng=rng),
-        }
+        metrics: dict[str, float]
+        metrics, _ = task.measure(
+            model,
+            study.data.search,
+            study.device,
+            rng=generator(study.seed, "bootstrap"),  # the same resamples for every candidate
+            quick=True,
+            batch_size=study.plan.scoring_batch,
+            before_batch=before_batch,
+        )
+        return metrics
 
     return supernet_scorer(study, supernet, task, study.data.train, measure, recalibrated)
 
@@ -155,11 +162,11 @@ def search(
 def train_all(
     study: Study, entrants: Sequence[Contender], initialise: Callable[[nn.Module], None] | None = None
 ) -> list[Result]:
-    """The same pre-training and fine-tuning for everybody, each measured once on the test split."""
+    """The same pre-training and fine-tuning in the detector for everybody, each measured once on the test split."""
     plan = study.plan
     shared: dict[str, Any] = {
+        "task": detection_task(study),
         "classification": classification_task(study),
-        "detection": detection_task(study),
         "pretrain": plan.pretrain,
         "finetune": plan.finetune,
         "macs_at": plan.macs_at,

@@ -1,6 +1,6 @@
 """Networks trained alike and compared alike.
 
-Each is pre-trained or starts from given weights, is fine-tuned in the detector, and is measured once on the test split.
+Each is pre-trained or starts from given weights, is fine-tuned for the task, and is measured once on the test split.
 """
 
 import time
@@ -18,9 +18,8 @@ from workbench.records.seeds import generator
 from workbench.spaces.arch import Arch
 from workbench.spaces.costs import ImageSize, backbone_cost
 from workbench.spaces.network_spec import NetworkSpec
-from workbench.tasks.box_metrics import bootstrap_ap, evaluate_boxes
 from workbench.tasks.classification import Classification
-from workbench.tasks.detection import Detection, Detections
+from workbench.tasks.detection import Detection
 from workbench.training.recipe import Recipe
 
 
@@ -48,16 +47,16 @@ class Contender:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """A trained contender with its metrics on the test split and its detections there."""
+    """A trained contender with its metrics on the test split and its detections (masks, poses) there."""
 
     contender: Contender
     metrics: dict[str, float]
     model: nn.Module
-    detections: Detections
+    detections: Any
     losses: tuple[float, ...]
     macs: int  # backbone, at the image size of the comparison
     params: int  # backbone
-    detector_params: int
+    detector_params: int  # of the whole model
     seconds: float  # pre-training and fine-tuning
 
 
@@ -65,33 +64,36 @@ def train_contender(
     study: Study,
     contender: Contender,
     *,
-    classification: Classification,
-    detection: Detection,
-    pretrain: Recipe,
+    task: Any,
     finetune: Recipe,
     macs_at: ImageSize,
+    classification: Classification | None = None,
+    pretrain: Recipe | None = None,
     initialise: Callable[[nn.Module], None] | None = None,
 ) -> Result:
     """Equal training for everybody: the same recipes, the same data order, initial weights from the same seed.
 
-    Detectors whose backbone was given its weights are kept in `runs/cache`: the same baseline serves many runs.
+    `task` is what is fine-tuned for and measured; `classification` and `pretrain` are for those without a start.
+    Models whose backbone was given its weights are kept in `runs/cache`: the same baseline serves many runs.
     """
     slug = contender.name.lower().replace(" ", "-").replace("/", "-")
     origin: dict[str, Any] = {"spec": spec_identity(contender.spec), "own initialisation": initialise is not None}
     seconds, accuracy = 0.0, {}
     if contender.start is None:
+        if classification is None or pretrain is None:
+            raise ValueError(f"{contender.name} starts from no weights, and nothing says how to pre-train it.")
         model, first = _pretrained(study, contender, slug, classification, pretrain, initialise, origin)
         weights, origin["pretrained"], seconds = model.get_submodule("backbone"), first.key, first.entry.seconds
         accuracy = classification.evaluate(model, study.data.crops_test, study.device)
     else:
         weights, origin["start"] = contender.start.weights, dict(contender.start.origin)
-    detector = new_model(lambda: detection.build(Backbone(contender.spec)), study.seed, "detector head")
-    detector.get_submodule("backbone.body").load_state_dict(weights.state_dict())
+    model = new_model(lambda: task.build(Backbone(contender.spec)), study.seed, "detector head")
+    body_of(model).load_state_dict(weights.state_dict())
     second = train_phase(
         study,
         f"finetune {slug}",
-        detector,
-        detection,
+        model,
+        task,
         study.data.full_train,
         finetune,
         origin=origin,
@@ -99,7 +101,7 @@ def train_contender(
         image_side=study.plan.data.image_side,
     )
     start = time.perf_counter()
-    metrics, detections = test_metrics(study, detector, detection)
+    metrics, found = test_metrics(study, model, task)
     metrics |= accuracy
     cost = backbone_cost(contender.spec, macs_at)
     study.run.ledger.add(
@@ -114,12 +116,12 @@ def train_contender(
     return Result(
         contender=contender,
         metrics=metrics,
-        model=detector,
-        detections=detections,
+        model=model,
+        detections=found,
         losses=second.losses,
         macs=cost.macs,
         params=cost.params,
-        detector_params=sum(parameter.numel() for parameter in detector.parameters()),
+        detector_params=sum(parameter.numel() for parameter in model.parameters()),
         seconds=seconds + second.entry.seconds,
     )
 
@@ -156,12 +158,16 @@ def _pretrained(
     return model, trained
 
 
-def test_metrics(study: Study, model: nn.Module, detection: Detection) -> tuple[dict[str, float], Detections]:
-    """COCO metrics on the test split, `AP_error` by resampling its images, and the detections."""
-    truth = study.data.test.ground_truth()
-    found = detection.predict(model, study.data.test, study.device)
-    metrics = evaluate_boxes(truth, found, relative=True)
-    metrics["AP_error"] = bootstrap_ap(truth, found, resamples=100, rng=generator(study.seed, "bootstrap"))
+def body_of(model: nn.Module) -> nn.Module:
+    """The backbone inside a trained model: below a pyramid where the task has one."""
+    backbone = model.get_submodule("backbone")
+    return getattr(backbone, "body", backbone)
+
+
+def test_metrics(study: Study, model: nn.Module, task: Any) -> tuple[dict[str, float], Any]:
+    """The task's metrics on the test split with the error of the first, and what was found there."""
+    metrics: dict[str, float]
+    metrics, found = task.measure(model, study.data.test, study.device, rng=generator(study.seed, "bootstrap"))
     return metrics, found
 
 
@@ -192,8 +198,10 @@ def spec_identity(spec: NetworkSpec) -> dict[str, Any]:
 def comparison_table(results: Sequence[Result]) -> pd.DataFrame:
     """One row for each contender: costs beside every accuracy.
 
-    A group of networks becomes one row of means with the standard deviation of AP over its networks.
+    A group of networks becomes one row of means with the standard deviation of AP (mIoU) over its networks.
     """
+    main = "mIoU" if "mIoU" in results[0].metrics else "AP"
+    columns = COLUMNS if main == "AP" else MASK_COLUMNS
     rows = []
     for result in results:
         metrics = result.metrics
@@ -203,22 +211,25 @@ def comparison_table(results: Sequence[Result]) -> pd.DataFrame:
                 "MACs": result.macs,
                 "params": result.params,
                 "detector params": result.detector_params,
-                **{name: metrics.get(name, float("nan")) for name in COLUMNS},
-                "AP error": metrics["AP_error"],
+                **{name: metrics.get(name, float("nan")) for name in columns},
+                f"{main} error": metrics[f"{main}_error"],
                 "training seconds": round(result.seconds, 1),
             }
         )
     frame = pd.DataFrame(rows)
     sizes = frame.groupby("network", sort=False).size()
     means = frame.groupby("network", sort=False).mean().reset_index()
-    spread = frame.groupby("network", sort=False)["AP"].std()  # empty for a single network
+    spread = frame.groupby("network", sort=False)[main].std()  # empty for a single network
     costs = ["MACs", "params", "detector params"]
     means[costs] = means[costs].round().astype(int)
-    means.insert(list(means).index("AP") + 1, "AP sd", spread.to_numpy())
-    if means["top1"].isna().all():  # everybody started from given weights
-        means = means.drop(columns="top1")
+    means.insert(list(means).index(main) + 1, f"{main} sd", spread.to_numpy())
+    # What nobody has: accuracy where everybody started from given weights, sizes of objects in poses.
+    optional = [name for name in ("top1", "PCK", *SIZE_COLUMNS) if name in means and means[name].isna().all()]
+    means = means.drop(columns=optional)
     means["network"] = [f"{name} (mean of {sizes[name]})" if sizes[name] > 1 else name for name in means["network"]]
     return means
 
 
-COLUMNS = ("top1", "AP", "AP50", "AP75", "AP_rel_s", "AP_rel_m", "AP_rel_l", "AR")
+SIZE_COLUMNS = ("AP_rel_s", "AP_rel_m", "AP_rel_l")
+COLUMNS = ("top1", "AP", "AP50", "AP75", *SIZE_COLUMNS, "AR", "PCK")
+MASK_COLUMNS = ("mIoU", "pixel accuracy")

@@ -4,8 +4,10 @@ import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save
 from torch import nn
@@ -24,7 +26,7 @@ from workbench.records.files import write_bytes
 from workbench.records.ledger import Entry, peak_memory
 from workbench.records.progress import Progress, reporter
 from workbench.records.seeds import integer
-from workbench.training.alternating import AlternatingRecipe, train_alternating
+from workbench.training.alternating import AlternatingRecipe, Turn, train_alternating
 from workbench.training.parallel import synchronise_batch_norm
 
 
@@ -49,12 +51,17 @@ def search_phase(
     *,
     per_image: int,
     origin: Mapping[str, Any],
+    per_alpha_image: int = 0,
+    before_step: Callable[[nn.Module, Turn, np.random.Generator], None] | None = None,
+    penalty: Callable[[], torch.Tensor] | None = None,
     after_epoch: Callable[[int], None] | None = None,
 ) -> Searched:
     """A gradient search in place, kept and continued like a training phase; always in the run's own folder.
 
-    `per_image` are the MACs of a forward pass, for the ledger; what `after_epoch` takes is not in its seconds, and it
-    must leave the model training. ValueError when the run already holds epochs of this name by another search.
+    `per_image` are the MACs of a forward pass, for the ledger, `per_alpha_image` those of a step of alpha where they
+    differ (a mixture runs every operation, a path one). `before_step` is the loop's with the model in front, `penalty`
+    the loop's own. What `after_epoch` takes is not in its seconds, and it must leave the model training.
+    ValueError when the run already holds epochs of this name by another search.
     """
     before_training = {
         "task": as_plain(task),
@@ -82,7 +89,8 @@ def search_phase(
         own = [list(twin.parameters())[place] for place in places]
         short = replace(recipe, weights=replace(recipe.weights, steps=2), epochs=1, warm_epochs=0)
         train_alternating(twin, own, task, weight_data, alpha_data, short, seed=0, device=study.device,
-                          image_side=side, progress=progress)  # fmt: skip
+                          before_step=before_step and partial(before_step, twin), image_side=side,
+                          progress=progress)  # fmt: skip
 
     print(f"{name}: {steps} steps of {recipe.weights.batch_size} images, {estimate(trial, steps)}")
     clock = PhaseClock(folder, reporter(name))
@@ -103,19 +111,23 @@ def search_phase(
         recipe,
         seed=integer(study.seed, "training") % 2**31,
         device=study.device,
+        before_step=before_step and partial(before_step, model),
+        penalty=penalty,
         after_epoch=untimed,
         checkpoint=folder / "checkpoint.pt",
         image_side=side,
         progress=clock,
     )
     on_alpha = len(found.alpha_losses) * recipe.alpha.batch_size
+    on_weights = (found.images - on_alpha) * per_image
+    mixed = on_alpha * (per_alpha_image or per_image)
     entry = Entry(
         phase=name,
         seconds=clock.seconds,
         images=found.images,
-        forward_macs=per_image * found.images,
+        forward_macs=on_weights + mixed,
         # A step of alpha needs the gradients of the inputs, but none of the weights.
-        backward_macs=per_image * (2 * (found.images - on_alpha) + on_alpha),
+        backward_macs=2 * on_weights + mixed,
         peak_memory=peak_memory(),
     )
     named = {f"{e}.{n}": alpha for e, epoch in enumerate(found.alphas) for n, alpha in enumerate(epoch)}

@@ -33,6 +33,7 @@ class DataPlan:
     test_images: int = 0  # scenes only
     crops: int = 0
     species: tuple[str, ...] = SPECIES  # scenes only: fewer classes are told apart sooner
+    sizes: str = "mixed"  # scenes only: of the animals
     search_share: float = 0.15  # folders: share of train cut away for the search
 
 
@@ -72,7 +73,7 @@ def shortened(plan: Any, max_steps: int) -> Any:
         raise ValueError(f"max_steps is 0 (as long as the preset says) or a number of steps; got {max_steps}.")
     if max_steps == 0:
         return plan
-    changes = {}
+    changes: dict[str, Any] = {}
     for field in fields(plan):
         value = getattr(plan, field.name)
         if isinstance(value, Recipe):
@@ -101,7 +102,7 @@ def load_data(plan: DataPlan, data: str, pretrain_data: str, seed: int, bad_boxe
             "This preset has no number of scenes to draw; it needs data and pretrain_data to be folders"
             f" (COCO format; class folders), got {data!r} and {pretrain_data!r}."
         )
-    config = SceneConfig(image_size=plan.image_side or 128, classes="species", species=plan.species)
+    config = scene_config(plan)
     if data == "scenes":
         train: Any = Scenes(config, seed, "train", plan.train_images)
         search: Any = Scenes(config, seed, "search", plan.search_images)
@@ -144,6 +145,12 @@ def load_data(plan: DataPlan, data: str, pretrain_data: str, seed: int, bad_boxe
         digest=digest(digests),
         description=described + (f"; pre-training on {crops.name}{described_crops}" if pretrain_data else ""),
     )
+
+
+def scene_config(plan: DataPlan, *extras: str) -> SceneConfig:
+    """What the generated scenes of a plan show; `extras` are masks, keypoints or semantic maps."""
+    side = plan.image_side or 128
+    return SceneConfig(image_size=side, classes="species", species=plan.species, sizes=plan.sizes, extras=extras)
 
 
 def input_sizes(plan: Any, data: Any) -> list[tuple[int, int]]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from workbench.networks.backbone import Backbone, run_blocks
 from workbench.networks.blocks import TappedChain
-from workbench.networks.remap import Kernel, Width, remap
+from workbench.networks.remap import remap
 from workbench.networks.remap_report import RemapReport
 from workbench.spaces.arch import Arch
 from workbench.spaces.costs import ImageSize
@@ -65,7 +65,7 @@ class LayerSupernet(nn.Module):
         self, space: SearchSpace, seed: Backbone | None, *, affine: bool = False, temperature: float = 1.0
     ) -> None:
         super().__init__()
-        networks = [_network(spec, seed)[0] for spec in option_specs(space)]
+        networks = [Backbone(spec) if seed is None else remap(seed, spec)[0] for spec in option_specs(space)]
         first = networks[0]
         self.space = space
         self.channels = first.channels
@@ -76,8 +76,8 @@ class LayerSupernet(nn.Module):
         for decision in space.decisions:
             assert decision.block is not None
             options = [
-                nn.Identity() if name == SKIP else network.blocks[decision.block]
-                for name, network in zip(decision.options, [*networks, None], strict=False)
+                nn.Identity() if name == SKIP else networks[place].blocks[decision.block]
+                for place, name in enumerate(decision.options)
             ]
             if not affine:
                 options = [_without_scale(option) for option in options]
@@ -138,15 +138,9 @@ def option_specs(space: SearchSpace) -> list[NetworkSpec]:
     return [space.spec(space.arch([min(index, len(row) - 1) for row in offered])) for index in range(most)]
 
 
-def supernet_reports(
-    space: SearchSpace, seed: Backbone, *, width: Width = "prefix", kernel: Kernel = "centre"
-) -> list[RemapReport]:
+def supernet_reports(space: SearchSpace, seed: Backbone) -> list[RemapReport]:
     """What remapping does for each operation of the supernet; its batch norms then lose what they were given."""
-    return [remap(seed, spec, width=width, kernel=kernel)[1] for spec in option_specs(space)]
-
-
-def _network(spec: NetworkSpec, seed: Backbone | None) -> tuple[Backbone, RemapReport | None]:
-    return (Backbone(spec), None) if seed is None else remap(seed, spec)
+    return [remap(seed, spec)[1] for spec in option_specs(space)]
 
 
 def _without_scale(block: nn.Module) -> nn.Module:

@@ -99,7 +99,7 @@ def layer_space(name: str) -> SearchSpace:
             f" {_DEEPEST} layers; got {depths}."
         )
     slots = _slots(spec, dict(zip(stages, depths, strict=True)))
-    decisions = []
+    decisions: list[Decision] = []
     for position, slot in enumerate(slots):
         if slot.options:
             stage = slot.template.stage
@@ -137,9 +137,7 @@ def _slots(spec: NetworkSpec, depths: dict[int, int]) -> tuple[Slot, ...]:
     return tuple(slots)
 
 
-def _build(
-    name: str, spec: NetworkSpec, slots: Sequence[Slot], form: str, choices: tuple[int, ...]
-) -> NetworkSpec:
+def _build(name: str, spec: NetworkSpec, slots: Sequence[Slot], form: str, choices: tuple[int, ...]) -> NetworkSpec:
     answers = iter(choices)
     blocks: list[BlockSpec] = []
     for slot in slots:

@@ -13,7 +13,6 @@ from workbench.spaces.arch import Arch
 from workbench.spaces.costs import Cost, ImageSize, backbone_cost, block_cost, height_width
 from workbench.spaces.network_spec import BlockSpec, NetworkSpec
 
-
 SKIP = "skip"
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN, RetinaNet
@@ -17,7 +18,7 @@ from torchvision.transforms import v2
 from workbench.data.batches import DetectionSet, augment_detection, stack_images
 from workbench.networks.count import count, evaluating
 from workbench.spaces.costs import Cost, ImageSize, height_width
-from workbench.tasks.box_metrics import evaluate_boxes
+from workbench.tasks.box_metrics import bootstrap_ap, evaluate_boxes
 from workbench.tasks.necks import Extra, PyramidBackbone
 from workbench.tasks.retina_head import BatchRetinaHead, BoxLoss
 from workbench.tasks.ssdlite import SSDLiteBackbone, default_boxes, ssdlite_head
@@ -227,6 +228,23 @@ class Detection:
                     row: dict[str, Any] = {name: value.cpu() for name, value in output.items()}
                     found.append({"image_id": data.ids[index], **row})
         return found
+
+    def measure(
+        self,
+        model: nn.Module,
+        data: DetectionSet,
+        device: torch.device,
+        *,
+        rng: np.random.Generator,
+        quick: bool = False,
+        batch_size: int = 32,
+        before_batch: Callable[[int], None] | None = None,
+    ) -> tuple[dict[str, float], Detections]:
+        """COCO box metrics, AP_error by resampling images, and the detections; `quick` leaves out sizes of objects."""
+        truth = data.ground_truth()
+        found = self.predict(model, data, device, batch_size, before_batch)
+        metrics = evaluate_boxes(truth, found, relative=not quick)
+        return {**metrics, "AP_error": bootstrap_ap(truth, found, resamples=20 if quick else 100, rng=rng)}, found
 
     def evaluate(
         self, model: nn.Module, data: DetectionSet, device: torch.device, *, relative: bool = True

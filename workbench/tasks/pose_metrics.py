@@ -35,9 +35,7 @@ def evaluate_poses(
         if not np.isfinite(points).all():
             raise ValueError(f"The pose of image id {pose['image_id']} is not finite; the model has probably diverged.")
         flat = points.ravel().tolist()
-        rows.append(
-            {"image_id": pose["image_id"], "category_id": 1, "keypoints": flat, "score": float(pose["score"])}
-        )
+        rows.append({"image_id": pose["image_id"], "category_id": 1, "keypoints": flat, "score": float(pose["score"])})
     truth = COCO()
     truth.dataset = ground_truth
     with contextlib.redirect_stdout(io.StringIO()):

@@ -155,17 +155,20 @@ class Segmentation:
         device: torch.device,
         *,
         rng: np.random.Generator,
-        resamples: int = 100,
+        quick: bool = False,
         batch_size: int = 16,
         before_batch: Callable[[int], None] | None = None,
     ) -> tuple[dict[str, float], list[Tensor]]:
-        """mIoU with its error by resampling images, pixel accuracy and the IoU of each class; and the maps."""
+        """mIoU with its error by resampling images, pixel accuracy and the IoU of each class; and the maps.
+
+        `quick` resamples less often.
+        """
         found = self.predict(model, data, device, batch_size, before_batch)
         truth = (data[index][1]["semantic"] for index in range(len(data)))
         counts = np.stack(
             [confusion(t.numpy(), f.numpy(), len(self.categories)) for t, f in zip(truth, found, strict=True)]
         )
-        draws = rng.multinomial(len(data), np.full(len(data), 1 / len(data)), size=resamples)
+        draws = rng.multinomial(len(data), np.full(len(data), 1 / len(data)), size=20 if quick else 100)
         resampled = [mean_iou(np.tensordot(draw, counts, axes=1)) for draw in draws]
         total = counts.sum(axis=0)
         by_class = class_iou(total)
@@ -175,9 +178,7 @@ class Segmentation:
         return {**metrics, "mIoU_error": float(np.std(resampled, ddof=1))}, found
 
 
-def confusion(
-    truth: npt.NDArray[Any], found: npt.NDArray[Any], classes: int
-) -> npt.NDArray[np.int64]:
+def confusion(truth: npt.NDArray[Any], found: npt.NDArray[Any], classes: int) -> npt.NDArray[np.int64]:
     """(classes, classes) pixels of true class (row) and found class (column); void pixels count nowhere."""
     known = truth != VOID
     pairs = truth[known].astype(np.int64) * classes + found[known]

@@ -6,6 +6,7 @@ Anchors are those of a 300-pixel image although images have 320 (pitfall P18); k
 import math
 from collections import OrderedDict
 from functools import partial
+from itertools import pairwise
 
 from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
@@ -34,9 +35,7 @@ class SSDLiteBackbone(nn.Module):
         self.body = backbone
         norm = partial(nn.BatchNorm2d, eps=BN_EPS)
         widths = [channels[-1], *EXTRA_CHANNELS]
-        self.extra = nn.ModuleList(
-            _extra_block(entering, leaving, norm) for entering, leaving in zip(widths, widths[1:], strict=False)
-        )
+        self.extra = nn.ModuleList(_extra_block(entering, leaving, norm) for entering, leaving in pairwise(widths))
         normal_init(self.extra)
         self.out_channels = [*channels, *EXTRA_CHANNELS]
 

@@ -22,7 +22,6 @@ from workbench.training.loop import (
 )
 from workbench.training.recipe import Recipe
 
-
 # What is about to move: weights while alpha stands still, weights of the search itself, or alpha.
 Turn = Literal["warm", "weights", "alpha"]
 

@@ -68,7 +68,7 @@ class Descent:
         self.optimizer = make_optimizer(named, recipe)
         self.mixed = recipe.amp and device.type == "cuda"
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.mixed)
-        self.augment = augmentation(recipe.augment, image_side)
+        self.augment = augmentation(recipe.augment, recipe.crop_side or image_side)
         self.losses: list[float] = []
         self.queue: list[int] = []  # what is left of the current pass over the data
 

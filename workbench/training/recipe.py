@@ -26,13 +26,15 @@ class Recipe:
     decay_norm: bool = False  # weight decay on the scales of norm layers
     decay_bias: bool = False  # and on all biases
     bias_lr_factor: float = 1.0  # 2 in DetNAS's detectors
-    schedule: Literal["constant", "step", "cosine", "linear"] = "cosine"
+    eps: float = 1e-8  # added to the denominators of adam, adamw and rmsprop
+    schedule: Literal["constant", "step", "cosine", "linear", "poly"] = "cosine"  # poly: (1 - progress) ** 0.9
     cosine_floor: float = 0.0  # share of lr that the cosine ends at
     milestones: tuple[float, ...] = (2 / 3, 8 / 9)  # step schedule: where lr is divided by 10
     warmup: float = 0.02
     warmup_factor: float = 1 / 3
     clip_norm: float | None = None
     augment: str = "none"
+    crop_side: int = 0  # pixels, of augmentations that crop; 0: the side of the data's pictures
     amp: bool = True  # mixed precision, on CUDA only
     channels_last: bool = True
 
@@ -48,7 +50,7 @@ def learning_rate(recipe: Recipe, step: int) -> float:
         half_wave = 0.5 * (1 + math.cos(math.pi * progress))
         factor = recipe.cosine_floor + (1 - recipe.cosine_floor) * half_wave
     else:
-        factor = 1 - progress
+        factor = (1 - progress) ** (0.9 if recipe.schedule == "poly" else 1.0)
     warmup_steps = recipe.warmup * recipe.steps
     if step < warmup_steps:
         factor *= recipe.warmup_factor + (1 - recipe.warmup_factor) * step / warmup_steps
@@ -81,7 +83,7 @@ def make_optimizer(parameters: Iterable[tuple[str, nn.Parameter]], recipe: Recip
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum)
     if recipe.optimizer == "rmsprop":
-        return torch.optim.RMSprop(groups, lr=recipe.lr, momentum=recipe.momentum)
+        return torch.optim.RMSprop(groups, lr=recipe.lr, momentum=recipe.momentum, eps=recipe.eps)
     if recipe.optimizer == "adam":
-        return torch.optim.Adam(groups, lr=recipe.lr, betas=recipe.betas)
-    return torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas)
+        return torch.optim.Adam(groups, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps)
+    return torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps)

@@ -1,0 +1,244 @@
+"""FNA (Fang et al., ICLR 2020) and FNA++: a pretrained network adapted to a task, in architecture and in weights.
+
+1. `seed_network`: a network pretrained on ImageNet, from a file or a package
+2. `search`: its weights remapped into a supernet, and a gradient search on the task itself (section 4)
+3. `derived`: the heaviest operation of every layer, skipped layers left out
+4. `start`: the *seed's* weights remapped once more, into the found network (section 3); fine-tuning is the comparison's
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import nn
+
+from workbench.evaluation.scoring import Scorer
+from workbench.methods import candidates
+from workbench.methods.compare import Contender, Result, body_of, train_contender
+from workbench.methods.fna_presets import FNAPlan
+from workbench.methods.fna_weights import Init, SeedNetwork, seed_network, start, task_of
+from workbench.methods.gradient_search import Searched, search_phase
+from workbench.methods.phases import Study, forward_macs, new_model
+from workbench.networks.mixed_layers import LayerSupernet, cost_penalty
+from workbench.records.score import Score
+from workbench.records.seeds import generator
+from workbench.search.limits import Limit, feasible
+from workbench.search.random import RandomSearch
+from workbench.search.relaxation import Derived, derive
+from workbench.spaces.arch import Arch
+from workbench.spaces.catalogue import space_named
+from workbench.spaces.network_spec import NetworkSpec
+from workbench.spaces.space import SKIP, SearchSpace
+from workbench.training.alternating import Turn, check_recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerSearch:
+    """The task's model on its supernet, and what the search left: losses, and alpha after every epoch."""
+
+    model: nn.Module
+    supernet: LayerSupernet
+    phase: str
+    searched: Searched | None = None  # None: it has not ended
+
+    @property
+    def key(self) -> str:
+        return self.searched.trained.key if self.searched else ""
+
+    @property
+    def space(self) -> SearchSpace:
+        return self.supernet.space
+
+    @property
+    def alphas(self) -> list[list[npt.NDArray[np.float64]]]:
+        """Logits by epoch and layer."""
+        assert self.searched is not None
+        return [[alpha.double().numpy() for alpha in epoch] for epoch in self.searched.alphas]
+
+
+def space_of(study: Study) -> SearchSpace:
+    return space_named(study.plan.space)
+
+
+def check_plan(plan: FNAPlan, seed_weights: str = "") -> str:
+    """ValueError before work starts: no such space, or weights that do not match; else the space in words."""
+    check_recipe(plan.search)
+    space = space_named(plan.space)
+    seed_network(plan, seed_weights)
+    return (
+        f"{space.name}: {len(space.decisions)} searched layers, {space.size:.1e} networks; seed {plan.seed_network},"
+        f" {space.macs(space.uniform(0), plan.macs_at) / 1e6:.0f} MMACs with the smallest operation everywhere"
+    )
+
+
+def search(study: Study, seed: SeedNetwork, *, init: Init = "remap", phase: str = "search") -> LayerSearch:
+    """Step 2; `init="random"` starts the supernet from random weights instead, the ablation of table 5.
+
+    After every epoch the derived network is in the record: entropy and margin of alpha, share of skipped layers, its
+    MACs, and once alpha moves its score by the supernet's own weights. Those normalise by the batch (section 3.4), so
+    the score is of the supernet, not of the network (pitfall P3).
+    """
+    plan: FNAPlan = study.plan
+    space, task = space_of(study), task_of(study)
+    weights = seed.backbone if init == "remap" else None
+    model = new_model(
+        lambda: task.build(LayerSupernet(space, weights, temperature=plan.temperature)), study.seed, "supernet"
+    )
+    supernet = body_of(model)
+    assert isinstance(supernet, LayerSupernet)
+    images = study.data.train
+    per_path = forward_macs(model, task, images, study.device, lambda rng: supernet.activate(space.sample(rng)))
+    supernet.mix()
+    per_mixture = forward_macs(model, task, images, study.device)
+    recorded = {score.step for score in study.run.scores(phase)}
+    found = LayerSearch(model=model, supernet=supernet, phase=phase)
+    scorer = candidates.task_scorer(study, found, task)
+
+    def before_step(trained: nn.Module, turn: Turn, rng: np.random.Generator) -> None:
+        layers = body_of(trained)
+        assert isinstance(layers, LayerSupernet)
+        if turn == "alpha":
+            layers.mix()
+        else:  # uniform while alpha stands still, then by alpha
+            layers.activate(space.sample(rng) if turn == "warm" else layers.sample(rng))
+
+    def after_epoch(epoch: int) -> None:
+        if epoch not in recorded:
+            study.run.append(_derived_score(study, scorer, supernet, phase, epoch))
+
+    penalty = plan.penalty
+    searched = search_phase(
+        study,
+        phase,
+        model,
+        supernet.alphas(),
+        task,
+        study.data.train,
+        study.data.search,
+        plan.search,
+        per_image=per_path,
+        per_alpha_image=per_mixture,
+        origin={
+            "space": space.name,
+            "seed": seed.origin if init == "remap" else "random",
+            "penalty": vars(penalty),
+            "temperature": plan.temperature,
+        },
+        before_step=before_step,
+        penalty=lambda: cost_penalty(
+            supernet.expected_macs(plan.macs_at),
+            strength=penalty.strength,
+            scale=penalty.scale,
+            base=penalty.base,
+        ),
+        after_epoch=after_epoch,
+    )
+    found = replace(found, searched=searched)
+    if (name := f"score {phase}") not in {entry.phase for entry in study.run.ledger.entries}:
+        candidates.enter_search(study, name, scorer, scored_epochs(study, found))
+    supernet.mix()
+    return found
+
+
+def derived(search: LayerSearch, epoch: int = -1) -> Derived:
+    """Step 3, of the last or another epoch. Skipped layers drop out of the specification (section 2.2)."""
+    return derive(search.space, search.alphas[epoch])
+
+
+def contender(
+    study: Study, seed: SeedNetwork, name: str, spec: NetworkSpec, arch: Arch | None = None, **how: Any
+) -> Contender:
+    """A network that starts as `start` says."""
+    return Contender(name=name, spec=spec, arch=arch, start=start(study, seed, spec, **how))
+
+
+def train_all(study: Study, entrants: list[Contender], steps: int = 0) -> list[Result]:
+    """The same fine-tuning for everybody, of the plan's length or `steps`; each is measured once on the test split."""
+    plan: FNAPlan = study.plan
+    recipe = replace(plan.finetune, steps=steps or plan.finetune.steps)
+    task = task_of(study)
+    return [train_contender(study, entrant, task=task, finetune=recipe, macs_at=plan.macs_at) for entrant in entrants]
+
+
+def random_search(study: Study, search: LayerSearch, found: Arch) -> list[Score]:
+    """The control: random networks of the found one's MACs, as many as the search scored, on the same supernet.
+
+    MACs may differ by a tenth, or where no such network is found by a quarter, or by half.
+    """
+    plan: FNAPlan = study.plan
+    scorer = candidates.task_scorer(study, search, task_of(study))
+    space, evaluations = search.space, plan.search.epochs - plan.search.warm_epochs
+    try:
+        return candidates.search(
+            study,
+            RandomSearch(space, seed=study.seed, limits=_similar(study, space, found)),
+            scorer,
+            phase=f"random on {search.phase}",
+            evaluations=evaluations,
+            generation=evaluations,
+        )
+    finally:
+        search.supernet.mix()
+
+
+def trajectory(study: Study, search: LayerSearch) -> pd.DataFrame:
+    """One row for each epoch: entropy and margin of alpha, expected and derived MACs, skips, and the score if any."""
+    rows = [
+        {"epoch": score.step + 1, "network": score.arch, "MACs": score.macs, **score.metrics}
+        for score in study.run.scores(search.phase)
+    ]
+    return pd.DataFrame(rows)
+
+
+def scored_epochs(study: Study, search: LayerSearch) -> list[Score]:
+    """The derived networks of the epochs in which alpha moved, in order."""
+    metric = task_of(study).metric
+    return [score for score in study.run.scores(search.phase) if metric in score.metrics or score.error]
+
+
+def _similar(study: Study, space: SearchSpace, found: Arch) -> list[Limit]:
+    """Limits around the MACs of `found`, as narrow as random networks allow."""
+
+    def measure(arch: Arch) -> float:
+        return space.macs(arch, study.plan.macs_at)
+
+    limits: list[Limit] = []
+    for band in (0.1, 0.25, 0.5):
+        low, high = (1 - band) * measure(found), (1 + band) * measure(found)
+        limits = [Limit("MACs", high, measure), Limit("MACs below zero", -low, lambda arch: -measure(arch))]
+        rng = generator(study.seed, "random networks of similar cost")
+        if sum(feasible(space.sample(rng), limits) for _ in range(2000)) >= 20:
+            break
+    return limits
+
+
+def _derived_score(study: Study, scorer: Scorer, supernet: LayerSupernet, phase: str, epoch: int) -> Score:
+    space, plan = supernet.space, study.plan
+    found = derive(space, supernet.alpha_values())
+    with torch.no_grad():
+        expected = float(supernet.expected_macs(plan.macs_at))
+    options = [option for _, option in space.describe(found.arch)]
+    told = {
+        "entropy": found.entropy,
+        "margin": found.margin,
+        "expected MACs": expected,
+        "skipped": options.count(SKIP) / len(options),
+    }
+    if epoch >= plan.search.warm_epochs:
+        score = scorer(found.arch, phase=phase, step=epoch)
+        return replace(score, metrics={**score.metrics, **told})
+    return Score(
+        arch=found.arch.key,
+        choices=found.arch.choices,
+        space=space.name,
+        metrics=told,
+        macs=space.macs(found.arch, plan.macs_at),
+        params=space.params(found.arch),
+        seconds=0.0,
+        seed=study.seed,
+        phase=phase,
+        step=epoch,
+    )
