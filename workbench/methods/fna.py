@@ -7,7 +7,6 @@
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,19 +17,17 @@ from torch import nn
 from workbench.evaluation.scoring import Scorer
 from workbench.methods import candidates
 from workbench.methods.compare import Contender, Result, body_of, train_contender
-from workbench.methods.fna_presets import FNAPlan
-from workbench.methods.fna_weights import Init, SeedNetwork, seed_network, start, task_of
+from workbench.methods.fna_plan import FNAPlan
+from workbench.methods.fna_weights import Init, SeedNetwork, seed_network, task_of
 from workbench.methods.gradient_search import Searched, search_phase
 from workbench.methods.phases import Study, forward_macs, new_model
 from workbench.networks.mixed_layers import LayerSupernet, cost_penalty
 from workbench.records.score import Score
-from workbench.records.seeds import generator
-from workbench.search.limits import Limit, feasible
-from workbench.search.random import RandomSearch
+from workbench.records.seeds import integer
+from workbench.search.random import RandomOfCost
 from workbench.search.relaxation import Derived, derive
 from workbench.spaces.arch import Arch
 from workbench.spaces.catalogue import space_named
-from workbench.spaces.network_spec import NetworkSpec
 from workbench.spaces.space import SKIP, SearchSpace
 from workbench.training.alternating import Turn, check_recipe
 
@@ -85,7 +82,9 @@ def search(study: Study, seed: SeedNetwork, *, init: Init = "remap", phase: str 
     space, task = space_of(study), task_of(study)
     weights = seed.backbone if init == "remap" else None
     model = new_model(
-        lambda: task.build(LayerSupernet(space, weights, temperature=plan.temperature)), study.seed, "supernet"
+        lambda: task.build(LayerSupernet(space, weights, affine=plan.affine, temperature=plan.temperature)),
+        study.seed,
+        "supernet",
     )
     supernet = body_of(model)
     assert isinstance(supernet, LayerSupernet)
@@ -126,6 +125,7 @@ def search(study: Study, seed: SeedNetwork, *, init: Init = "remap", phase: str 
             "seed": seed.origin if init == "remap" else "random",
             "penalty": vars(penalty),
             "temperature": plan.temperature,
+            "affine": plan.affine,
         },
         before_step=before_step,
         penalty=lambda: cost_penalty(
@@ -148,13 +148,6 @@ def derived(search: LayerSearch, epoch: int = -1) -> Derived:
     return derive(search.space, search.alphas[epoch])
 
 
-def contender(
-    study: Study, seed: SeedNetwork, name: str, spec: NetworkSpec, arch: Arch | None = None, **how: Any
-) -> Contender:
-    """A network that starts as `start` says."""
-    return Contender(name=name, spec=spec, arch=arch, start=start(study, seed, spec, **how))
-
-
 def train_all(study: Study, entrants: list[Contender], steps: int = 0) -> list[Result]:
     """The same fine-tuning for everybody, of the plan's length or `steps`; each is measured once on the test split."""
     plan: FNAPlan = study.plan
@@ -164,24 +157,29 @@ def train_all(study: Study, entrants: list[Contender], steps: int = 0) -> list[R
 
 
 def random_search(study: Study, search: LayerSearch, found: Arch) -> list[Score]:
-    """The control: random networks of the found one's MACs, as many as the search scored, on the same supernet.
-
-    MACs may differ by a tenth, or where no such network is found by a quarter, or by half.
-    """
+    """The control: random networks of the found one's MACs (within a tenth), as many as the search scored."""
     plan: FNAPlan = study.plan
-    scorer = candidates.task_scorer(study, search, task_of(study))
-    space, evaluations = search.space, plan.search.epochs - plan.search.warm_epochs
+    evaluations = plan.search.epochs - plan.search.warm_epochs
     try:
         return candidates.search(
             study,
-            RandomSearch(space, seed=study.seed, limits=_similar(study, space, found)),
-            scorer,
+            random_of_cost(study, search.space, found, search.phase),
+            candidates.task_scorer(study, search, task_of(study)),
             phase=f"random on {search.phase}",
             evaluations=evaluations,
             generation=evaluations,
         )
     finally:
         search.supernet.mix()
+
+
+def random_of_cost(study: Study, space: SearchSpace, found: Arch, name: str) -> RandomOfCost:
+    """Random networks that cost what `found` does; `name` says which draw it is."""
+
+    def macs(arch: Arch) -> int:
+        return space.macs(arch, study.plan.macs_at)
+
+    return RandomOfCost(space, seed=integer(study.seed, name), cost=macs, target=macs(found))
 
 
 def trajectory(study: Study, search: LayerSearch) -> pd.DataFrame:
@@ -197,22 +195,6 @@ def scored_epochs(study: Study, search: LayerSearch) -> list[Score]:
     """The derived networks of the epochs in which alpha moved, in order."""
     metric = task_of(study).metric
     return [score for score in study.run.scores(search.phase) if metric in score.metrics or score.error]
-
-
-def _similar(study: Study, space: SearchSpace, found: Arch) -> list[Limit]:
-    """Limits around the MACs of `found`, as narrow as random networks allow."""
-
-    def measure(arch: Arch) -> float:
-        return space.macs(arch, study.plan.macs_at)
-
-    limits: list[Limit] = []
-    for band in (0.1, 0.25, 0.5):
-        low, high = (1 - band) * measure(found), (1 + band) * measure(found)
-        limits = [Limit("MACs", high, measure), Limit("MACs below zero", -low, lambda arch: -measure(arch))]
-        rng = generator(study.seed, "random networks of similar cost")
-        if sum(feasible(space.sample(rng), limits) for _ in range(2000)) >= 20:
-            break
-    return limits
 
 
 def _derived_score(study: Study, scorer: Scorer, supernet: LayerSupernet, phase: str, epoch: int) -> Score:

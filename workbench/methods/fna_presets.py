@@ -1,160 +1,27 @@
-"""The plans of FNA and FNA++, one for each task.
+"""The presets of FNA and FNA++ by name and task: `fna_plan`'s own, and `paper` with the published numbers."""
 
-`smoke` and `tiny` on generated scenes, `small` on hundreds of photographs, `paper` with the published numbers.
-"""
-
-from dataclasses import dataclass, replace
+import re
+from dataclasses import replace
 from typing import Any
 
-from workbench.methods import detnas_presets as detnas
-from workbench.methods.presets import DataPlan
+from workbench.methods.fna_plan import (
+    SMALL_DETECTION,
+    SMALL_POSE,
+    SMALL_SEGMENTATION,
+    TINY_DETECTION,
+    TINY_POSE,
+    TINY_SEGMENTATION,
+    CostPenalty,
+    FNAPlan,
+    smoke,
+)
+from workbench.methods.presets import DataPlan, one_of, preset_named
 from workbench.methods.task_data import TaskName
-from workbench.spaces.costs import ImageSize
-from workbench.spaces.layers import layer_space_name
 from workbench.tasks.detection import DetectorConfig
 from workbench.tasks.pose import PoseConfig
 from workbench.tasks.segmentation import SegmenterConfig
 from workbench.training.alternating import AlternatingRecipe
 from workbench.training.recipe import Recipe
-
-
-@dataclass(frozen=True, kw_only=True)
-class CostPenalty:
-    """lambda * log(gamma * cost) / log(tau), cost in billions of MACs (section 4.1, step 5)."""
-
-    strength: float  # lambda
-    scale: float = 1.0  # gamma
-    base: float = 10.0  # tau
-
-
-@dataclass(frozen=True, kw_only=True)
-class FNAPlan:
-    """Everything that an FNA run does for one task, as numbers."""
-
-    task: TaskName
-    seed_network: str  # a name of `spaces.layers.seed_spec`
-    depths: tuple[int, ...]  # layers of each searched stage of the supernet
-    form: str  # ssd, os16, os8, or empty
-    data: DataPlan
-    head: DetectorConfig | SegmenterConfig | PoseConfig
-    search: AlternatingRecipe
-    penalty: CostPenalty
-    temperature: float  # alpha is divided by it before the softmax
-    finetune: Recipe  # of the found network and of everything it is compared with
-    refresh_images: int  # images that batch-norm statistics are refreshed on before fine-tuning (0: as remapped)
-    macs_at: ImageSize
-    calibration_images: int
-    calibration_batch: int
-    scoring_batch: int
-    random_networks: int
-
-    @property
-    def space(self) -> str:
-        return layer_space_name(self.seed_network, self.depths, self.form)
-
-    @property
-    def detector(self) -> DetectorConfig | None:
-        return self.head if isinstance(self.head, DetectorConfig) else None
-
-
-_LITE: dict[str, Any] = {
-    "image_mean": (0.5, 0.5, 0.5),
-    "image_std": (0.5, 0.5, 0.5),
-}  # EfficientNet-Lite0's own: x / 127.5 - 1
-_FAST = replace(detnas.FAST, lr=2e-3)
-_ALPHA = Recipe(steps=1, batch_size=8, lr=0.05, optimizer="adam", betas=(0.5, 0.999), weight_decay=1e-3,
-                schedule="constant", warmup=0.0)  # fmt: skip
-
-TINY_DETECTION = FNAPlan(
-    task="detection",
-    seed_network="efficientnet-lite0-front",
-    depths=(3, 3, 4, 4),
-    form="",
-    data=replace(detnas.TINY.data, search_images=400),
-    head=replace(detnas.TINY_DETECTOR, **_LITE),
-    search=AlternatingRecipe(weights=replace(_FAST, steps=100), alpha=_ALPHA, epochs=10, warm_epochs=3, weight_steps=1),
-    penalty=CostPenalty(strength=0.1),
-    temperature=1.0,
-    finetune=replace(_FAST, steps=120),
-    refresh_images=0,
-    macs_at=128,
-    calibration_images=64,
-    calibration_batch=32,
-    scoring_batch=32,
-    random_networks=1,
-)
-TINY_SEGMENTATION = replace(
-    TINY_DETECTION,
-    task="segmentation",
-    form="os16",
-    data=replace(detnas.TINY.data, search_images=400, test_images=200, sizes="large"),
-    head=SegmenterConfig(channels=64, rates=(1, 2, 3), **_LITE),
-)
-TINY_POSE = replace(
-    TINY_DETECTION,
-    task="pose",
-    data=replace(
-        detnas.TINY.data, train_images=600, search_images=150, test_images=100, sizes="large",
-        species=("fish", "shark", "ray", "turtle"),
-    ),
-    head=PoseConfig(crop=(128, 128), deconvolutions=2, channels=64, flip_test=False, **_LITE),
-    # Scenes turn animals any way already, and mirroring would give an animal its other eye.
-    search=AlternatingRecipe(
-        weights=replace(_FAST, steps=100, augment="none"), alpha=_ALPHA, epochs=10, warm_epochs=3, weight_steps=1
-    ),
-    finetune=replace(_FAST, steps=120, augment="none"),
-)  # fmt: skip
-
-
-def _smoke(plan: FNAPlan) -> FNAPlan:
-    few = {"train_images": 12, "search_images": 6, "test_images": 6}
-    weights = replace(plan.search.weights, steps=4, batch_size=4)
-    return replace(
-        plan,
-        depths=(2, 2, 3, 3),
-        data=replace(plan.data, **few),  # type: ignore[arg-type]
-        search=replace(plan.search, weights=weights, alpha=replace(_ALPHA, batch_size=2), epochs=2, warm_epochs=1),
-        finetune=replace(plan.finetune, steps=3, batch_size=4),
-        calibration_images=4,
-        calibration_batch=4,
-        scoring_batch=6,
-    )
-
-
-_PHOTOS = replace(detnas.PHOTOS, lr=1e-3)
-SMALL_DETECTION = replace(
-    TINY_DETECTION,
-    seed_network="efficientnet-lite0",
-    depths=(3, 3, 4, 4, 5, 1),
-    data=replace(detnas.SMALL.data, search_share=0.4),
-    head=replace(detnas.SMALL.detector, **_LITE),
-    search=AlternatingRecipe(
-        weights=replace(_PHOTOS, steps=300), alpha=replace(_ALPHA, batch_size=4), epochs=10, warm_epochs=4
-    ),
-    finetune=replace(_PHOTOS, steps=700),
-    macs_at=(192, 256),
-    calibration_batch=16,
-    scoring_batch=16,
-)
-SMALL_SEGMENTATION = replace(
-    SMALL_DETECTION,
-    task="segmentation",
-    form="os16",
-    data=replace(SMALL_DETECTION.data, search_share=0.2, sizes="large"),  # the paper's 80 and 20
-    head=SegmenterConfig(channels=96, rates=(2, 4, 6), **_LITE),
-    search=replace(SMALL_DETECTION.search, weights=replace(_PHOTOS, steps=300, augment="flip")),
-    finetune=replace(_PHOTOS, steps=700, augment="flip"),
-    macs_at=(180, 240),
-)
-SMALL_POSE = replace(
-    SMALL_DETECTION,
-    task="pose",
-    data=replace(TINY_POSE.data, image_side=128, search_share=0.2),
-    head=PoseConfig(crop=(192, 144), channels=96, **_LITE),
-    search=replace(SMALL_DETECTION.search, weights=replace(_PHOTOS, steps=300, augment="turn")),
-    finetune=replace(_PHOTOS, steps=700, augment="turn"),
-    macs_at=(192, 144),
-)
 
 
 def paper_plan(task: TaskName = "detection", *, ssdlite: bool = False, seed_network: str = "mobilenetv2") -> FNAPlan:
@@ -203,6 +70,7 @@ def _paper_detection(seed_network: str) -> FNAPlan:
             warm_epochs=8,
         ),
         penalty=CostPenalty(strength=0.02),
+        affine=False,
         finetune=Recipe(
             steps=tuned, batch_size=32, lr=0.05, weight_decay=5e-5, schedule="step", milestones=(8 / 12, 11 / 12),
             warmup=500 / tuned, clip_norm=35.0, augment="flip",
@@ -298,7 +166,7 @@ def _paper_pose(seed_network: str) -> FNAPlan:
 
 
 PRESETS: dict[str, dict[TaskName, FNAPlan]] = {
-    "smoke": {plan.task: _smoke(plan) for plan in (TINY_DETECTION, TINY_SEGMENTATION, TINY_POSE)},
+    "smoke": {plan.task: smoke(plan) for plan in (TINY_DETECTION, TINY_SEGMENTATION, TINY_POSE)},
     "tiny": {plan.task: plan for plan in (TINY_DETECTION, TINY_SEGMENTATION, TINY_POSE)},
     "small": {plan.task: plan for plan in (SMALL_DETECTION, SMALL_SEGMENTATION, SMALL_POSE)},
     "paper": {"detection": paper_plan(), "segmentation": paper_plan("segmentation"), "pose": paper_plan("pose")},
@@ -309,3 +177,36 @@ PRESETS: dict[str, dict[TaskName, FNAPlan]] = {
         "pose": paper_plan("pose", seed_network="resnet50"),
     },
 }
+
+
+def plan_named(preset: str, task: TaskName) -> FNAPlan:
+    """The plan of that preset for a task; ValueError when there is none."""
+    plans: dict[TaskName, FNAPlan] = preset_named(PRESETS, preset)
+    if task not in plans:
+        raise ValueError(f"The preset {preset} is for {', '.join(plans)}, not for {task}; take another preset.")
+    return plans[task]
+
+
+def with_options(
+    plan: FNAPlan, *, seed_network: str = "", depths: str = "", strength: float = -1.0, plain_norm: str = ""
+) -> FNAPlan:
+    """The plan with a notebook's own parameters in place of the preset's; empty texts and -1 leave it as it is.
+
+    ValueError for a value that none of them may have; whether a space exists is `check_plan`'s to say.
+    """
+    changes: dict[str, Any] = {}
+    if seed_network:
+        changes["seed_network"] = seed_network
+    if depths:
+        if not re.fullmatch(r"\d+(\.\d+)*", depths):
+            raise ValueError(
+                f"depths are layers of each searched stage with dots between, such as 3.3.4.4; got {depths!r}."
+            )
+        changes["depths"] = tuple(int(depth) for depth in depths.split("."))
+    if strength < 0 and strength != -1:
+        raise ValueError(f"strength is -1 (as the preset says) or lambda, from 0 on; got {strength:g}.")
+    if strength >= 0:
+        changes["penalty"] = replace(plan.penalty, strength=strength)
+    if plain_norm:
+        changes["affine"] = one_of("plain_norm", plain_norm, ("affine", "plain")) == "affine"
+    return replace(plan, **changes)

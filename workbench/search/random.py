@@ -1,6 +1,6 @@
 """Random search: the control of every other search."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,54 @@ class RandomSearch:
     def restore(self, state: dict[str, Any]) -> None:
         self.rng.bit_generator.state = state["rng"]
         self.asked = {self.space.arch(choices) for choices in state["asked"]}
+
+
+class RandomOfCost:
+    """Asks for distinct random architectures whose cost is within `tolerance` (a share) of `target`.
+
+    Uniform draws seldom cost what a search found. So each begins as a uniform draw, and single decisions are drawn anew
+    as long as that brings the cost nearer: random in what it is, alike in what it costs.
+    """
+
+    def __init__(
+        self, space: SearchSpace, *, seed: int, cost: Callable[[Arch], float], target: float, tolerance: float = 0.1
+    ) -> None:
+        self.space = space
+        self.cost = cost
+        self.target = target
+        self.tolerance = tolerance
+        self.rng = generator(seed, "random search of equal cost")
+        self.asked: set[Arch] = set()
+
+    def ask(self, count: int) -> list[Query]:
+        """`count` architectures never asked for before; NoFeasibleArchitecture when the cost is out of reach."""
+        queries = []
+        for _ in range(count):
+            arch = next((a for a in map(self._walk, range(200)) if a is not None and a not in self.asked), None)
+            if arch is None:
+                raise NoFeasibleArchitecture(
+                    f"200 random walks in {self.space.name} found no further architecture within {self.tolerance:.0%}"
+                    f" of a cost of {self.target:,.0f}. Ask for fewer or allow more."
+                )
+            self.asked.add(arch)
+            queries.append(Query(arch))
+        return queries
+
+    def tell(self, scores: Sequence[Score]) -> None:
+        """Random search does not learn."""
+
+    def _walk(self, _number: int) -> Arch | None:
+        arch = self.space.sample(self.rng)
+        distance = abs(self.cost(arch) - self.target)
+        for _ in range(20 * len(self.space.decisions)):
+            if distance <= self.tolerance * self.target:
+                return arch
+            place = int(self.rng.integers(len(arch.choices)))
+            option = int(self.rng.integers(len(self.space.decisions[place].options)))
+            moved = self.space.arch([*arch.choices[:place], option, *arch.choices[place + 1 :]])
+            if (new := abs(self.cost(moved) - self.target)) < distance:
+                arch, distance = moved, new
+        return None
 
 
 def draw_new(

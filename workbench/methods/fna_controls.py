@@ -1,0 +1,186 @@
+"""What FNA's network is compared with, what operations and whole searches cost, and its sweeps and ablations."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from workbench.methods import fna, whole_cost
+from workbench.methods.compare import Contender, Result
+from workbench.methods.fna_plan import FNAPlan
+from workbench.methods.fna_weights import SeedNetwork, contender, seed_form, task_of
+from workbench.methods.phases import Study
+from workbench.methods.whole_cost import FNA_PHASES, WholeCost, cost_at, cost_table
+from workbench.networks.remap import Kernel, Width, remap
+from workbench.networks.remap_report import function_gap
+from workbench.search.relaxation import Derived
+from workbench.spaces.arch import Arch
+from workbench.spaces.costs import ImageSize, backbone_cost
+from workbench.spaces.network_spec import NetworkSpec
+from workbench.spaces.space import SKIP, SearchSpace
+
+SWEEP = Path(__file__).resolve().parents[2] / "data" / "results" / "fna_sweep.csv"
+# Section 3.5, and our switch: every tensor ranked by itself.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "FNA": {},
+    "Width-BN": {"width": "bn"},
+    "Width-L1": {"width": "l1"},
+    "Width-Std": {"width": "std"},
+    "Kernel-Dilate": {"kernel": "dilate"},
+    "Width-L1, independent": {"width": "l1", "independent": True},
+}
+
+
+def operation_costs(space: SearchSpace, image_size: ImageSize) -> pd.DataFrame:
+    """MMACs of each operation: a row for the first and one for the further layers of every stage (section 2.4)."""
+    rows: dict[tuple[int, str], dict[str, Any]] = {}
+    for decision, costs in zip(space.decisions, space.option_macs(image_size), strict=True):
+        which = "further" if SKIP in decision.options else "first"
+        named = {name: cost / 1e6 for name, cost in zip(decision.options, costs, strict=True)}
+        rows.setdefault((decision.stage, which), {"stage": decision.stage, "layers": which, **named})
+    return pd.DataFrame([rows[key] for key in sorted(rows)])
+
+
+def seed_macs(study: Study) -> int:
+    """Backbone MACs of the seed network itself."""
+    return backbone_cost(seed_form(study), study.plan.macs_at).macs
+
+
+def contenders(
+    study: Study, seed: SeedNetwork, space: SearchSpace, found: Arch, best_random: Arch, controls: str, suffix: str = ""
+) -> list[Contender]:
+    """The found network and the seed network; with `basic` also the best-scored random one.
+
+    With `all` the found network from random weights, and random networks of its cost without a search, too. `suffix` is
+    added to the names, where several tasks share a run.
+    """
+    plan: FNAPlan = study.plan
+    spec = space.spec(found)
+    entrants = [
+        contender(study, seed, f"FNA{suffix}", spec, found),
+        contender(study, seed, f"seed network{suffix}", seed_form(study)),
+    ]
+    if controls in ("basic", "all"):
+        winner = space.spec(best_random)
+        entrants.append(contender(study, seed, f"best-scored random{suffix}", winner, best_random))
+    if controls == "all":
+        entrants.append(contender(study, seed, f"FNA, random weights{suffix}", spec, found, init="random"))
+        searcher = fna.random_of_cost(study, space, found, "random networks")
+        for number, query in enumerate(searcher.ask(plan.random_networks), start=1):
+            drawn = contender(study, seed, f"random network {number}{suffix}", space.spec(query.arch), query.arch)
+            entrants.append(drawn)
+    return entrants
+
+
+def sweep_table(study: Study, results: Sequence[Result], found: Derived) -> pd.DataFrame:
+    """What a sweep over the strength of the penalty is about: one row, MACs and accuracy of all."""
+    plan: FNAPlan = study.plan
+    metric = task_of(study).metric
+    by_name = {result.contender.name: result for result in results}
+    own = by_name["FNA"]
+    arch = own.contender.arch
+    assert arch is not None
+    options = [option for _, option in fna.space_of(study).describe(arch)]
+    row: dict[str, Any] = {
+        "strength": plan.penalty.strength,
+        "task": plan.task,
+        "seed network": plan.seed_network,
+        "norm": "affine" if plan.affine else "plain",
+        "MACs": own.macs,
+        metric: own.metrics[metric],
+        "skipped": options.count(SKIP) / len(options),
+        "entropy": found.entropy,
+    }
+    for name in ("seed network", "best-scored random"):
+        known = by_name.get(name)
+        row |= {f"{name} MACs": known.macs if known else None, f"{name} {metric}": known and known.metrics[metric]}
+    return pd.DataFrame([row])
+
+
+def stored_sweep() -> tuple[pd.DataFrame, str]:
+    """The stored study of sweeps (`report RUNS --csv sweep FILE`), and in words where it comes from."""
+    frame = pd.read_csv(SWEEP)
+    first = frame.iloc[0]
+    counts = frame.groupby("strength")["seed"].nunique()
+    source = (
+        f"{frame['run'].nunique()} runs, n = {counts.min()} to {counts.max()} seeds for a strength, preset"
+        f" {first['preset']} on {first['data']}, {first['date']}"
+    )
+    return frame, source
+
+
+def train_short(study: Study, seed: SeedNetwork, space: SearchSpace, found: Arch, share: int) -> Result:
+    """The found network fine-tuned for one `share`-th of the steps, the schedule shrunk as a whole."""
+    entrant = contender(study, seed, f"FNA, 1/{share} of the steps", space.spec(found), found)
+    return fna.train_all(study, [entrant], max(1, study.plan.finetune.steps // share))[0]
+
+
+def cost_curves(study: Study, results: Sequence[Result], short: Mapping[int, Result]) -> dict[str, list[WholeCost]]:
+    """Whole cost and AP of FNA at every length of fine-tuning, and of the seed network without any search."""
+    entries = study.run.ledger.entries
+    curves: dict[str, list[WholeCost]] = {"FNA": []}
+    for share, result in sorted(short.items(), reverse=True):
+        phases = {"search": ("search",), "target fine-tuning": (f"finetune fna,-1-{share}-of-the-steps",)}
+        curves["FNA"].append(whole_cost.whole_cost(f"FNA, 1/{share}", entries, phases, result.metrics["AP"]))
+    by_name = {result.contender.name: result.metrics["AP"] for result in results}
+    curves["FNA"].append(whole_cost.whole_cost("FNA", entries, FNA_PHASES, by_name["FNA"]))
+    alone = {"target fine-tuning": ("finetune seed-network",)}
+    curves["seed network"] = [whole_cost.whole_cost("seed network, no search", entries, alone, by_name["seed network"])]
+    return curves
+
+
+def cost_rows(curves: Mapping[str, Sequence[WholeCost]], whole: Sequence[WholeCost], seed: SeedNetwork) -> pd.DataFrame:
+    """The cost table: DetNAS first if there is one, FNA at its own length and at DetNAS's AP, with the seed's training.
+
+    `share` is that of the first row. A row is left empty where FNA does not reach DetNAS's AP.
+    """
+    others = list(whole[1:])
+    rows = [*others, *reversed(curves["FNA"]), *curves["seed network"]]
+    frame = cost_table(rows)
+    first = rows[0].macs
+    extra: list[dict[str, Any]] = []
+    for other in others:
+        macs = cost_at(curves["FNA"], other.ap)
+        name = f"FNA, at the AP of {other.name} (interpolated)"
+        extra.append({"detector": name, "whole": macs / 1e12, "share": macs / first, "AP": other.ap})
+    own = whole[0].macs + whole_cost.seed_pretraining(seed.backbone.spec)
+    name = "FNA, with 240 ImageNet passes of its seed"
+    extra.append({"detector": name, "whole": own / 1e12, "share": own / first, "AP": whole[0].ap})
+    return pd.concat([frame, pd.DataFrame(extra)], ignore_index=True)
+
+
+def variant_spec(space: SearchSpace) -> NetworkSpec:
+    """A network in which every rule of remapping shows: half the expansion and the 5x5 kernel wherever there is one."""
+    choices = [decision.options.index("k5e3" if "k5e3" in decision.options else "k5") for decision in space.decisions]
+    return space.spec(space.arch(choices))
+
+
+def variant_contenders(study: Study, seed: SeedNetwork, spec: NetworkSpec) -> list[Contender]:
+    """That network from the seed's weights by every rule of section 3.5, and from random weights."""
+    entrants = [contender(study, seed, name, spec, **how) for name, how in VARIANTS.items()]
+    return [*entrants, contender(study, seed, "random weights", spec, init="random")]
+
+
+def feature_gaps(seed: SeedNetwork, spec: NetworkSpec, images: torch.Tensor) -> dict[str, float]:
+    """For each rule the largest change of any tapped map before training, as a share of the seed's largest value."""
+    widths: dict[str, tuple[Width, Kernel, bool]] = {
+        name: (how.get("width", "prefix"), how.get("kernel", "centre"), how.get("independent", False))
+        for name, how in VARIANTS.items()
+    }
+    # The seed with the maps that the network has.
+    reference, _ = remap(seed.backbone, _same_taps(seed.backbone.spec, spec))
+    gaps = {}
+    for name, (width, kernel, independent) in widths.items():
+        network, _ = remap(seed.backbone, spec, width=width, kernel=kernel, independent=independent)
+        gaps[name] = function_gap(reference, network, images)
+    return gaps
+
+
+def _same_taps(seed: NetworkSpec, spec: NetworkSpec) -> NetworkSpec:
+    stages = [spec.blocks[tap].stage for tap in spec.taps]
+    ends = {block.stage: index for index, block in enumerate(seed.blocks)}
+    last = max(ends[stage] for stage in stages)
+    taps = tuple(ends[stage] for stage in stages)
+    return NetworkSpec(name=seed.name, blocks=seed.blocks[: last + 1], taps=taps)
