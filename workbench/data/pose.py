@@ -21,7 +21,7 @@ CONTEXT = 1.25  # side of a crop over that of the box (SimpleBaseline)
 _COCO_SIGMAS = (26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89)
 _PAIRS = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 _COCO_JOINTS = ["nose", *(f"{side}_{part}" for part in _PAIRS for side in ("left", "right"))]
-_USUAL_SIGMA = 0.05  # for other skeletons
+_USUAL_SIGMA = 0.1  # for other skeletons: that of hips, the most generous
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Skeleton:
 
     @property
     def sigmas(self) -> tuple[float, ...]:
-        """COCO's own for its 17 joints, 0.05 for all joints of another skeleton."""
+        """COCO's own for its 17 joints, 0.1 for all joints of another skeleton."""
         if list(self.joints) == _COCO_JOINTS:
             return tuple(sigma / 1000 for sigma in _COCO_SIGMAS)
         return (_USUAL_SIGMA,) * len(self.joints)
@@ -118,7 +118,7 @@ class PoseCrops:
         if number not in self._crops:
             self._crops[number] = _cut(self.source[body.image][0], body, self.size)
         keypoints = body.keypoints.copy()
-        keypoints[:, :2] = (keypoints[:, :2] - body.corner) * body.scale
+        keypoints[:, :2] = self.to_crop(index, keypoints[:, :2])
         inside = ((keypoints[:, :2] >= 0) & (keypoints[:, :2] < [self.size[1], self.size[0]])).all(axis=1)
         keypoints[~inside, 2] = 0  # beyond the crop nothing can be learned
         target = {"keypoints": torch.tensor(keypoints, dtype=torch.float32), "image_id": number}
@@ -139,6 +139,11 @@ class PoseCrops:
         """Points (K, 2) of crop `index` in pixels of its picture."""
         body = self._bodies[self.ids[index]]
         return np.asarray(points) / body.scale + body.corner
+
+    def to_crop(self, index: int, points: Points) -> Points:
+        """Points (K, 2) of the picture in pixels of crop `index`."""
+        body = self._bodies[self.ids[index]]
+        return (np.asarray(points) - body.corner) * body.scale
 
     def box(self, index: int) -> tuple[float, float, float, float]:
         """The body's box (xyxy) in pixels of its picture."""

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from workbench.methods import fna, whole_cost
 from workbench.methods.compare import Contender, Result
@@ -13,24 +12,12 @@ from workbench.methods.fna_plan import FNAPlan
 from workbench.methods.fna_weights import SeedNetwork, contender, seed_form, task_of
 from workbench.methods.phases import Study
 from workbench.methods.whole_cost import FNA_PHASES, WholeCost, cost_at, cost_table
-from workbench.networks.remap import Kernel, Width, remap
-from workbench.networks.remap_report import function_gap
 from workbench.search.relaxation import Derived
 from workbench.spaces.arch import Arch
 from workbench.spaces.costs import ImageSize, backbone_cost
-from workbench.spaces.network_spec import NetworkSpec
 from workbench.spaces.space import SKIP, SearchSpace
 
 SWEEP = Path(__file__).resolve().parents[2] / "data" / "results" / "fna_sweep.csv"
-# Section 3.5, and our switch: every tensor ranked by itself.
-VARIANTS: dict[str, dict[str, Any]] = {
-    "FNA": {},
-    "Width-BN": {"width": "bn"},
-    "Width-L1": {"width": "l1"},
-    "Width-Std": {"width": "std"},
-    "Kernel-Dilate": {"kernel": "dilate"},
-    "Width-L1, independent": {"width": "l1", "independent": True},
-}
 
 
 def operation_costs(space: SearchSpace, image_size: ImageSize) -> pd.DataFrame:
@@ -149,38 +136,3 @@ def cost_rows(curves: Mapping[str, Sequence[WholeCost]], whole: Sequence[WholeCo
     name = "FNA, with 240 ImageNet passes of its seed"
     extra.append({"detector": name, "whole": own / 1e12, "share": own / first, "AP": whole[0].ap})
     return pd.concat([frame, pd.DataFrame(extra)], ignore_index=True)
-
-
-def variant_spec(space: SearchSpace) -> NetworkSpec:
-    """A network in which every rule of remapping shows: half the expansion and the 5x5 kernel wherever there is one."""
-    choices = [decision.options.index("k5e3" if "k5e3" in decision.options else "k5") for decision in space.decisions]
-    return space.spec(space.arch(choices))
-
-
-def variant_contenders(study: Study, seed: SeedNetwork, spec: NetworkSpec) -> list[Contender]:
-    """That network from the seed's weights by every rule of section 3.5, and from random weights."""
-    entrants = [contender(study, seed, name, spec, **how) for name, how in VARIANTS.items()]
-    return [*entrants, contender(study, seed, "random weights", spec, init="random")]
-
-
-def feature_gaps(seed: SeedNetwork, spec: NetworkSpec, images: torch.Tensor) -> dict[str, float]:
-    """For each rule the largest change of any tapped map before training, as a share of the seed's largest value."""
-    widths: dict[str, tuple[Width, Kernel, bool]] = {
-        name: (how.get("width", "prefix"), how.get("kernel", "centre"), how.get("independent", False))
-        for name, how in VARIANTS.items()
-    }
-    # The seed with the maps that the network has.
-    reference, _ = remap(seed.backbone, _same_taps(seed.backbone.spec, spec))
-    gaps = {}
-    for name, (width, kernel, independent) in widths.items():
-        network, _ = remap(seed.backbone, spec, width=width, kernel=kernel, independent=independent)
-        gaps[name] = function_gap(reference, network, images)
-    return gaps
-
-
-def _same_taps(seed: NetworkSpec, spec: NetworkSpec) -> NetworkSpec:
-    stages = [spec.blocks[tap].stage for tap in spec.taps]
-    ends = {block.stage: index for index, block in enumerate(seed.blocks)}
-    last = max(ends[stage] for stage in stages)
-    taps = tuple(ends[stage] for stage in stages)
-    return NetworkSpec(name=seed.name, blocks=seed.blocks[: last + 1], taps=taps)

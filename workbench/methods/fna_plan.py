@@ -74,7 +74,7 @@ TINY_DETECTION = FNAPlan(
     penalty=CostPenalty(strength=0.02),
     temperature=1.0,
     affine=True,
-    finetune=replace(_FAST, steps=120),
+    finetune=replace(_FAST, steps=240),
     refresh_images=0,
     macs_at=128,
     calibration_images=64,
@@ -88,6 +88,7 @@ TINY_SEGMENTATION = replace(
     form="os16",
     data=replace(detnas.TINY.data, search_images=400, test_images=200, sizes="large"),
     head=SegmenterConfig(channels=64, rates=(1, 2, 3), **_LITE),
+    finetune=replace(_FAST, steps=120),
 )
 TINY_POSE = replace(
     TINY_DETECTION,
@@ -101,7 +102,7 @@ TINY_POSE = replace(
     search=AlternatingRecipe(
         weights=replace(_FAST, steps=100, augment="none"), alpha=_ALPHA, epochs=10, warm_epochs=5
     ),
-    finetune=replace(_FAST, steps=120, augment="none"),
+    finetune=replace(_FAST, steps=160, augment="none"),
 )  # fmt: skip
 
 

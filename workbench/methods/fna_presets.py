@@ -1,6 +1,7 @@
 """The presets of FNA and FNA++ by name and task: `fna_plan`'s own, and `paper` with the published numbers."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -185,6 +186,14 @@ def plan_named(preset: str, task: TaskName) -> FNAPlan:
     if task not in plans:
         raise ValueError(f"The preset {preset} is for {', '.join(plans)}, not for {task}; take another preset.")
     return plans[task]
+
+
+def two_tasks(names: Sequence[str]) -> list[TaskName]:
+    """Segmentation, pose or both, in that order; ValueError for anything else."""
+    allowed: tuple[TaskName, ...] = ("segmentation", "pose")
+    if not names or set(names) - set(allowed) or len(set(names)) < len(names):
+        raise ValueError(f"tasks are one or both of {', '.join(allowed)}, each once; got {list(names)}.")
+    return [task for task in allowed if task in names]
 
 
 def with_options(

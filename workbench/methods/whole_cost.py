@@ -65,7 +65,7 @@ def whole_cost(name: str, entries: Sequence[Entry], phases: Mapping[str, Sequenc
     return WholeCost(name=name, parts=parts, seconds=seconds, ap=ap)
 
 
-def detnas_run(study: Study, given: str, preset: str, data: str, runs: str) -> RunFolder | None:
+def find_detnas_run(study: Study, given: str, preset: str, data: str, runs: str) -> RunFolder | None:
     """The DetNAS run to compare with: `given`, or the newest finished one of this preset, data and seed; None if none.
 
     ValueError when the given folder is no finished run of DetNAS, or of other data.

@@ -1,0 +1,228 @@
+"""What remapping keeps, what it changes and what it refuses; and what it is worth, in the supernet and in the network.
+
+The studies behind notebook 30: equality at step 0, the variants of section 3.5 and the grid of table 5 of FNA.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from workbench.methods import fna
+from workbench.methods.compare import Contender, Result
+from workbench.methods.fna_weights import Init, SeedNetwork, contender, task_of
+from workbench.methods.phases import Study
+from workbench.networks.backbone import Backbone
+from workbench.networks.mixed_layers import LayerSupernet
+from workbench.networks.remap import Kernel, Width, remap
+from workbench.networks.remap_report import function_gap
+from workbench.spaces.arch import Arch
+from workbench.spaces.catalogue import space_named
+from workbench.spaces.network_spec import BlockSpec, NetworkSpec
+from workbench.spaces.residual import residual_spec
+from workbench.spaces.space import SKIP, SearchSpace
+
+# Section 3.5, and our switch: every tensor ranked by itself.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "FNA": {},
+    "Width-BN": {"width": "bn"},
+    "Width-L1": {"width": "l1"},
+    "Width-Std": {"width": "std"},
+    "Kernel-Dilate": {"kernel": "dilate"},
+    "Width-L1, independent": {"width": "l1", "independent": True},
+}
+
+
+def changed(seed: NetworkSpec, *, kernel: int = 0, expansion: float = 0.0, deeper: bool = False) -> NetworkSpec:
+    """The seed with another kernel, expansion, or one more layer at the end of every searched stage."""
+    blocks: list[BlockSpec] = []
+    ends: dict[int, int] = {}
+    for index, block in enumerate(seed.blocks):
+        free = block.kind == "mbconv" and block.expansion != 1
+        changes: dict[str, Any] = {"kernel": kernel} if free and kernel else {}
+        if free and expansion:
+            changes["expansion"] = expansion
+        blocks.append(replace(block, **changes))
+        last = index + 1 == len(seed.blocks) or seed.blocks[index + 1].stage != block.stage
+        if last and free and deeper:
+            blocks.append(replace(blocks[-1], in_channels=block.out_channels, stride=1))
+        ends[block.stage] = len(blocks) - 1
+    taps = tuple(ends[seed.blocks[tap].stage] for tap in seed.taps)
+    return replace(seed, name="changed", blocks=tuple(blocks), taps=taps)
+
+
+def kept_function(seed: Backbone, pictures: Tensor) -> pd.DataFrame:
+    """How far each change moves the seed's function before any training, in eval mode on real pictures.
+
+    `largest change` is that of any tapped map as a share of the seed's largest value; 0 up to rounding where only
+    kernels grow.
+    """
+    changes: dict[str, NetworkSpec] = {
+        "nothing": seed.spec,
+        "kernels of 5 and more": changed(seed.spec, kernel=5),
+        "kernels of 7": changed(seed.spec, kernel=7),
+        "expansion 8 instead of 6 (new channels repeat old ones)": changed(seed.spec, expansion=8.0),
+        "one more layer in every stage (a clone)": changed(seed.spec, deeper=True),
+        "expansion 3 (the first half of the channels)": changed(seed.spec, expansion=3.0),
+        "kernels of 3 (the centre)": changed(seed.spec, kernel=3),
+    }
+    rows = []
+    for name, spec in changes.items():
+        network, report = remap(seed, spec)
+        rows.append({"change": name, "largest change": function_gap(seed, network, pictures), **report.totals()})
+    spread, _ = remap(seed, changed(seed.spec, kernel=7), kernel="dilate")
+    rows.append(
+        {"change": "kernels of 7, spread (Kernel-Dilate)", "largest change": function_gap(seed, spread, pictures)}
+    )
+    return pd.DataFrame(rows)
+
+
+def seed_arch(space: SearchSpace, seed: NetworkSpec) -> Arch:
+    """The seed itself as an architecture of its space: its own layers first, skips behind them."""
+    choices, place = [], dict.fromkeys((decision.stage for decision in space.decisions), 0)
+    for decision in space.decisions:
+        own = [block for block in seed.blocks if block.stage == decision.stage]
+        number = place[decision.stage]
+        place[decision.stage] += 1
+        name = SKIP
+        if number < len(own):
+            name = f"k{own[number].kernel}e{own[number].expansion:.0f}"
+        choices.append(decision.options.index(name))
+    return space.arch(choices)
+
+
+def supernet_gaps(space: SearchSpace, seed: Backbone, pictures: Tensor) -> dict[str, float]:
+    """Largest change of any tapped map when the supernet runs the seed's own layers, by kind of batch norm.
+
+    With the seed's scale, shift and statistics nothing changes; the paper's supernets have none in searched layers.
+    """
+    arch = seed_arch(space, seed.spec)
+    reference, _ = remap(seed, space.spec(arch))
+    gaps = {}
+    for name, affine in (("seed's batch norm kept", True), ("plain batch norm (paper)", False)):
+        supernet = LayerSupernet(space, seed, affine=affine).eval()
+        supernet.activate(arch)
+        with torch.inference_mode():
+            pairs = zip(reference.eval()(pictures), supernet(pictures), strict=True)
+            gaps[name] = max(float((a - b).abs().max() / a.abs().max()) for a, b in pairs)
+    return gaps
+
+
+def other_pairs() -> pd.DataFrame:
+    """Remapping between other networks of the project, and what it refuses, with the reason."""
+    shuffle, narrow = space_named("shuffle-tiny"), space_named("shuffle-20-narrow")
+    pairs = {
+        "CR-NAS: ResNet-50 into depths 1.3.5.7": (residual_spec("resnet50"), residual_spec("resnet50", (1, 3, 5, 7))),
+        "DetNAS: 3x3 blocks into 7x7": (shuffle.spec(shuffle.uniform(0)), shuffle.spec(shuffle.uniform(2))),
+        "3x3 blocks into Xception blocks": (shuffle.spec(shuffle.uniform(0)), shuffle.spec(shuffle.uniform(3))),
+        "ShuffleNetV2 of another width": (shuffle.spec(shuffle.uniform(0)), narrow.spec(narrow.uniform(0))),
+        "three stages into four": (residual_spec("resnet-bottleneck-tiny"), residual_spec("resnet50")),
+        "basic blocks into bottlenecks": (residual_spec("resnet18"), residual_spec("resnet50")),
+    }
+    rows = []
+    for name, (seed, spec) in pairs.items():
+        with torch.device("meta"):
+            try:
+                told = "remapped: " + str(remap(Backbone(seed), spec)[1]).split(": ")[1]
+            except ValueError as error:
+                told = f"refused: {error}"
+        rows.append({"pair": name, "what happens": told})
+    return pd.DataFrame(rows)
+
+
+def grid(study: Study, seed: SeedNetwork) -> tuple[dict[Init, fna.LayerSearch], list[Result]]:
+    """Table 5: the supernet begins with remapped or random weights, and so does the network found in it."""
+    searches: dict[Init, fna.LayerSearch] = {
+        init: fna.search(study, seed, init=init, phase=f"search ({init})") for init in ("random", "remap")
+    }
+    entrants: list[Contender] = []
+    for where, search in searches.items():
+        arch = fna.derived(search).arch
+        for init in searches:
+            name = f"{where} supernet, {init} target"
+            entrants.append(contender(study, seed, name, search.space.spec(arch), arch, init=init))
+    return searches, fna.train_all(study, entrants)
+
+
+def grid_table(study: Study, results: Sequence[Result]) -> pd.DataFrame:
+    """One row for each cell of the grid: accuracy, MACs, and the training loss at the start and at the end."""
+    metric = task_of(study).metric
+    rows = []
+    for result in results:
+        supernet, target = (part.split()[0] for part in result.contender.name.split(", "))
+        rows.append(
+            {
+                "supernet": supernet,
+                "target": target,
+                metric: result.metrics[metric],
+                f"{metric} error": result.metrics[f"{metric}_error"],
+                "MACs": result.macs,
+                **_losses(result.losses),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def variant_spec(space: SearchSpace) -> NetworkSpec:
+    """A network in which every rule of remapping shows: the 5x5 kernel and half the expansion in every layer."""
+    return space.spec(space.arch([decision.options.index("k5e3") for decision in space.decisions]))
+
+
+def variants(study: Study, seed: SeedNetwork, spec: NetworkSpec) -> list[Result]:
+    """`spec` from the seed's weights by every rule of section 3.5, and from random weights, trained alike."""
+    entrants = [contender(study, seed, name, spec, **how) for name, how in VARIANTS.items()]
+    return fna.train_all(study, [*entrants, contender(study, seed, "random weights", spec, init="random")])
+
+
+def variant_table(study: Study, seed: SeedNetwork, results: Sequence[Result], pictures: Tensor) -> pd.DataFrame:
+    """For each rule: how far the features are from the seed's before training, losses from step 0 on, accuracy."""
+    metric = task_of(study).metric
+    spec = results[0].contender.spec
+    rows = []
+    for result in results:
+        name = result.contender.name
+        gap = feature_gap(seed.backbone, spec, pictures, **VARIANTS[name]) if name in VARIANTS else float("nan")
+        errors = {metric: result.metrics[metric], f"{metric} error": result.metrics[f"{metric}_error"]}
+        rows.append({"rule": name, "change of the features": gap, **_losses(result.losses), **errors})
+    return pd.DataFrame(rows)
+
+
+def feature_gap(
+    seed: Backbone,
+    spec: NetworkSpec,
+    pictures: Tensor,
+    *,
+    width: Width = "prefix",
+    kernel: Kernel = "centre",
+    independent: bool = False,
+) -> float:
+    """Root mean square change of the last map before training, relative to that of the seed's last map."""
+    ends = {block.stage: index for index, block in enumerate(seed.spec.blocks)}
+    taps = tuple(ends[spec.blocks[tap].stage] for tap in spec.taps)
+    own = NetworkSpec(name="seed", blocks=seed.spec.blocks[: max(taps) + 1], taps=taps)
+    network, _ = remap(seed, spec, width=width, kernel=kernel, independent=independent)
+    with torch.inference_mode():
+        before, after = remap(seed, own)[0].eval()(pictures)[-1], network.eval()(pictures)[-1]
+    return float((after - before).norm() / before.norm())
+
+
+def pictures_of(study: Study, count: int = 8) -> Tensor:
+    """(count, 3, H, W) training pictures as the backbone gets them: normalised, and cut to one size."""
+    head = study.plan.head
+    images = [study.data.train[index][0].float() / 255 for index in range(min(count, len(study.data.train)))]
+    height, width = (min(image.shape[axis] for image in images) // 16 * 16 for axis in (1, 2))
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (head.image_mean, head.image_std))
+    return torch.stack([(image[:, :height, :width] - mean) / std for image in images])
+
+
+def _losses(losses: Sequence[float]) -> dict[str, float]:
+    """Loss before the first update, and the mean of the last tenth of the first quarter, half, and of all steps."""
+    told = {"loss at step 0": losses[0]}
+    for name, share in (("1/4", 0.25), ("1/2", 0.5), ("end", 1.0)):
+        stop = max(1, round(share * len(losses)))
+        part = losses[max(0, stop - max(1, len(losses) // 10)) : stop]
+        told[f"loss at {name}"] = sum(part) / len(part)
+    return told
