@@ -21,7 +21,7 @@ CONTEXT = 1.25  # side of a crop over that of the box (SimpleBaseline)
 _COCO_SIGMAS = (26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89)
 _PAIRS = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 _COCO_JOINTS = ["nose", *(f"{side}_{part}" for part in _PAIRS for side in ("left", "right"))]
-_USUAL_SIGMA = 0.1  # for other skeletons: that of hips, the most generous
+_USUAL_SIGMA = 0.05  # for other skeletons
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Skeleton:
 
     @property
     def sigmas(self) -> tuple[float, ...]:
-        """COCO's own for its 17 joints, 0.1 for all joints of another skeleton."""
+        """COCO's own for its 17 joints, 0.05 for all joints of another skeleton."""
         if list(self.joints) == _COCO_JOINTS:
             return tuple(sigma / 1000 for sigma in _COCO_SIGMAS)
         return (_USUAL_SIGMA,) * len(self.joints)

@@ -102,7 +102,7 @@ TINY_POSE = replace(
     search=AlternatingRecipe(
         weights=replace(_FAST, steps=100, augment="none"), alpha=_ALPHA, epochs=10, warm_epochs=5
     ),
-    finetune=replace(_FAST, steps=160, augment="none"),
+    finetune=replace(_FAST, steps=120, augment="none"),
 )  # fmt: skip
 
 
