@@ -6,7 +6,7 @@ from workbench.records.score import Score
 from workbench.search.evolution import Evolution, EvolutionConfig
 from workbench.search.limits import Limit
 from workbench.search.query import NoFeasibleArchitecture, SpaceExhausted
-from workbench.search.random import RandomSearch
+from workbench.search.random import RandomOfCost, RandomSearch
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.space import Decision, SearchSpace
 
@@ -128,3 +128,22 @@ def test_restoring_another_configuration_is_refused():
 
 def _both(seed):
     return Evolution(SPACE, CONFIG, seed=seed), RandomSearch(SPACE, seed=seed)
+
+
+def test_random_networks_of_one_cost_are_alike_in_cost_and_in_nothing_else():
+    space = space_named("layers-efficientnet-lite0-front-3.3.4.4")
+
+    def cost(arch):
+        return space.macs(arch, 128)
+
+    cheap = space.macs(space.arch([len(d.options) - 1 if "skip" in d.options else 0 for d in space.decisions]), 128)
+    for target in (1.4 * cheap, 90e6):  # the first is far below what uniform draws cost
+        asked = [query.arch for query in RandomOfCost(space, seed=0, cost=cost, target=target).ask(20)]
+        assert len(set(asked)) == 20
+        assert all(abs(cost(arch) - target) <= 0.1 * target for arch in asked)
+        again = [query.arch for query in RandomOfCost(space, seed=0, cost=cost, target=target).ask(20)]
+        assert again == asked
+    taken = [{arch.choices[place] for arch in asked} for place in range(len(space.decisions))]
+    assert sum(map(len, taken)) / len(taken) > 3  # many operations in every place
+    with pytest.raises(NoFeasibleArchitecture, match="within 10%"):
+        RandomOfCost(space, seed=0, cost=cost, target=cheap / 10).ask(1)

@@ -155,6 +155,74 @@ def test_a_cosine_may_end_above_zero():
     assert learning_rate(recipe, 100) == pytest.approx(0.0004)  # NATS, section 5
 
 
+class Switched(Mixed):
+    """The same, but a step of the weights runs one map only."""
+
+    chosen = None
+
+    def forward(self, images, targets):
+        if self.chosen is None:
+            return super().forward(images, targets)
+        inputs, wanted = torch.stack(images), torch.stack([target["y"] for target in targets])
+        self.seen.append((self.alpha.requires_grad, self.chosen))
+        return {"loss": ((self.options[self.chosen](self.dropout(inputs))[:, 0] - wanted) ** 2).mean()}
+
+
+def switched(**options):
+    """A trained model with random paths in the steps of its weights, its turns, and its history."""
+    torch.manual_seed(0)
+    model, turns = Switched(), []
+
+    def before_step(turn, rng):
+        turns.append(turn)
+        model.chosen = None if turn == "alpha" else int(rng.integers(2))
+
+    return model, turns, run(model, before_step=before_step, **options)
+
+
+def test_a_path_can_be_chosen_before_every_step():
+    model, turns, _ = switched()
+    assert turns == ["warm"] * 6 + ["weights", "alpha"] * 6
+    assert {chosen for learns, chosen in model.seen if not learns and chosen is not None} == {0, 1}
+
+
+def test_several_weight_steps_may_go_to_each_of_alpha():
+    _, turns, history = switched(recipe=replace(RECIPE, weight_steps=3))
+    assert turns == ["warm"] * 6 + ["weights"] * 3 + ["alpha"] + ["weights"] * 3 + ["alpha"]
+    assert (len(history.losses), len(history.alpha_losses)) == (12, 2)
+    with pytest.raises(ValueError, match="at least one step of the weights"):
+        run(new(), replace(RECIPE, weight_steps=0))
+
+
+def test_paths_are_the_same_after_a_kill(tmp_path):
+    expected = switched()
+    path = tmp_path / "checkpoint.pt"
+
+    class Killed(RuntimeError):
+        pass
+
+    def kill(done, total, text):
+        if done == 8:
+            raise Killed
+
+    with pytest.raises(Killed):
+        switched(checkpoint=path, progress=kill)
+    resumed = switched(checkpoint=path)
+    assert resumed[2].losses == expected[2].losses
+    for name, tensor in expected[0].state_dict().items():
+        assert torch.equal(tensor, resumed[0].state_dict()[name])
+
+
+def test_a_penalty_moves_alpha_and_never_the_weights():
+    plain, priced = new(), new()
+    short = replace(RECIPE, weights=replace(RECIPE.weights, steps=1), epochs=1, warm_epochs=0)
+    run(plain, short)
+    history = run(priced, short, penalty=lambda: -100 * priced.alpha[0, 0])
+    assert history.alpha_losses[0] == pytest.approx(run(new(), short).alpha_losses[0])  # alpha was zero
+    assert plain.alpha[0, 0] < 0 < priced.alpha[0, 0]
+    assert all(torch.equal(a, b) for a, b in zip(plain.options.parameters(), priced.options.parameters(), strict=True))
+
+
 @pytest.mark.parametrize(
     ("recipe", "halves", "message"),
     [

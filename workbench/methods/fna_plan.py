@@ -55,10 +55,9 @@ class FNAPlan:
         return self.head if isinstance(self.head, DetectorConfig) else None
 
 
-_LITE: dict[str, Any] = {
-    "image_mean": (0.5, 0.5, 0.5),
-    "image_std": (0.5, 0.5, 0.5),
-}  # EfficientNet-Lite0's own: x / 127.5 - 1
+# What a seed's weights were trained with: EfficientNet-Lite0 with x / 127.5 - 1.
+LITE_INPUT: dict[str, Any] = {"image_mean": (0.5, 0.5, 0.5), "image_std": (0.5, 0.5, 0.5)}
+IMAGENET_INPUT: dict[str, Any] = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
 _FAST = replace(detnas.FAST, lr=2e-3)
 _ALPHA = Recipe(steps=1, batch_size=8, lr=0.05, optimizer="adam", betas=(0.5, 0.999), weight_decay=1e-3,
                 schedule="constant", warmup=0.0)  # fmt: skip
@@ -69,7 +68,7 @@ TINY_DETECTION = FNAPlan(
     depths=(3, 3, 4, 4),
     form="",
     data=replace(detnas.TINY.data, search_images=400),
-    head=replace(detnas.TINY_DETECTOR, **_LITE),
+    head=replace(detnas.TINY_DETECTOR, **LITE_INPUT),
     search=AlternatingRecipe(weights=replace(_FAST, steps=100), alpha=_ALPHA, epochs=10, warm_epochs=5),
     penalty=CostPenalty(strength=0.02),
     temperature=1.0,
@@ -87,7 +86,7 @@ TINY_SEGMENTATION = replace(
     task="segmentation",
     form="os16",
     data=replace(detnas.TINY.data, search_images=400, test_images=200, sizes="large"),
-    head=SegmenterConfig(channels=64, rates=(1, 2, 3), **_LITE),
+    head=SegmenterConfig(channels=64, rates=(1, 2, 3), **LITE_INPUT),
     finetune=replace(_FAST, steps=120),
 )
 TINY_POSE = replace(
@@ -97,7 +96,7 @@ TINY_POSE = replace(
         detnas.TINY.data, train_images=600, search_images=150, test_images=100, sizes="large",
         species=("fish", "shark", "ray", "turtle"),
     ),
-    head=PoseConfig(crop=(128, 128), deconvolutions=2, channels=64, flip_test=False, **_LITE),
+    head=PoseConfig(crop=(128, 128), deconvolutions=2, channels=64, flip_test=False, **LITE_INPUT),
     # Scenes turn animals any way already, and mirroring would give an animal its other eye.
     search=AlternatingRecipe(
         weights=replace(_FAST, steps=100, augment="none"), alpha=_ALPHA, epochs=10, warm_epochs=5
@@ -127,7 +126,7 @@ SMALL_DETECTION = replace(
     seed_network="efficientnet-lite0",
     depths=(3, 3, 4, 4, 5, 1),
     data=replace(detnas.SMALL.data, search_share=0.4),
-    head=replace(detnas.SMALL.detector, **_LITE),
+    head=replace(detnas.SMALL.detector, **LITE_INPUT),
     search=AlternatingRecipe(
         weights=replace(_PHOTOS, steps=300), alpha=replace(_ALPHA, batch_size=4), epochs=10, warm_epochs=4
     ),
@@ -141,7 +140,7 @@ SMALL_SEGMENTATION = replace(
     task="segmentation",
     form="os16",
     data=replace(SMALL_DETECTION.data, search_share=0.2, sizes="large"),  # the paper's 80 and 20
-    head=SegmenterConfig(channels=96, rates=(2, 4, 6), **_LITE),
+    head=SegmenterConfig(channels=96, rates=(2, 4, 6), **LITE_INPUT),
     search=replace(SMALL_DETECTION.search, weights=replace(_PHOTOS, steps=300, augment="flip")),
     finetune=replace(_PHOTOS, steps=700, augment="flip"),
     macs_at=(180, 240),
@@ -150,7 +149,7 @@ SMALL_POSE = replace(
     SMALL_DETECTION,
     task="pose",
     data=replace(TINY_POSE.data, image_side=128, search_share=0.2),
-    head=PoseConfig(crop=(192, 144), channels=96, **_LITE),
+    head=PoseConfig(crop=(192, 144), channels=96, **LITE_INPUT),
     search=replace(SMALL_DETECTION.search, weights=replace(_PHOTOS, steps=300, augment="turn")),
     finetune=replace(_PHOTOS, steps=700, augment="turn"),
     macs_at=(192, 144),

@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from workbench.methods.fna_plan import (
+    IMAGENET_INPUT,
+    LITE_INPUT,
     SMALL_DETECTION,
     SMALL_POSE,
     SMALL_SEGMENTATION,
@@ -201,11 +203,14 @@ def with_options(
 ) -> FNAPlan:
     """The plan with a notebook's own parameters in place of the preset's; empty texts and -1 leave it as it is.
 
-    ValueError for a value that none of them may have; whether a space exists is `check_plan`'s to say.
+    Another seed also brings the normalisation of pictures that its weights were trained with. ValueError for a value
+    that none of them may have; whether a space exists is `check_plan`'s to say.
     """
     changes: dict[str, Any] = {}
     if seed_network:
-        changes["seed_network"] = seed_network
+        trained_like_lite = seed_network.startswith("efficientnet-lite0") or seed_network.endswith("-tf")
+        inputs = LITE_INPUT if trained_like_lite else IMAGENET_INPUT
+        changes |= {"seed_network": seed_network, "head": replace(plan.head, **inputs)}
     if depths:
         if not re.fullmatch(r"\d+(\.\d+)*", depths):
             raise ValueError(

@@ -40,9 +40,10 @@ def seed_network(plan: FNAPlan, seed_weights: str = "") -> SeedNetwork:
 
     ValueError when they do not fit, or when a seed has no package and no file is named.
     """
-    lite = plan.seed_network in MOBILE_SEEDS and plan.seed_network != "mobilenetv2"
-    spec = efficientnet_lite0_spec() if lite else seed_spec(plan.seed_network, "ssd" if plan.form == "ssd" else "")
-    backbone = Backbone(spec)
+    lite = plan.seed_network.startswith("efficientnet-lite0")
+    # As published, with the convolution in front of the classifier; remapping leaves out what a task does not read.
+    whole = "ssd" if plan.seed_network in MOBILE_SEEDS else ""
+    backbone = Backbone(efficientnet_lite0_spec() if lite else seed_spec(plan.seed_network, whole))
     if not seed_weights and not lite:
         raise ValueError(
             f"The seed {plan.seed_network} needs a file of pretrained weights under torchvision's names; give it as"

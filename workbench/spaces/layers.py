@@ -21,7 +21,8 @@ from workbench.spaces.space import SKIP, Decision, SearchSpace
 
 PREFIX = "layers-"
 FORMS = ("", "ssd", "os16", "os8")
-MOBILE_SEEDS = ("mobilenetv2", "efficientnet-lite0", "efficientnet-lite0-front")
+# `-tf` is for weights trained with TensorFlow: its padding and eps; `-front` ends at stride 16.
+MOBILE_SEEDS = ("mobilenetv2", "mobilenetv2-tf", "efficientnet-lite0", "efficientnet-lite0-front")
 SSD_STAGE = 6  # SSDLite reads the expansion of this stage's first layer (section 4.3)
 _DEEPEST = 60  # layers of a stage: a name read from a file must not build millions
 _NAME = re.compile(rf"{PREFIX}(?P<seed>.+?)-(?P<depths>\d+(?:\.\d+)*)(?:-(?P<form>ssd|os16|os8))?")
@@ -44,6 +45,8 @@ def seed_spec(name: str, form: str = "") -> NetworkSpec:
     """The seed network of that name, with the maps and strides that `form` asks for; ValueError lists the names."""
     if name == "mobilenetv2":
         spec = fna_spec("MobileNetV2", last=1280 if form == "ssd" else 0)
+    elif name == "mobilenetv2-tf":
+        spec = fna_spec("MobileNetV2", last=1280 if form == "ssd" else 0, padding="same", bn_eps=1e-3)
     elif name in MOBILE_SEEDS:
         spec = efficientnet_lite0_spec(5 if name.endswith("front") else 8 if form == "ssd" else 7)
     elif name in LAYOUTS:

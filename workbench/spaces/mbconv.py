@@ -82,8 +82,11 @@ FNA_LAYERS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def fna_spec(name: str, *, last: int = 0) -> NetworkSpec:
-    """A network of FNA's table, or its seed MobileNetV2; taps are the maps that its RetinaNet reads (section 4.3)."""
+def fna_spec(name: str, *, last: int = 0, padding: Padding = "symmetric", bn_eps: float = 1e-5) -> NetworkSpec:
+    """A network of FNA's table, or its seed MobileNetV2; taps are the maps that its RetinaNet reads (section 4.3).
+
+    `last` adds the 1x1 convolution that the classifier reads; padding and eps are those that weights were trained with.
+    """
     if name not in FNA_LAYERS:
         raise ValueError(f"A network of FNA is one of {', '.join(FNA_LAYERS)}; got {name!r}.")
     layers = ("k3e1", *FNA_LAYERS[name])
@@ -91,7 +94,7 @@ def fna_spec(name: str, *, last: int = 0) -> NetworkSpec:
         MBStage(channels=channels, stride=stride, layers=layers_of(text))
         for (channels, stride), text in zip(_MOBILENET_V2, layers, strict=True)
     ]
-    return mbconv_spec(name, stages, (2, 3, 5, 8 if last else 7), last=last)
+    return mbconv_spec(name, stages, (2, 3, 5, 8 if last else 7), last=last, padding=padding, bn_eps=bn_eps)
 
 
 def efficientnet_lite0_spec(stages: int = 8) -> NetworkSpec:

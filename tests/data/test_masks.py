@@ -1,0 +1,152 @@
+"""Pictures with masks: the contract, the layouts, and what is refused with which sentence."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.data.test_coco import SAMPLES
+from workbench.data.batches import augment_masks, augmentation
+from workbench.data.mask_checks import VOID, Classes, check_mask_splits, check_masks, mask_classes
+from workbench.data.masks import MaskFolder
+from workbench.data.splits import split_train
+
+CLASSES = Classes(names=("road", "car"), void=9)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Two pictures of 12 x 8 pixels in each split; class 1 in the upper left, void in the last column."""
+    for split in ("train", "val"):
+        for folder in ("images", "masks"):
+            (tmp_path / split / folder).mkdir(parents=True)
+        for name in ("a", "b"):
+            picture = np.full((8, 12, 3), 60, dtype=np.uint8)
+            picture[:4, :6] = 200
+            mask = np.zeros((8, 12), dtype=np.uint8)
+            mask[:4, :6], mask[:, -1] = 1, 9
+            Image.fromarray(picture).save(tmp_path / split / "images" / f"{split}_{name}.jpg")
+            Image.fromarray(mask).save(tmp_path / split / "masks" / f"{split}_{name}.png")
+    return tmp_path
+
+
+def mask_of(root, name="train_a", split="train"):
+    return root / split / "masks" / f"{name}.png"
+
+
+def test_items_follow_the_contract(root):
+    data = MaskFolder(root, "train", classes=CLASSES)
+    image, target = data[1]
+    assert (len(data), data.ids, data.categories) == (2, (0, 1), ("road", "car"))
+    assert image.shape == (3, 8, 12) and image.dtype == torch.uint8
+    semantic = target["semantic"]
+    assert semantic.dtype == torch.int64 and semantic.shape == (8, 12)
+    assert semantic[0, 0] == 1 and semantic[7, 0] == 0 and (semantic[:, -1] == VOID).all()
+    assert data.sizes == [(8, 12)] * 2 and data.take([1]).ids == (1,)
+    image.zero_()
+    assert data[1][0].max() > 0  # the caller owns what it gets
+
+
+def test_classes_may_be_named_by_the_folder(root):
+    with pytest.raises(ValueError, match="does not say what the numbers in its masks mean"):
+        MaskFolder(root, "train")
+    (root / "classes.json").write_text(json.dumps({"classes": ["road", "car"], "void": 9}))
+    assert mask_classes(root) == CLASSES
+    assert MaskFolder(root, "train").categories == ("road", "car")
+    for content in ({"classes": "road"}, {"classes": ["road", 3]}, {"classes": ["road", "car"], "void": "none"}, []):
+        (root / "classes.json").write_text(json.dumps(content))
+        with pytest.raises(ValueError, match=r"classes\.json"):
+            mask_classes(root)
+    with pytest.raises(ValueError, match="void is a number behind them"):
+        Classes(names=("a", "b", "c"), void=1)
+
+
+def test_another_layout_and_smaller_pictures(root):
+    for folder in ("images", "masks"):
+        (root / folder).mkdir()
+        (root / "train" / folder).rename(root / folder / "train")
+    data = MaskFolder(root, "train", classes=CLASSES, max_size=6)
+    image, target = data[0]
+    assert image.shape == (3, 4, 6) and set(target["semantic"].unique().tolist()) <= {0, 1, VOID}  # nothing between
+    whole = MaskFolder(root, "train", classes=CLASSES)
+    assert data.digest != whole.digest != MaskFolder(root, "train", classes=replace(CLASSES, names=("x", "y"))).digest
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (lambda root: mask_of(root).unlink(), "has no mask train_a.png"),
+        (lambda root: Image.new("L", (12, 8), 5).save(mask_of(root)), "unknown class number 5; classes are 0 to 1"),
+        (lambda root: Image.new("L", (12, 8), 9).save(mask_of(root)), "is empty: all of its pixels are void"),
+        (lambda root: Image.new("RGB", (12, 8)).save(mask_of(root)), "its mode is RGB"),
+        (lambda root: Image.new("L", (10, 8)).save(mask_of(root)), "is 10x8 pixels, but its picture 12x8"),
+        (lambda root: mask_of(root).write_bytes(b"no picture"), "cannot be decoded"),
+        (lambda root: (root / "train" / "images" / "train_a.jpg").write_bytes(b"no"), "cannot be decoded"),
+        (lambda root: [f.unlink() for f in (root / "train" / "images").iterdir()], "holds no picture"),
+        (lambda root: (root / "train" / "masks").rename(root / "elsewhere"), "Expected pictures in"),
+    ],
+)
+def test_faults_are_told_before_work_starts(root, break_it, message):
+    break_it(root)
+    assert any(message in problem.text for problem in check_masks(root, "train", CLASSES))
+    with pytest.raises(ValueError, match=message):
+        MaskFolder(root, "train", classes=CLASSES)
+    assert check_masks(root, "val", CLASSES) == []
+
+
+def test_a_picture_in_two_splits_is_found(root):
+    assert check_mask_splits(root, ("train", "val")) == []
+    for folder, ending in (("images", "jpg"), ("masks", "png")):
+        source = root / "train" / folder / f"train_a.{ending}"
+        (root / "val" / folder / source.name).write_bytes(source.read_bytes())
+    (problem,) = check_mask_splits(root, ("train", "val"))
+    assert "train_a.jpg is in the splits train and val" in problem.text
+
+
+def test_masks_move_with_their_pictures(root):
+    torch.manual_seed(0)
+    data = MaskFolder(root, "train", classes=CLASSES)
+    for name in ("flip", "scale"):
+        for _ in range(6):
+            image, target = augment_masks(*data[0], augmentation(name, 16))
+            semantic = target["semantic"]
+            assert semantic.shape == image.shape[1:] and semantic.dtype == torch.int64
+            assert set(semantic.unique().tolist()) <= {0, 1, VOID}
+            bright = image.float().mean(0) > 150
+            assert (semantic[bright] == 1).float().mean() > 0.9  # the bright corner is class 1, wherever it went
+    assert augment_masks(*data[0], augmentation("scale", 16))[0].shape == (3, 16, 16)
+
+
+def test_cityscapes_reads_its_own_layout(tmp_path):
+    for split in ("train", "val"):
+        picture = tmp_path / "leftImg8bit" / split / "town"
+        labels = tmp_path / "gtFine" / split / "town"
+        picture.mkdir(parents=True)
+        labels.mkdir(parents=True)
+        Image.new("RGB", (8, 4), (90, 90, 90)).save(picture / "town_0_0_leftImg8bit.png")
+        Image.fromarray(np.array([[7, 26, 4, 0]] * 4, dtype=np.uint8).repeat(2, 1)).save(
+            labels / "town_0_0_gtFine_labelIds.png"
+        )
+        for kind in ("instanceIds", "color"):
+            Image.new("L", (8, 4)).save(labels / f"town_0_0_gtFine_{kind}.png")
+        (labels / "town_0_0_gtFine_polygons.json").write_text("{}")
+    data = MaskFolder.cityscapes(tmp_path, "train")
+    assert len(data.categories) == 19 and data.categories[0] == "road" and data.categories[13] == "car"
+    assert data[0][1]["semantic"][0].tolist() == [0, 0, 13, 13, VOID, VOID, VOID, VOID]
+    with pytest.raises(ValueError, match="Expected Cityscapes at"):
+        MaskFolder.cityscapes(tmp_path / "none", "train")
+
+
+def test_street_frames():
+    if not (SAMPLES / "camvid").is_dir():
+        pytest.skip(f"no sample data at {SAMPLES}")
+    names = ["sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist"]
+    data = MaskFolder(SAMPLES / "camvid", "val", classes=Classes(names=tuple(names), void=11))
+    assert len(data) == 101 and data.sizes[0] == (180, 240)
+    counts = torch.bincount(torch.cat([data[i][1]["semantic"].flatten() for i in range(20)]), minlength=256)
+    assert counts[[1, 3]].sum() > counts[:11].sum() / 2 and counts[VOID] > 0  # buildings and road; some void
+    train, search = split_train(data, 0.2, seed=0)
+    assert not set(train.ids) & set(search.ids)

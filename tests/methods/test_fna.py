@@ -1,0 +1,325 @@
+"""FNA from the seed to the table, in smoke: searches, their record and resume, controls, plans, refusals."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from tests.data.test_coco import SAMPLES
+from workbench.methods import candidates, compare, fna, fna_controls, fna_presets, fna_weights, phases, remap_studies
+from workbench.methods.fna_plan import CostPenalty
+from workbench.methods.fna_presets import PRESETS, plan_named, two_tasks, with_options
+from workbench.methods.presets import shortened
+from workbench.methods.task_data import load_task_data
+from workbench.methods.whole_cost import cost_at, detnas_cost, find_detnas_run, whole_cost
+from workbench.networks.backbone import Backbone
+from workbench.networks.mixed_layers import LayerSupernet
+from workbench.networks.remap import remap
+from workbench.networks.seeds import load_torchvision, read_state
+from workbench.records.ledger import Entry
+from workbench.records.run_folder import RunFolder
+from workbench.spaces.catalogue import space_named
+from workbench.spaces.mbconv import fna_spec
+
+TASKS = ("detection", "segmentation", "pose")
+
+
+def study_of(path, task, **changes):
+    plan = replace(plan_named("smoke", task), **changes)
+    data = load_task_data(plan.data, task, "scenes", 0, plan.head)
+    return phases.start_study(
+        f"test_{task}", {"task": task}, plan=plan, data=data, seed=0, device="cpu", runs=str(path), fresh=False
+    )
+
+
+@pytest.fixture(scope="module", params=TASKS)
+def walked(request, tmp_path_factory):
+    """A task searched, with its random control, found network and seed trained."""
+    study = study_of(tmp_path_factory.mktemp("fna"), request.param)
+    seed = fna_weights.seed_network(study.plan)
+    search = fna.search(study, seed)
+    found = fna.derived(search).arch
+    drawn = fna.random_search(study, search, found)
+    winner = candidates.arch_of(candidates.best(drawn, fna_weights.task_of(study).metric))
+    entrants = fna_controls.contenders(study, seed, search.space, found, winner, "all")
+    return study, seed, search, drawn, entrants, fna.train_all(study, entrants)
+
+
+def test_the_record_has_every_epoch_and_the_ledger_every_phase(walked):
+    study, _, search, drawn, entrants, results = walked
+    metric = fna_weights.task_of(study).metric
+    rows = study.run.scores("search")
+    assert [row.step for row in rows] == [0, 1]
+    assert metric not in rows[0].metrics and {metric, "entropy", "expected MACs", "skipped"} <= set(rows[1].metrics)
+    assert len(drawn) == 1 == len(fna.scored_epochs(study, search))
+    found = fna.derived(search).arch
+    assert rows[-1].arch == found.key
+    assert abs(drawn[0].macs - rows[-1].macs) <= 0.1 * rows[-1].macs
+    phases_known = {entry.phase for entry in study.run.ledger.entries}
+    assert {"search", "score search", "random on search", "finetune fna", "finetune seed-network"} <= phases_known
+    names = [entrant.name for entrant in entrants]
+    assert names == ["FNA", "seed network", "best-scored random", "FNA, random weights", "random network 1"]
+    table = compare.comparison_table(results)
+    assert table["network"].tolist() == names and table[metric].between(0, 1).all()
+    assert f"{metric} error" in table and "top1" not in table
+
+
+def test_a_step_of_alpha_costs_the_whole_mixture(walked):
+    study, _, search, *_ = walked
+    plan = study.plan
+    (entry,) = (entry for entry in study.run.ledger.entries if entry.phase == "search")
+    on_alpha = 2 * plan.search.alpha.batch_size
+    # Forward is paths + mixture, backward twice the paths + mixture: what forward has more than half of that is half
+    # the mixture.
+    path = (entry.forward_macs - entry.backward_macs / 2) * 2 / on_alpha
+    per_path = (entry.forward_macs - path * on_alpha) / (4 * plan.search.weights.batch_size)
+    assert path > 3 * per_path  # six or seven operations, and the rest of the model once
+    assert search.searched is not None and len(search.searched.alpha_losses) == 2
+
+
+def test_everybody_begins_with_the_seeds_weights(walked):
+    study, seed, search, _, entrants, _ = walked
+    by_name = {entrant.name: entrant for entrant in entrants}
+    found = by_name["FNA"]
+    own = remap(seed.backbone, found.spec)[0].state_dict()
+    assert all(torch.equal(own[name], tensor) for name, tensor in found.start.weights.state_dict().items())
+    plain = by_name["FNA, random weights"].start.weights
+    names = [name for name, tensor in plain.state_dict().items() if tensor.ndim > 1]
+    assert plain.spec == found.spec
+    assert not any(torch.equal(plain.state_dict()[n], found.start.weights.state_dict()[n]) for n in names)
+    assert by_name["seed network"].spec.blocks == fna_weights.seed_form(study).blocks
+    assert search.space.spec(by_name["FNA"].arch) == found.spec
+
+
+def test_a_killed_search_ends_bit_identical(tmp_path, monkeypatch):
+    whole = study_of(tmp_path / "whole", "segmentation")
+    seed = fna_weights.seed_network(whole.plan)
+    expected = fna.search(whole, seed)
+
+    class Killed(RuntimeError):
+        pass
+
+    score = fna._derived_score
+
+    def kill(study, scorer, supernet, phase, epoch):
+        if epoch == 1:
+            raise Killed
+        return score(study, scorer, supernet, phase, epoch)
+
+    cut = study_of(tmp_path / "cut", "segmentation")
+    monkeypatch.setattr(fna, "_derived_score", kill)
+    with pytest.raises(Killed):
+        fna.search(cut, seed)
+    monkeypatch.undo()
+    resumed = fna.search(study_of(tmp_path / "cut", "segmentation"), seed)
+    assert resumed.searched.trained.losses == expected.searched.trained.losses
+    for name, tensor in expected.model.state_dict().items():
+        assert torch.equal(tensor, resumed.model.state_dict()[name]), name
+    again = fna.search(study_of(tmp_path / "cut", "segmentation"), seed)  # finished: read, not computed
+    assert again.searched.trained.losses == expected.searched.trained.losses
+    assert fna.derived(again) == fna.derived(expected)
+
+
+def test_random_supernets_and_plain_norms_are_other_searches(tmp_path):
+    study = study_of(tmp_path, "segmentation")
+    seed = fna_weights.seed_network(study.plan)
+    random = fna.search(study, seed, init="random", phase="search (random)")
+    plain = fna.search(replace(study, plan=replace(study.plan, affine=False)), seed, phase="search (plain)")
+    assert random.key != plain.key
+    assert all(norm.weight is None for layer in plain.supernet.layers() for norm in layer.modules()
+               if isinstance(norm, torch.nn.BatchNorm2d))  # fmt: skip
+    first = random.supernet.blocks[0].state_dict()
+    assert not all(torch.equal(first[name], t) for name, t in seed.backbone.blocks[0].state_dict().items())
+
+
+def test_refreshed_statistics_are_those_of_the_task(tmp_path):
+    study = study_of(tmp_path, "segmentation", refresh_images=8)
+    seed = fna_weights.seed_network(study.plan)
+    spec = fna_weights.seed_form(study)
+    fresh = fna_weights.start(study, seed, spec)
+    plain = fna_weights.start(replace(study, plan=replace(study.plan, refresh_images=0)), seed, spec)
+    changed = {n for n, t in fresh.weights.state_dict().items() if not torch.equal(t, plain.weights.state_dict()[n])}
+    assert changed and all("running" in name or "num_batches" in name for name in changed)
+    assert fresh.origin["refreshed"] == 8 and "refreshed" not in plain.origin
+
+
+def test_the_grid_and_the_rules_of_the_remapping_lesson(tmp_path):
+    study = study_of(tmp_path, "segmentation")
+    seed = fna_weights.seed_network(study.plan)
+    searches, cells = remap_studies.grid(study, seed)
+    grid = remap_studies.grid_table(study, cells)
+    assert grid[["supernet", "target"]].to_numpy().tolist() == [
+        ["random", "random"], ["random", "remap"], ["remap", "random"], ["remap", "remap"]
+    ]  # fmt: skip
+    assert set(searches) == {"random", "remap"}
+    spec = remap_studies.variant_spec(fna.space_of(study))
+    entrants = [fna_weights.contender(study, seed, name, spec, **how) for name, how in remap_studies.VARIANTS.items()]
+    starts = [torch.cat([p.flatten() for p in entrant.start.weights.parameters()]) for entrant in entrants]
+    for first in range(len(starts)):
+        for second in range(first):
+            assert not torch.equal(starts[first], starts[second])  # every rule is another start
+
+
+def test_pictures_through_remapped_networks():
+    plan = plan_named("smoke", "segmentation")
+    seed = fna_weights.seed_network(plan)
+    torch.manual_seed(0)
+    pictures = torch.randn(2, 3, 64, 64)
+    space = space_named(plan.space)
+    front = remap(seed.backbone, fna_weights.seed_spec(plan.seed_network))[0].eval()
+    table = remap_studies.kept_function(front, pictures).set_index("change")["largest change"]
+    for name in ("nothing", "kernels of 7", "expansion 8 instead of 6 (new channels repeat old ones)"):
+        assert table[name] < 1e-4, name
+    for name in ("one more layer in every stage (a clone)", "kernels of 3 (the centre)"):
+        assert table[name] > 1e-2, name
+    gaps = remap_studies.supernet_gaps(space, front, pictures)
+    assert gaps["seed's batch norm kept"] < 1e-4 < 1e-2 < gaps["plain batch norm (paper)"]
+    told = remap_studies.other_pairs().set_index("pair")["what happens"]
+    assert told["CR-NAS: ResNet-50 into depths 1.3.5.7"].startswith("remapped")
+    assert told["DetNAS: 3x3 blocks into 7x7"].startswith("remapped")
+    assert (told[-4:].str.startswith("refused: ")).sum() == 4
+
+
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_every_plan_builds_on_the_meta_device(preset):
+    for task, plan in PRESETS[preset].items():
+        space = space_named(plan.space)
+        study = phases.Study(run=None, plan=plan, data=Named(), seed=0, device=torch.device("cpu"))
+        with torch.device("meta"):
+            model = fna_weights.task_of(study).build(LayerSupernet(space, None, affine=plan.affine))
+        assert isinstance(compare.body_of(model), LayerSupernet)
+        assert plan.task == task
+        rng = np.random.default_rng(0)
+        compare.body_of(model).activate(space.sample(rng))
+
+
+class Named:
+    """Data of which only the classes matter."""
+
+    categories = tuple(f"class {number}" for number in range(17))
+    train = property(lambda self: self)
+
+
+def test_paper_plans_have_the_papers_numbers():
+    detection, ssdlite = PRESETS["paper"]["detection"], PRESETS["paper-ssdlite"]["detection"]
+    segmentation = PRESETS["paper"]["segmentation"]
+    assert (detection.penalty, ssdlite.penalty.strength) == (CostPenalty(strength=0.02), 0.15)
+    assert segmentation.penalty == CostPenalty(strength=9e-3, scale=10.0, base=45.0)
+    assert (detection.search.epochs, detection.search.warm_epochs, detection.search.weight_steps) == (14, 8, 1)
+    assert (ssdlite.search.epochs, ssdlite.search.warm_epochs, ssdlite.search.weight_steps) == (30, 15, 5)
+    assert detection.search.weights.steps // 14 in range(7_380, 7_400)  # about 7.3k per epoch
+    assert ssdlite.search.weights.steps // 30 in range(2_300, 2_320)
+    assert (segmentation.search.epochs, segmentation.search.warm_epochs) == (80, 30)
+    assert [plan.space for plan in (detection, ssdlite, segmentation)] == [
+        "layers-mobilenetv2-4.4.4.4.4.1",
+        "layers-mobilenetv2-4.4.4.4.4.1-ssd",
+        "layers-mobilenetv2-4.4.6.6.4.1-os16",
+    ]
+    assert ssdlite.temperature == 0.9 and not any(plan.affine for plan in PRESETS["paper"].values())
+    alpha = detection.search.alpha
+    assert (alpha.lr, alpha.betas, alpha.weight_decay, alpha.clip_norm) == (3e-4, (0.5, 0.999), 1e-3, 35.0)
+    tuned = [plan.finetune for plan in (detection, ssdlite, segmentation)]
+    assert [(r.batch_size, r.lr, r.optimizer) for r in tuned] == [
+        (32, 0.05, "sgd"), (512, 0.2, "rmsprop"), (16, 0.01, "sgd")
+    ]  # fmt: skip
+    assert (tuned[2].schedule, tuned[2].steps, tuned[2].crop_side) == ("poly", 100_000, 769)
+
+
+def test_options_change_the_plan_and_nonsense_is_refused():
+    plan = plan_named("tiny", "detection")
+    other = {"seed_network": "efficientnet-lite0", "depths": "3.3.4.4.5.1"}
+    changed = with_options(plan, **other, strength=0.0, plain_norm="plain")
+    assert changed.head.image_mean == (0.5,) * 3
+    assert with_options(plan, seed_network="resnet18").head.image_mean == (0.485, 0.456, 0.406)
+    assert (changed.seed_network, changed.penalty.strength, changed.affine) == ("efficientnet-lite0", 0.0, False)
+    assert changed.space == "layers-efficientnet-lite0-3.3.4.4.5.1"
+    assert with_options(plan) == plan and shortened(plan, 5).search.epochs == 5
+    for options, message in (
+        ({"depths": "3,3"}, "such as 3.3.4.4"),
+        ({"strength": -2.0}, "from 0 on"),
+        ({"plain_norm": "none"}, "one of affine, plain"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            with_options(plan, **options)
+    with pytest.raises(ValueError, match="6 searched stages"):
+        fna.check_plan(with_options(plan, seed_network="efficientnet-lite0"))
+    with pytest.raises(ValueError, match="needs a file of pretrained weights"):
+        fna.check_plan(with_options(plan, seed_network="mobilenetv2", depths="3.3.4.4.4.1"))
+    with pytest.raises(ValueError, match="is for detection, not for pose"):
+        plan_named("paper-ssdlite", "pose")
+    assert two_tasks(["pose", "segmentation"]) == ["segmentation", "pose"]
+    for names in ([], ["detection"], ["pose", "pose"]):
+        with pytest.raises(ValueError, match="one or both of segmentation, pose"):
+            two_tasks(names)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"features.0.0.weight": torch.zeros(32, 3, 3, 3)}, "do not fit MobileNetV2: missing"),
+        ("code", "would execute code when loaded, which is refused"),
+    ],
+)
+def test_seed_weights_that_do_not_fit_are_refused(tmp_path, content, message):
+    path = tmp_path / "seed.pth"
+    torch.save(content if isinstance(content, dict) else Named(), path)
+    plan = with_options(plan_named("tiny", "detection"), seed_network="mobilenetv2", depths="3.3.4.4.4.1")
+    with pytest.raises(ValueError, match=message):
+        fna.check_plan(plan, str(path))
+
+
+def test_real_mobilenet_weights_start_a_search(tmp_path):
+    path = SAMPLES / "weights" / "mobilenet_v2_imagenet_dogs.pth"
+    if not path.is_file():
+        pytest.skip(f"no sample weights at {path}")
+    plan = with_options(plan_named("smoke", "detection"), seed_network="mobilenetv2-tf", depths="2.3.4.3.3.1")
+    seed = fna_weights.seed_network(plan, str(path))
+    reference = Backbone(fna_spec("MobileNetV2", last=1280, padding="same", bn_eps=1e-3))
+    load_torchvision(reference, read_state(path))
+    assert all(torch.equal(t, seed.backbone.state_dict()[n]) for n, t in reference.state_dict().items())
+    study = replace(study_of(tmp_path, "detection"), plan=plan)
+    search = fna.search(study, seed)
+    assert fna.derived(search).arch.space == "layers-mobilenetv2-tf-2.3.4.3.3.1"
+
+
+def entry(phase, forward, backward=0):
+    return Entry(phase=phase, seconds=1.0, images=1, forward_macs=forward, backward_macs=backward)
+
+
+def test_whole_cost_is_the_sum_of_what_a_detector_needs():
+    entries = [entry("search", 10, 20), entry("random on search", 99), entry("finetune fna", 5, 10)]
+    cost = whole_cost("FNA", entries, {"search": ("search",), "target fine-tuning": ("finetune fna",)}, 0.3)
+    assert (cost.parts, cost.macs, cost.seconds) == ({"search": 30, "target fine-tuning": 15}, 45, 2.0)
+    with pytest.raises(ValueError, match="lacks \\['evolution'\\]"):
+        whole_cost("DetNAS", entries, {"search": ("evolution",)}, 0.3)
+    curve = [replace(cost, parts={"search": macs}, ap=ap) for macs, ap in ((100, 0.1), (200, 0.3), (400, 0.4))]
+    assert cost_at(curve, 0.05) == 100 and cost_at(curve, 0.2) == 150 and cost_at(curve, 0.35) == pytest.approx(300)
+    assert np.isnan(cost_at(curve, 0.5))
+
+
+def test_detnas_runs_are_found_by_preset_data_and_seed(tmp_path, walked):
+    study = walked[0]
+    assert find_detnas_run(study, "", "smoke", "scenes", str(tmp_path)) is None
+    run = RunFolder.open(tmp_path, "10_detnas", {"preset": "smoke", "data": "scenes"}, seed=0, data_digest="d")
+    assert find_detnas_run(study, "", "smoke", "scenes", str(tmp_path)) is None  # not finished
+    for phase in ("pretrain supernet", "finetune supernet", "evolution", "pretrain detnas", "finetune detnas"):
+        run.ledger.add(entry(phase, 2, 4))
+    run.save_table(pd.DataFrame({"network": ["DetNAS", "x"], "AP": [0.25, 0.3]}), "comparison")
+    run.finish()
+    found = find_detnas_run(study, "", "smoke", "scenes", str(tmp_path))
+    assert found is not None and found.path == run.path
+    cost = detnas_cost(found)
+    assert (cost.ap, cost.macs, len(cost.parts)) == (0.25, 30, 5)
+    assert find_detnas_run(study, str(run.path), "tiny", "scenes", "").path == run.path
+    assert find_detnas_run(study, "", "tiny", "scenes", str(tmp_path)) is None
+    with pytest.raises(ValueError, match="compare runs on the same pictures"):
+        find_detnas_run(study, str(run.path), "smoke", "my/photos", "")
+    with pytest.raises(ValueError, match="is no finished run of 10_detnas"):
+        find_detnas_run(study, str(study.run.path), "smoke", "scenes", "")
+
+
+def test_presets_name_every_task():
+    assert all(set(PRESETS[name]) == set(TASKS) for name in ("smoke", "tiny", "small", "paper"))
+    assert fna_presets.PRESETS["tiny"]["detection"].data.test_images == 400
