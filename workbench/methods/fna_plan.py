@@ -128,9 +128,9 @@ SMALL_DETECTION = replace(
     data=replace(detnas.SMALL.data, search_share=0.4),
     head=replace(detnas.SMALL.detector, **LITE_INPUT),
     search=AlternatingRecipe(
-        weights=replace(_PHOTOS, steps=300), alpha=replace(_ALPHA, batch_size=4), epochs=10, warm_epochs=4
+        weights=replace(_PHOTOS, steps=150), alpha=replace(_ALPHA, batch_size=4), epochs=10, warm_epochs=4
     ),
-    finetune=replace(_PHOTOS, steps=700),
+    finetune=replace(_PHOTOS, steps=400),
     macs_at=(192, 256),
     calibration_batch=16,
     scoring_batch=16,
@@ -141,8 +141,8 @@ SMALL_SEGMENTATION = replace(
     form="os16",
     data=replace(SMALL_DETECTION.data, search_share=0.2, sizes="large"),  # the paper's 80 and 20
     head=SegmenterConfig(channels=96, rates=(2, 4, 6), **LITE_INPUT),
-    search=replace(SMALL_DETECTION.search, weights=replace(_PHOTOS, steps=300, augment="flip")),
-    finetune=replace(_PHOTOS, steps=700, augment="flip"),
+    search=replace(SMALL_DETECTION.search, weights=replace(_PHOTOS, steps=150, augment="flip")),
+    finetune=replace(_PHOTOS, steps=300, augment="flip"),
     macs_at=(180, 240),
 )
 SMALL_POSE = replace(
@@ -150,7 +150,7 @@ SMALL_POSE = replace(
     task="pose",
     data=replace(TINY_POSE.data, image_side=128, search_share=0.2),
     head=PoseConfig(crop=(192, 144), channels=96, **LITE_INPUT),
-    search=replace(SMALL_DETECTION.search, weights=replace(_PHOTOS, steps=300, augment="turn")),
-    finetune=replace(_PHOTOS, steps=700, augment="turn"),
+    search=replace(SMALL_DETECTION.search, weights=replace(_PHOTOS, steps=150, augment="turn")),
+    finetune=replace(_PHOTOS, steps=300, augment="turn"),
     macs_at=(192, 144),
 )
