@@ -36,6 +36,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
+def check_seed(seed: NetworkSpec) -> None:
+    """ValueError for a seed that the lesson cannot take apart: it changes the expansion of inverted residuals."""
+    if not any(block.kind == "mbconv" for block in seed.blocks):
+        raise ValueError(
+            f"This lesson takes inverted residuals apart, and {seed.name} has none; use efficientnet-lite0 or"
+            " mobilenetv2 here. Remapping itself, and the lessons after it, serve ResNets too."
+        )
+
+
 def changed(seed: NetworkSpec, *, kernel: int = 0, expansion: float = 0.0, deeper: bool = False) -> NetworkSpec:
     """The seed with another kernel, expansion, or one more layer at the end of every searched stage."""
     blocks: list[BlockSpec] = []

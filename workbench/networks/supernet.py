@@ -118,6 +118,8 @@ class Supernet(nn.Module):
         self.space = space
         first = space.uniform(0)
         spec = space.spec(first)
+        if spec.expanded:
+            raise ValueError(f"{space.name} taps the inside of a block, which only a LayerSupernet can.")
         self.channels = spec.channels
         self.strides = spec.strides
         self.decision_of_block: dict[int, int] = {}
