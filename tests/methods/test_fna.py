@@ -323,3 +323,10 @@ def test_detnas_runs_are_found_by_preset_data_and_seed(tmp_path, walked):
 def test_presets_name_every_task():
     assert all(set(PRESETS[name]) == set(TASKS) for name in ("smoke", "tiny", "small", "paper"))
     assert fna_presets.PRESETS["tiny"]["detection"].data.test_images == 400
+
+
+def test_share_of_steps_to_another_networks_last_loss():
+    slow, fast = [1.0 - 0.01 * step for step in range(100)], [1.0 - 0.04 * min(step, 30) for step in range(100)]
+    assert remap_studies.share_of_steps(slow, slow) == 1.0
+    assert 0.2 < remap_studies.share_of_steps(fast, slow, window=1) < 0.3
+    assert np.isnan(remap_studies.share_of_steps(slow, [0.0] * 5))

@@ -218,7 +218,7 @@ def test_depth_of_a_cifar_resnet_grows_by_clones():
         (residual_spec("resnet-tiny"), residual_spec("resnet-bottleneck-tiny"), "is a bottleneck .* is a basic"),
         (residual_spec("resnet-tiny"), residual_spec("resnet18-quarter"), "counterpart in resnet-tiny"),
         (SEED, fna_spec("MobileNetV2"), "has a stage 3 that net has not"),
-        (residual_spec("resnet50-half"), residual_spec("resnext50-half"), "of 32 groups"),
+        (residual_spec("resnet50-half"), residual_spec("resnext50-half"), "in 32 groups"),
     ],
 )
 def test_networks_without_counterparts_are_refused_with_the_reason(seed, target, message):

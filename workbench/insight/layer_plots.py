@@ -162,7 +162,7 @@ def plot_steps_to(losses: Mapping[str, Sequence[float]], ax: Axes | None = None,
         ax.plot(reached, values[reached], "o", color=f"C{index}")
     ax.axhline(level, color="0.5", linestyle=":", linewidth=1)
     ax.set(xlabel="step", ylabel=f"loss (mean of {window} steps)")
-    ax.legend(title="reaches the dotted loss at", fontsize=9)
+    ax.legend(title="reaches the dotted loss at", fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return ax
 
 

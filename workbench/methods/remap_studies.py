@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from workbench.insight.layer_plots import smoothed
 from workbench.methods import fna
 from workbench.methods.compare import Contender, Result
 from workbench.methods.fna_weights import Init, SeedNetwork, contender, task_of
@@ -21,6 +22,7 @@ from workbench.networks.remap import Kernel, Width, remap
 from workbench.networks.remap_report import function_gap
 from workbench.spaces.arch import Arch
 from workbench.spaces.catalogue import space_named
+from workbench.spaces.mbconv import efficientnet_lite0_spec, fna_spec
 from workbench.spaces.network_spec import BlockSpec, NetworkSpec
 from workbench.spaces.residual import residual_spec
 from workbench.spaces.space import SKIP, SearchSpace
@@ -71,7 +73,7 @@ def kept_function(seed: Backbone, pictures: Tensor) -> pd.DataFrame:
     """
     changes: dict[str, NetworkSpec] = {
         "nothing": seed.spec,
-        "kernels of 5 and more": changed(seed.spec, kernel=5),
+        "kernels of 5": changed(seed.spec, kernel=5),
         "kernels of 7": changed(seed.spec, kernel=7),
         "expansion 8 instead of 6 (new channels repeat old ones)": changed(seed.spec, expansion=8.0),
         "one more layer in every stage (a clone)": changed(seed.spec, deeper=True),
@@ -128,7 +130,7 @@ def other_pairs() -> pd.DataFrame:
         "DetNAS: 3x3 blocks into 7x7": (shuffle.spec(shuffle.uniform(0)), shuffle.spec(shuffle.uniform(2))),
         "3x3 blocks into Xception blocks": (shuffle.spec(shuffle.uniform(0)), shuffle.spec(shuffle.uniform(3))),
         "ShuffleNetV2 of another width": (shuffle.spec(shuffle.uniform(0)), narrow.spec(narrow.uniform(0))),
-        "three stages into four": (residual_spec("resnet-bottleneck-tiny"), residual_spec("resnet50")),
+        "five stages into seven": (efficientnet_lite0_spec(5), fna_spec("MobileNetV2")),
         "basic blocks into bottlenecks": (residual_spec("resnet18"), residual_spec("resnet50")),
     }
     rows = []
@@ -157,11 +159,17 @@ def grid(study: Study, seed: SeedNetwork) -> tuple[dict[Init, fna.LayerSearch], 
 
 
 def grid_table(study: Study, results: Sequence[Result]) -> pd.DataFrame:
-    """One row for each cell of the grid: accuracy, MACs, and the training loss at the start and at the end."""
+    """One row for each cell of the grid: accuracy, MACs, and the training loss at the start and at the end.
+
+    `share of steps` is how much of its training a network needs to reach the last loss of the *same* network when that
+    began with random weights.
+    """
     metric = task_of(study).metric
     rows = []
+    by_name = {result.contender.name: result.losses for result in results}
     for result in results:
         supernet, target = (part.split()[0] for part in result.contender.name.split(", "))
+        level = by_name[f"{supernet} supernet, random target"]
         rows.append(
             {
                 "supernet": supernet,
@@ -170,6 +178,7 @@ def grid_table(study: Study, results: Sequence[Result]) -> pd.DataFrame:
                 f"{metric} error": result.metrics[f"{metric}_error"],
                 "MACs": result.macs,
                 **_losses(result.losses),
+                "share of steps": share_of_steps(result.losses, level),
             }
         )
     return pd.DataFrame(rows)
@@ -187,15 +196,20 @@ def variants(study: Study, seed: SeedNetwork, spec: NetworkSpec) -> list[Result]
 
 
 def variant_table(study: Study, seed: SeedNetwork, results: Sequence[Result], pictures: Tensor) -> pd.DataFrame:
-    """For each rule: how far the features are from the seed's before training, losses from step 0 on, accuracy."""
+    """For each rule: how far the features are from the seed's before training, losses from step 0 on, accuracy.
+
+    `share of steps` is what the last loss of random weights takes.
+    """
     metric = task_of(study).metric
     spec = results[0].contender.spec
+    level = next(result.losses for result in results if result.contender.name == "random weights")
     rows = []
     for result in results:
         name = result.contender.name
         gap = feature_gap(seed.backbone, spec, pictures, **VARIANTS[name]) if name in VARIANTS else float("nan")
         errors = {metric: result.metrics[metric], f"{metric} error": result.metrics[f"{metric}_error"]}
-        rows.append({"rule": name, "change of the features": gap, **_losses(result.losses), **errors})
+        needed = {"share of steps": share_of_steps(result.losses, level)}
+        rows.append({"rule": name, "change of the features": gap, **_losses(result.losses), **needed, **errors})
     return pd.DataFrame(rows)
 
 
@@ -225,6 +239,15 @@ def pictures_of(study: Study, count: int = 8) -> Tensor:
     height, width = (min(image.shape[axis] for image in images) // 16 * 16 for axis in (1, 2))
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (head.image_mean, head.image_std))
     return torch.stack([(image[:, :height, :width] - mean) / std for image in images])
+
+
+def share_of_steps(losses: Sequence[float], reference: Sequence[float], window: int = 15) -> float:
+    """The share of its steps after which a loss, averaged over `window` steps, is at the last one of `reference`.
+
+    NaN when it never is.
+    """
+    smooth, level = smoothed(losses, window), smoothed(reference, window)[-1]
+    return float((smooth <= level).argmax() + 1) / len(smooth) if (smooth <= level).any() else float("nan")
 
 
 def _losses(losses: Sequence[float]) -> dict[str, float]:

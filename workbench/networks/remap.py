@@ -81,9 +81,12 @@ def _matched(seed: NetworkSpec, target: NetworkSpec) -> list[_Source]:
         source = stage[min(within, len(stage) - 1)]
         own = seed.blocks[source]
         if own.kind != block.kind or (own.groups != block.groups and block.kind != "mbconv"):
+            theirs, ours = (
+                f"{each.kind}{f' in {each.groups} groups' if own.kind == block.kind else ''}" for each in (own, block)
+            )
             raise ValueError(
-                f"Block {index} of {target.name} is a {block.kind} of {block.groups} groups; its counterpart in"
-                f" {seed.name} (block {source}) is a {own.kind} of {own.groups}, whose weights mean something else."
+                f"Block {index} of {target.name} is of kind {ours}; its counterpart in {seed.name} (block {source}) is"
+                f" of kind {theirs}, whose weights mean something else."
             )
         if block.groups > 1 and (own.in_channels, own.out_channels) != (block.in_channels, block.out_channels):
             raise ValueError(
