@@ -1,8 +1,10 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.batch.test_report import finished
 from tests.batch.test_run import OPEN, notebook
@@ -85,6 +87,27 @@ def test_module_can_be_called() -> None:
     command = [sys.executable, "-m", "workbench", "rum"]
     result = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (2, "") and "Traceback" not in result.stderr
+
+
+def test_doctor_knows_masks_and_joints(tmp_path: Path, capsys) -> None:
+    for folder in ("images", "masks"):
+        (tmp_path / "streets" / "train" / folder).mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "streets" / "train" / "images" / "a.png")
+    Image.new("L", (8, 8), 7).save(tmp_path / "streets" / "train" / "masks" / "a.png")
+    assert code("doctor", "--data", str(tmp_path)) == 0
+    assert "does not say what the numbers in its masks mean" in capsys.readouterr().out
+    (tmp_path / "streets" / "classes.json").write_text('{"classes": ["road", "car"]}')
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "images" / "b.png")
+    row = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 4, 4], "keypoints": [1, 1, 2]}
+    images = [{"id": 1, "file_name": "b.png", "width": 8, "height": 8}]
+    categories = [{"id": 1, "name": "body", "keypoints": ["head", "tail"]}]
+    content = {"images": images, "annotations": [row], "categories": categories}
+    (tmp_path / "annotations" / "instances_train.json").write_text(json.dumps(content))
+    assert code("doctor", "--data", str(tmp_path)) == 1
+    told = capsys.readouterr().out
+    assert "unknown class number 7" in told and "should have 6 keypoint numbers" in told
 
 
 def test_doctor_speaks(capsys) -> None:

@@ -5,8 +5,13 @@ import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from workbench.records.environment import environment
+from workbench.records.files import read_json
+
+if TYPE_CHECKING:
+    from workbench.data.checks import Problem
 
 MOST_PROBLEMS = 20  # shown per split; the number of the rest is told
 
@@ -46,7 +51,13 @@ def _images_per_second() -> float:
 
 def _data_health(data: Path) -> Iterator[str]:
     from workbench.data.checks import check_classes, check_coco, check_splits
+    from workbench.data.mask_checks import mask_folders
 
+    masked = [root for root in (data, *sorted(data.iterdir())) if root.is_dir() and mask_folders(root, "train")]
+    for root in masked:
+        yield from _mask_health(root)
+    if data in masked:
+        return
     if (data / "train").is_dir() and not (data / "annotations").is_dir():
         for split in ("train", "val"):
             faults = check_classes(data, split)
@@ -57,11 +68,11 @@ def _data_health(data: Path) -> Iterator[str]:
         yield from (f"  {fault}" for fault in faults[:MOST_PROBLEMS])
         return
     annotations = sorted([*data.glob("annotations/instances_*.json"), *data.glob("*/annotations/instances_*.json")])
-    if not annotations:
-        yield f"{data} holds no COCO-format data set (annotations/instances_<split>.json)."
+    if not annotations and not masked:
+        yield f"{data} holds no COCO-format data set (annotations/instances_<split>.json) and no masks."
     for path in annotations:
         root, split = path.parent.parent, path.stem.removeprefix("instances_")
-        problems = check_coco(root, split)
+        problems = check_coco(root, split) + _keypoint_problems(path)
         yield f"{root}, {split}: " + (f"{len(problems)} problems." if problems else "healthy.")
         yield from (f"  {problem}" for problem in problems[:MOST_PROBLEMS])
         if len(problems) > MOST_PROBLEMS:
@@ -71,3 +82,33 @@ def _data_health(data: Path) -> Iterator[str]:
         shared = check_splits(root, splits)
         yield f"{root}, between {', '.join(splits)}: " + (f"{len(shared)} problems." if shared else "nothing shared.")
         yield from (f"  {problem}" for problem in shared[:MOST_PROBLEMS])
+
+
+def _mask_health(root: Path) -> Iterator[str]:
+    from workbench.data.mask_checks import check_mask_splits, check_masks, mask_classes, mask_folders
+
+    try:
+        classes = mask_classes(root)
+    except ValueError as error:
+        yield f"{root}: {error}"
+        return
+    splits = [split for split in ("train", "val", "test") if mask_folders(root, split)]
+    for split in splits:
+        problems = check_masks(root, split, classes)
+        yield f"{root}, {split}: " + (f"{len(problems)} problems." if problems else "healthy pictures with masks.")
+        yield from (f"  {problem}" for problem in problems[:MOST_PROBLEMS])
+    yield from (f"  {problem}" for problem in check_mask_splits(root, splits)[:MOST_PROBLEMS])
+
+
+def _keypoint_problems(path: Path) -> "list[Problem]":
+    """Those of an annotation file that names joints; one that cannot be read is told by the others."""
+    from workbench.data.checks import check_annotations
+    from workbench.data.keypoint_checks import check_keypoints
+
+    try:
+        content = read_json(path)
+    except ValueError:
+        return []
+    if check_annotations(content, str(path)) or not any("keypoints" in row for row in content["categories"]):
+        return []
+    return check_keypoints(content, str(path))
