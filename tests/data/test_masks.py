@@ -110,6 +110,7 @@ def test_masks_move_with_their_pictures(root):
     torch.manual_seed(0)
     data = MaskFolder(root, "train", classes=CLASSES)
     for name in ("flip", "scale"):
+        outcomes = set()
         for _ in range(6):
             image, target = augment_masks(*data[0], augmentation(name, 16))
             semantic = target["semantic"]
@@ -117,6 +118,8 @@ def test_masks_move_with_their_pictures(root):
             assert set(semantic.unique().tolist()) <= {0, 1, VOID}
             bright = image.float().mean(0) > 150
             assert (semantic[bright] == 1).float().mean() > 0.9  # the bright corner is class 1, wherever it went
+            outcomes.add(tuple(semantic.flatten().tolist()))
+        assert len(outcomes) > 1
     assert augment_masks(*data[0], augmentation("scale", 16))[0].shape == (3, 16, 16)
 
 

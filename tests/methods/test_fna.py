@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from tests.data.test_coco import SAMPLES
+from workbench.insight.papers import paper_table
 from workbench.methods import candidates, compare, fna, fna_controls, fna_presets, fna_weights, phases, remap_studies
 from workbench.methods.fna_plan import CostPenalty
 from workbench.methods.fna_presets import PRESETS, plan_named, two_tasks, with_options
 from workbench.methods.presets import shortened
 from workbench.methods.task_data import load_task_data
-from workbench.methods.whole_cost import cost_at, detnas_cost, find_detnas_run, whole_cost
+from workbench.methods.whole_cost import WholeCost, cost_at, detnas_cost, find_detnas_run, whole_cost
 from workbench.networks.backbone import Backbone
 from workbench.networks.mixed_layers import LayerSupernet
 from workbench.networks.remap import remap
@@ -21,7 +22,8 @@ from workbench.networks.seeds import load_torchvision, read_state
 from workbench.records.ledger import Entry
 from workbench.records.run_folder import RunFolder
 from workbench.spaces.catalogue import space_named
-from workbench.spaces.mbconv import fna_spec
+from workbench.spaces.layers import seed_spec
+from workbench.spaces.mbconv import FNA_LAYERS, fna_spec
 
 TASKS = ("detection", "segmentation", "pose")
 
@@ -130,8 +132,29 @@ def test_random_supernets_and_plain_norms_are_other_searches(tmp_path):
     assert random.key != plain.key
     assert all(norm.weight is None for layer in plain.supernet.layers() for norm in layer.modules()
                if isinstance(norm, torch.nn.BatchNorm2d))  # fmt: skip
-    first = random.supernet.blocks[0].state_dict()
-    assert not all(torch.equal(first[name], t) for name, t in seed.backbone.blocks[0].state_dict().items())
+    space = fna.space_of(study)
+    ours, theirs = LayerSupernet(space, None), LayerSupernet(space, seed.backbone)
+    for number in (0, 1):  # stem and first stage, before any training
+        own, remapped = (net.blocks[number].state_dict() for net in (ours, theirs))
+        given = seed.backbone.blocks[number].state_dict()
+        assert all(torch.equal(tensor, given[name]) for name, tensor in remapped.items())
+        assert not all(torch.equal(tensor, given[name]) for name, tensor in own.items())
+
+
+def test_weights_and_alpha_learn_from_their_own_pictures(tmp_path, monkeypatch):
+    study = study_of(tmp_path, "segmentation")
+    seen = {"weights": set(), "alpha": set()}
+    loop = fna.search_phase
+
+    def spy(study, name, model, alphas, task, weight_data, alpha_data, *args, **options):
+        seen["weights"] |= set(weight_data.ids)
+        seen["alpha"] |= set(alpha_data.ids)
+        return loop(study, name, model, alphas, task, weight_data, alpha_data, *args, **options)
+
+    monkeypatch.setattr(fna, "search_phase", spy)
+    fna.search(study, fna_weights.seed_network(study.plan))
+    assert seen == {"weights": set(study.data.train.ids), "alpha": set(study.data.search.ids)}
+    assert not seen["alpha"] & (seen["weights"] | set(study.data.test.ids))
 
 
 def test_refreshed_statistics_are_those_of_the_task(tmp_path):
@@ -153,7 +176,13 @@ def test_the_grid_and_the_rules_of_the_remapping_lesson(tmp_path):
     assert grid[["supernet", "target"]].to_numpy().tolist() == [
         ["random", "random"], ["random", "remap"], ["remap", "random"], ["remap", "remap"]
     ]  # fmt: skip
-    assert set(searches) == {"random", "remap"}
+    for (where, search), pair in zip(searches.items(), (cells[:2], cells[2:]), strict=True):
+        found = search.space.spec(fna.derived(search).arch)
+        own = remap(seed.backbone, found)[0].state_dict()
+        for cell in pair:
+            assert cell.contender.spec == found and cell.contender.name.startswith(where)
+            same = [torch.equal(own[name], t) for name, t in cell.contender.start.weights.state_dict().items()]
+            assert all(same) == cell.contender.name.endswith("remap target")
     spec = remap_studies.variant_spec(fna.space_of(study))
     entrants = [fna_weights.contender(study, seed, name, spec, **how) for name, how in remap_studies.VARIANTS.items()]
     starts = [torch.cat([p.flatten() for p in entrant.start.weights.parameters()]) for entrant in entrants]
@@ -170,9 +199,9 @@ def test_pictures_through_remapped_networks():
     space = space_named(plan.space)
     front = remap(seed.backbone, fna_weights.seed_spec(plan.seed_network))[0].eval()
     table = remap_studies.kept_function(front, pictures).set_index("change")["largest change"]
-    for name in ("nothing", "kernels of 7", "expansion 8 instead of 6 (new channels repeat old ones)"):
+    for name in ("nothing", "all kernels 7x7", "expansion 8 instead of 6 (new channels repeat old ones)"):
         assert table[name] < 1e-4, name
-    for name in ("one more layer in every stage (a clone)", "kernels of 3 (the centre)"):
+    for name in ("one more layer in every stage (a clone)", "all kernels 3x3 (the centre of larger ones)"):
         assert table[name] > 1e-2, name
     gaps = remap_studies.supernet_gaps(space, front, pictures)
     assert gaps["seed's batch norm kept"] < 1e-4 < 1e-2 < gaps["plain batch norm (paper)"]
@@ -243,8 +272,9 @@ def test_options_change_the_plan_and_nonsense_is_refused():
     ):
         with pytest.raises(ValueError, match=message):
             with_options(plan, **options)
+    assert with_options(plan, seed_network="efficientnet-lite0").depths == (3, 3, 4, 4, 5, 1)
     with pytest.raises(ValueError, match="6 searched stages"):
-        fna.check_plan(with_options(plan, seed_network="efficientnet-lite0"))
+        fna.check_plan(with_options(plan, seed_network="efficientnet-lite0", depths="3.3.4.4"))
     with pytest.raises(ValueError, match="needs a file of pretrained weights"):
         fna.check_plan(with_options(plan, seed_network="mobilenetv2", depths="3.3.4.4.4.1"))
     with pytest.raises(ValueError, match="is for detection, not for pose"):
@@ -330,3 +360,38 @@ def test_share_of_steps_to_another_networks_last_loss():
     assert remap_studies.share_of_steps(slow, slow) == 1.0
     assert 0.2 < remap_studies.share_of_steps(fast, slow, window=1) < 0.3
     assert np.isnan(remap_studies.share_of_steps(slow, [0.0] * 5))
+
+
+@pytest.mark.parametrize("form", ["", "os16"])
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "mobilenetv2"])
+def test_the_lesson_takes_every_mobile_seed_apart(name, form):
+    torch.manual_seed(0)
+    seed = Backbone(seed_spec(name, form)).eval()
+    with torch.no_grad():  # the random weights of so many layers would die out
+        for layer in seed.modules():
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                layer.running_var.fill_(0.1)
+    table = remap_studies.kept_function(seed, torch.rand(1, 3, 32, 32)).set_index("change")
+    assert table["largest change"]["all kernels 7x7"] < 1e-4
+    assert table["largest change"]["expansion 8 instead of 6 (new channels repeat old ones)"] < 1e-4
+    assert len(table) == 8
+
+
+def test_costs_beside_detnas_below_within_and_above_its_ap():
+    def cost(name, macs, ap):
+        return WholeCost(name=name, parts={"search": macs}, seconds=1.0, ap=ap)
+
+    seed = fna_weights.seed_network(plan_named("smoke", "detection"))
+    curves = {"FNA": [cost("FNA, 1/4", 10, 0.1), cost("FNA", 40, 0.3)], "seed network": [cost("seed", 5, 0.2)]}
+    alone = fna_controls.cost_rows(curves, [curves["FNA"][-1]], seed)
+    assert alone["detector"].tolist()[:2] == ["FNA", "FNA, 1/4"] and "240" in alone["detector"].iloc[-1]
+    for ap, wanted in ((0.05, 10), (0.2, 25), (0.4, float("nan"))):
+        rows = fna_controls.cost_rows(curves, [curves["FNA"][-1], cost("DetNAS", 100, ap)], seed)
+        assert rows["detector"].iloc[0] == "DetNAS"
+        row = rows[rows["detector"].str.contains("at least DetNAS's AP")].iloc[0]
+        assert row["whole, TMACs"] * 1e12 == pytest.approx(wanted, nan_ok=True)
+
+
+def test_the_papers_networks_are_written_down_once():
+    table = paper_table("fna_architectures").set_index("network")
+    assert {name: tuple(row) for name, row in zip(table.index, table.to_numpy().tolist(), strict=True)} == FNA_LAYERS

@@ -263,3 +263,15 @@ def _doubled(blocks):
         entering = found[-1].out_channels if found else 3
         found.append(replace(block, in_channels=entering, out_channels=2 * block.out_channels))
     return tuple(found)
+
+
+@pytest.mark.parametrize("name", ["layers-mobilenetv2-2.3.4.3.3.2", "layers-mobilenetv2-2.3.4.3.3.3-os16"])
+def test_a_clone_of_a_stages_only_layer_reads_the_channels_that_it_knows(name):
+    """Stage 7 of MobileNetV2 has one layer, from 160 to 320 channels: its clone reads 320, the new ones with zeros."""
+    space = space_named(name)
+    seed = trained(fna_spec("MobileNetV2"))
+    spec = space.spec(space.arch([decision.options.index("k3e6") for decision in space.decisions]))
+    network, report = remap(seed, spec)
+    own, clone = (_convolutions(block)[0].weight for block in (seed.blocks[-1], network.blocks[-1]))
+    assert torch.equal(clone[:960, :160], own) and not clone[:, 160:].any()
+    assert report.tensors[-1].cloned and torch.isfinite(network.eval()(torch.rand(1, 3, 32, 32))[-1]).all()

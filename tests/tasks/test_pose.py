@@ -53,8 +53,7 @@ def test_a_peak_at_the_border_stays_inside():
     maps = torch.zeros(1, 2, 4, 4)
     maps[0, 0, 0, 0] = maps[0, 1, 3, 3] = 1
     found = find_peaks(maps, 2.0)[0]
-    assert found[0, :2].tolist() == [-0.5, -0.5] or (found[0, :2] >= -0.5).all()
-    assert (found[1, :2] <= 6.5).all()
+    assert found[:, :2].tolist() == [[0, 0], [6, 6]]
 
 
 def test_left_and_right_change_places_in_a_mirror():
@@ -74,6 +73,7 @@ def test_left_and_right_change_places_in_a_mirror():
 def test_augmented_joints_stay_on_what_they_mark(name):
     """A bright spot under a joint is under that joint afterwards."""
     torch.manual_seed(3)
+    checked = 0
     for _ in range(8):
         image = torch.zeros(3, 64, 64, dtype=torch.uint8)
         joints = torch.tensor([[20.0, 40.0, 2.0], [45.0, 22.0, 2.0]])
@@ -82,6 +82,8 @@ def test_augmented_joints_stay_on_what_they_mark(name):
         if places[0, 2] > 0 and 2 <= places[0, 0] <= 61 and 2 <= places[0, 1] <= 61:
             x, y = places[0, :2].round().int().tolist()
             assert moved[0, max(0, y - 2) : y + 3, max(0, x - 2) : x + 3].max() > 200
+            checked += 1
+    assert checked >= 4
 
 
 def test_oks_and_pck_of_known_answers(bodies):

@@ -62,6 +62,8 @@ def test_mean_iou_by_hand():
     assert class_iou(counts)[:3].tolist() == [1 / 3, 2 / 3, 0] and np.isnan(class_iou(counts)[3])
     assert mean_iou(counts) == pytest.approx((1 / 3 + 2 / 3 + 0) / 3)  # the class that is nowhere counts nowhere
     assert np.isnan(mean_iou(np.zeros((3, 3), dtype=np.int64)))
+    unwanted = confusion(np.array([0, 0]), np.array([0, 1]), 2)  # found, but not in the truth: costs its place only
+    assert mean_iou(unwanted) == 0.5
 
 
 def test_void_pixels_are_not_learned_from(model):
@@ -85,8 +87,10 @@ def test_answers_have_the_pictures_size_and_padding_is_void(model):
     assert rows[0]["semantic"].dtype == torch.uint8
     model.train()
     semantic = [torch.zeros(40, 25, dtype=torch.int64), torch.zeros(17, 33, dtype=torch.int64)]
-    loss = model([torch.rand(3, 40, 25), torch.rand(3, 17, 33)], [{"semantic": s} for s in semantic])
-    assert torch.isfinite(loss["segmentation"])
+    pictures = [torch.rand(3, 40, 25), torch.rand(3, 17, 33)]
+    assert model(pictures, [{"semantic": s} for s in semantic])["segmentation"] > 0
+    void = [{"semantic": torch.full_like(s, VOID)} for s in semantic]
+    assert model(pictures, void)["segmentation"] == 0  # so what pads the batch is no class either
 
 
 def test_a_perfect_answer_measures_one_and_resampling_is_seeded(scenes, model):

@@ -14,14 +14,16 @@ from workbench.search.relaxation import Logits, softmax
 from workbench.spaces.network_spec import BlockSpec, NetworkSpec
 from workbench.spaces.space import SearchSpace
 
-EXPANSION_COLOURS = {1: "0.7", 3: SKY, 6: BLUE}
+# How wide a layer is inside: an inverted residual times its input, a bottleneck as a share of its output.
+WIDTH_COLOURS = {1: "0.7", 3: SKY, 6: BLUE, 0.125: SKY, 0.25: BLUE}
 INITIAL_COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
 
 
 def plot_layers(networks: Mapping[str, NetworkSpec], ax: Axes | None = None) -> Axes:
     """One row for each network, one bar for each layer: its height is the kernel, its colour the expansion.
 
-    Stages stand at the same places in all rows, so a gap is a layer that others have.
+    Stages stand at the same places in all rows, so a gap is a layer that others have. "3:2" is a 3x3 kernel with
+    dilation 2.
     """
     rows = list(networks.values())
     stages = sorted({block.stage for spec in rows for block in spec.blocks if _layered(block)})
@@ -38,12 +40,12 @@ def plot_layers(networks: Mapping[str, NetworkSpec], ax: Axes | None = None) -> 
         for block in spec.blocks:
             if not _layered(block):
                 continue
-            colour = EXPANSION_COLOURS.get(round(block.expansion), PURPLE)
+            colour = WIDTH_COLOURS.get(block.expansion, PURPLE)
             height = 0.11 * block.kernel
             left = place[block.stage]
             ax.add_patch(Rectangle((left + 0.06, row + 0.95 - height), 0.88, height, color=colour))
             dark = "white" if colour == BLUE else "black"
-            ax.text(left + 0.5, row + 0.9, str(block.kernel), ha="center", va="bottom", fontsize=8, color=dark)
+            ax.text(left + 0.5, row + 0.9, _kernel(block), ha="center", va="bottom", fontsize=8, color=dark)
             place[block.stage] += 1
         depth = [sum(_layered(b) and b.stage == stage for b in spec.blocks) for stage in stages]
         ax.text(position - 0.3, row + 0.6, "  depths " + ".".join(map(str, depth)), va="center", fontsize=8)
@@ -57,8 +59,9 @@ def plot_layers(networks: Mapping[str, NetworkSpec], ax: Axes | None = None) -> 
     ax.grid(False)
     for side in ("left", "bottom"):
         ax.spines[side].set_visible(False)
-    used = sorted({round(b.expansion) for spec in rows for b in spec.blocks if _layered(b)})
-    handles = [Patch(color=EXPANSION_COLOURS.get(e, PURPLE), label=f"expansion {e}") for e in used]
+    used = {b.expansion: b.kind for spec in rows for b in spec.blocks if _layered(b)}
+    words = {"mbconv": "expansion {:g}", "bottleneck": "inner width {:g}", "basic": "basic block"}
+    handles = [Patch(color=WIDTH_COLOURS.get(e, PURPLE), label=words[used[e]].format(e)) for e in sorted(used)]
     ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.45, 0.0), ncols=4, fontsize=9)
     return ax
 
@@ -91,20 +94,20 @@ def plot_alpha(space: SearchSpace, epochs: Mapping[str, Sequence[Logits]]) -> Ax
 
 
 def plot_costs(
-    trajectories: Mapping[str, pd.DataFrame], warm_epochs: int, seed_macs: int, ax: Axes | None = None
+    trajectories: Mapping[str, pd.DataFrame], warm_epochs: int, seed_macs: Mapping[str, int], ax: Axes | None = None
 ) -> Axes:
-    """MACs by epoch: expected over alpha (searched layers) and of the derived network (whole backbone)."""
+    """Backbone MACs by epoch, of one search or several: expected over alpha, of the derived network, of the seed."""
     ax = ax or new_axes(6.0, 3.2)
     for index, (name, frame) in enumerate(trajectories.items()):
         colour = INITIAL_COLOURS[index % len(INITIAL_COLOURS)]
-        ax.plot(frame["epoch"], frame["expected MACs"] / 1e6, color=colour, label=f"{name}: expected, searched layers")
+        ax.plot(frame["epoch"], frame["expected MACs"] / 1e6, color=colour, label=f"{name}: expected over alpha")
         ax.plot(
             frame["epoch"], frame["MACs"] / 1e6, "o--", color=colour, markersize=4, label=f"{name}: derived network"
         )
-    ax.axhline(seed_macs / 1e6, color="0.4", linestyle=":", label="seed network")
+        ax.axhline(seed_macs[name] / 1e6, color=colour, linestyle=":", linewidth=1, label=f"{name}: seed network")
     ax.axvline(warm_epochs + 0.5, color="0.75", linewidth=1)
-    ax.set(xlabel="epoch (alpha moves right of the line)", ylabel="backbone MMACs")
-    ax.legend(fontsize=8)
+    ax.set(xlabel="epoch (alpha moves right of the grey line)", ylabel="backbone MMACs")
+    ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return ax
 
 
@@ -181,3 +184,8 @@ def interval_text(values: Sequence[float]) -> str:
 
 def _layered(block: BlockSpec) -> bool:
     return block.kind in ("mbconv", "basic", "bottleneck")
+
+
+def _kernel(block: BlockSpec) -> str:
+    rates = {rate for _, rate, _ in block.dilations} - {1}
+    return f"{block.kernel}:{max(rates)}" if rates else str(block.kernel)

@@ -183,12 +183,18 @@ def random_of_cost(study: Study, space: SearchSpace, found: Arch, name: str) -> 
 
 
 def trajectory(study: Study, search: LayerSearch) -> pd.DataFrame:
-    """One row for each epoch: entropy and margin of alpha, expected and derived MACs, skips, and the score if any."""
+    """One row for each epoch: entropy and margin of alpha, expected and derived MACs, skips, and the score if any.
+
+    Both MACs are of the whole backbone, fixed blocks included.
+    """
     rows = [
         {"epoch": score.step + 1, "network": score.arch, "MACs": score.macs, **score.metrics}
         for score in study.run.scores(search.phase)
     ]
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows)
+    space, size = search.space, study.plan.macs_at
+    fixed = space.macs(space.uniform(0), size) - sum(row[0] for row in space.option_macs(size))
+    return frame.assign(**{"expected MACs": frame["expected MACs"] + fixed})
 
 
 def scored_epochs(study: Study, search: LayerSearch) -> list[Score]:

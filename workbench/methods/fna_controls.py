@@ -11,7 +11,7 @@ from workbench.methods.compare import Contender, Result
 from workbench.methods.fna_plan import FNAPlan
 from workbench.methods.fna_weights import SeedNetwork, contender, seed_form, task_of
 from workbench.methods.phases import Study
-from workbench.methods.whole_cost import FNA_PHASES, WholeCost, cost_at, cost_table
+from workbench.methods.whole_cost import FNA_PHASES, SHARE, TOTAL, WholeCost, cost_at, cost_table
 from workbench.search.relaxation import Derived
 from workbench.spaces.arch import Arch
 from workbench.spaces.costs import ImageSize, backbone_cost
@@ -121,7 +121,7 @@ def cost_curves(study: Study, results: Sequence[Result], short: Mapping[int, Res
 def cost_rows(curves: Mapping[str, Sequence[WholeCost]], whole: Sequence[WholeCost], seed: SeedNetwork) -> pd.DataFrame:
     """The cost table: DetNAS first if there is one, FNA at its own length and at DetNAS's AP, with the seed's training.
 
-    `share` is that of the first row. A row is left empty where FNA does not reach DetNAS's AP.
+    Shares are of the first row. A row is left empty where FNA does not reach DetNAS's AP.
     """
     others = list(whole[1:])
     rows = [*others, *reversed(curves["FNA"]), *curves["seed network"]]
@@ -130,9 +130,9 @@ def cost_rows(curves: Mapping[str, Sequence[WholeCost]], whole: Sequence[WholeCo
     extra: list[dict[str, Any]] = []
     for other in others:
         macs = cost_at(curves["FNA"], other.ap)
-        name = f"FNA, at the AP of {other.name} (interpolated)"
-        extra.append({"detector": name, "whole": macs / 1e12, "share": macs / first, "AP": other.ap})
+        name = f"FNA, least cost with at least {other.name}'s AP (between measured lengths)"
+        extra.append({"detector": name, TOTAL: macs / 1e12, SHARE: macs / first, "AP": other.ap})
     own = whole[0].macs + whole_cost.seed_pretraining(seed.backbone.spec)
-    name = "FNA, with 240 ImageNet passes of its seed"
-    extra.append({"detector": name, "whole": own / 1e12, "share": own / first, "AP": whole[0].ap})
+    name = "FNA, with its seed's ImageNet training (240 passes, as the paper's seed likely had)"
+    extra.append({"detector": name, TOTAL: own / 1e12, SHARE: own / first, "AP": whole[0].ap})
     return pd.concat([frame, pd.DataFrame(extra)], ignore_index=True)

@@ -20,6 +20,7 @@ from workbench.methods.fna_plan import (
 )
 from workbench.methods.presets import DataPlan, one_of, preset_named
 from workbench.methods.task_data import TaskName
+from workbench.spaces.layers import searched_stages, seed_spec
 from workbench.tasks.detection import DetectorConfig
 from workbench.tasks.pose import PoseConfig
 from workbench.tasks.segmentation import SegmenterConfig
@@ -203,14 +204,16 @@ def with_options(
 ) -> FNAPlan:
     """The plan with a notebook's own parameters in place of the preset's; empty texts and -1 leave it as it is.
 
-    Another seed also brings the normalisation of pictures that its weights were trained with. ValueError for a value
-    that none of them may have; whether a space exists is `check_plan`'s to say.
+    Another seed also brings the normalisation of pictures that its weights were trained with, and without `depths` one
+    layer more than it has in every stage of several. ValueError for a value that none of them may have; whether a space
+    exists is `check_plan`'s to say.
     """
     changes: dict[str, Any] = {}
     if seed_network:
         trained_like_lite = seed_network.startswith("efficientnet-lite0") or seed_network.endswith("-tf")
         inputs = LITE_INPUT if trained_like_lite else IMAGENET_INPUT
         changes |= {"seed_network": seed_network, "head": replace(plan.head, **inputs)}
+        changes["depths"] = _one_more(seed_network)
     if depths:
         if not re.fullmatch(r"\d+(\.\d+)*", depths):
             raise ValueError(
@@ -224,3 +227,9 @@ def with_options(
     if plain_norm:
         changes["affine"] = one_of("plain_norm", plain_norm, ("affine", "plain")) == "affine"
     return replace(plan, **changes)
+
+
+def _one_more(seed_network: str) -> tuple[int, ...]:
+    spec = seed_spec(seed_network)
+    layers = [sum(block.stage == stage for block in spec.blocks) for stage in searched_stages(spec)]
+    return tuple(count + (count > 1) for count in layers)

@@ -21,6 +21,7 @@ from workbench.networks.mixed_layers import LayerSupernet
 from workbench.networks.remap import Kernel, Width, remap
 from workbench.networks.remap_report import function_gap
 from workbench.spaces.arch import Arch
+from workbench.spaces.branches import searched_width
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.mbconv import efficientnet_lite0_spec, fna_spec
 from workbench.spaces.network_spec import BlockSpec, NetworkSpec
@@ -56,38 +57,45 @@ def changed(seed: NetworkSpec, *, kernel: int = 0, expansion: float = 0.0, deepe
         changes: dict[str, Any] = {"kernel": kernel} if free and kernel else {}
         if free and expansion:
             changes["expansion"] = expansion
-        blocks.append(replace(block, **changes))
+        blocks.append(_rewidened(replace(block, **changes)))
         last = index + 1 == len(seed.blocks) or seed.blocks[index + 1].stage != block.stage
         if last and free and deeper:
-            blocks.append(replace(blocks[-1], in_channels=block.out_channels, stride=1))
+            blocks.append(_rewidened(replace(blocks[-1], in_channels=block.out_channels, stride=1)))
         ends[block.stage] = len(blocks) - 1
     taps = tuple(ends[seed.blocks[tap].stage] for tap in seed.taps)
     return replace(seed, name="changed", blocks=tuple(blocks), taps=taps)
 
 
+def _rewidened(block: BlockSpec) -> BlockSpec:
+    """The block with its one dilation, if any, over all channels that it has now."""
+    if not block.dilations:
+        return block
+    _, height, width = block.dilations[0]
+    return replace(block, dilations=((searched_width(block), height, width),))
+
+
 def kept_function(seed: Backbone, pictures: Tensor) -> pd.DataFrame:
-    """How far each change moves the seed's function before any training, in eval mode on real pictures.
+    """How far each change moves the seed's function before any training, in eval mode on the task's pictures.
 
     `largest change` is that of any tapped map as a share of the seed's largest value; 0 up to rounding where only
     kernels grow.
     """
     changes: dict[str, NetworkSpec] = {
         "nothing": seed.spec,
-        "kernels of 5": changed(seed.spec, kernel=5),
-        "kernels of 7": changed(seed.spec, kernel=7),
+        "all kernels 5x5": changed(seed.spec, kernel=5),
+        "all kernels 7x7": changed(seed.spec, kernel=7),
         "expansion 8 instead of 6 (new channels repeat old ones)": changed(seed.spec, expansion=8.0),
         "one more layer in every stage (a clone)": changed(seed.spec, deeper=True),
         "expansion 3 (the first half of the channels)": changed(seed.spec, expansion=3.0),
-        "kernels of 3 (the centre)": changed(seed.spec, kernel=3),
+        "all kernels 3x3 (the centre of larger ones)": changed(seed.spec, kernel=3),
     }
     rows = []
     for name, spec in changes.items():
         network, report = remap(seed, spec)
         rows.append({"change": name, "largest change": function_gap(seed, network, pictures), **report.totals()})
     spread, _ = remap(seed, changed(seed.spec, kernel=7), kernel="dilate")
-    rows.append(
-        {"change": "kernels of 7, spread (Kernel-Dilate)", "largest change": function_gap(seed, spread, pictures)}
-    )
+    gap = function_gap(seed, spread, pictures)
+    rows.append({"change": "all kernels 7x7, 3x3 ones spread (Kernel-Dilate)", "largest change": gap})
     return pd.DataFrame(rows)
 
 
@@ -185,7 +193,10 @@ def grid_table(study: Study, results: Sequence[Result]) -> pd.DataFrame:
 
 
 def variant_spec(space: SearchSpace) -> NetworkSpec:
-    """A network in which every rule of remapping shows: the 5x5 kernel and half the expansion in every layer."""
+    """A network in which every rule shows: half the expansion and 5x5 kernels in every layer.
+
+    Kernel-Dilate differs where the seed's kernel is 3x3; a 5x5 kernel stays as it is.
+    """
     return space.spec(space.arch([decision.options.index("k5e3") for decision in space.decisions]))
 
 

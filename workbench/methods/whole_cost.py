@@ -34,6 +34,7 @@ COLOURS = {
     "target pre-training": GREEN,
     "target fine-tuning": BLACK,
 }
+TOTAL, SHARE = "whole, TMACs", "share of the first row"
 IMAGENET_PASSES = 240  # of the seed's own training (section 5; that this trained the paper's seed is likely)
 IMAGENET_IMAGES = 1_281_167
 
@@ -109,7 +110,7 @@ def cost_table(costs: Sequence[WholeCost]) -> pd.DataFrame:
     for cost in costs:
         parts = {part: cost.parts[part] / 1e12 if part in cost.parts else float("nan") for part in COLOURS}
         share = cost.macs / costs[0].macs
-        rows.append({"detector": cost.name, **parts, "whole": cost.macs / 1e12, "share": share,
+        rows.append({"detector": cost.name, **parts, TOTAL: cost.macs / 1e12, SHARE: share,
                      "seconds": cost.seconds, "AP": cost.ap})  # fmt: skip
     return pd.DataFrame(rows).dropna(axis=1, how="all")
 

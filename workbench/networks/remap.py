@@ -45,15 +45,17 @@ def remap(
     pairs = _matched(seed.spec, spec)
     target = Backbone(spec)
     rows: list[Remapped] = []
-    entering = _prefix(3, 3)
+    entering, have = _prefix(3, 3), 3
     with torch.no_grad():
         for index, (block, source) in enumerate(zip(spec.blocks, pairs, strict=True)):
             own, theirs = seed.spec.blocks[source.index], block
+            if own.in_channels != have:  # a clone of a stage's only layer, which reads the width of the stage before
+                entering = _prefix(own.in_channels, theirs.in_channels)
             leaving = _prefix(own.out_channels, theirs.out_channels)
             blocks = (seed.blocks[source.index], target.blocks[index])
             copier = _Copier(index, source, width, kernel, independent, rows)
             copier.copy(blocks, (own, theirs), entering, leaving)
-            entering = leaving
+            entering, have = leaving, own.out_channels
     return target.train(seed.training), RemapReport(seed=seed.spec.name, target=spec.name, tensors=tuple(rows))
 
 

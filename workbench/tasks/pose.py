@@ -184,8 +184,9 @@ def find_peaks(maps: Tensor, stride: float) -> Tensor:
         flat = (rows + 1) * (width + 2) + columns + 1
         return padded.flatten(2).gather(2, flat[..., None])[..., 0]
 
-    right = (at(row, column + 1) - at(row, column - 1)).sign() / 4
-    down = (at(row + 1, column) - at(row - 1, column)).sign() / 4
+    # At the border there is no neighbour on the other side, and no shift (as in SimpleBaseline).
+    right = (at(row, column + 1) - at(row, column - 1)).sign() / 4 * ((column > 0) & (column < width - 1))
+    down = (at(row + 1, column) - at(row - 1, column)).sign() / 4 * ((row > 0) & (row < maps.shape[-2] - 1))
     return torch.stack([(column + right) * stride, (row + down) * stride, peak], dim=-1)
 
 
