@@ -57,7 +57,7 @@ def test_every_body_with_a_labelled_joint_is_a_crop(root):
     truth = crops.ground_truth()
     assert [row["num_keypoints"] for row in truth["annotations"]] == [3, 1]
     assert truth["annotations"][0]["keypoints"] == [15, 15, 2, 12, 20, 1, 28, 20, 2]  # the picture's own pixels
-    assert crops.take([1]).ids == (1,) and crops.take([1]).digest != crops.digest
+    assert crops.ids == (1000, 2001) and crops.take([1]).ids == (2001,) and crops.take([1]).digest != crops.digest
 
 
 def test_an_oblong_crop_keeps_the_shape_of_what_it_shows(root):
@@ -139,3 +139,10 @@ def test_photographs_of_people():
     assert (len(crops), crops.skipped, len(crops.categories)) == (176, 0, 17)
     labelled = torch.stack([crops[index][1]["keypoints"][:, 2] > 0 for index in range(len(crops))])
     assert 0.3 < labelled.float().mean() < 1
+
+
+def test_bodies_keep_their_ids_when_pictures_are_split(root):
+    """So halves of a search are told apart, and a body is the same one in every view."""
+    data = CocoFolder(root, "train", keypoints=True)
+    ids = [PoseCrops(data.take([place]), data.joints, (50, 50)).ids for place in (0, 1)]
+    assert ids == [(1000,), (2001,)]

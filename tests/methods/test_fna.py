@@ -1,11 +1,13 @@
 """FNA from the seed to the table, in smoke: searches, their record and resume, controls, plans, refusals."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from tests.data.test_coco import SAMPLES
 from workbench.insight.papers import paper_table
@@ -342,10 +344,12 @@ def test_detnas_runs_are_found_by_preset_data_and_seed(tmp_path, walked):
     assert found is not None and found.path == run.path
     cost = detnas_cost(found)
     assert (cost.ap, cost.macs, len(cost.parts)) == (0.25, 30, 5)
-    assert find_detnas_run(study, str(run.path), "tiny", "scenes", "").path == run.path
+    assert find_detnas_run(study, str(run.path), "smoke", "scenes", "").path == run.path
     assert find_detnas_run(study, "", "tiny", "scenes", str(tmp_path)) is None
-    with pytest.raises(ValueError, match="compare runs on the same pictures"):
+    with pytest.raises(ValueError, match="compare whole runs on the same pictures"):
         find_detnas_run(study, str(run.path), "smoke", "my/photos", "")
+    with pytest.raises(ValueError, match="compare whole runs on the same pictures"):
+        find_detnas_run(study, str(run.path), "tiny", "scenes", "")
     with pytest.raises(ValueError, match="is no finished run of 10_detnas"):
         find_detnas_run(study, str(study.run.path), "smoke", "scenes", "")
 
@@ -395,3 +399,36 @@ def test_costs_beside_detnas_below_within_and_above_its_ap():
 def test_the_papers_networks_are_written_down_once():
     table = paper_table("fna_architectures").set_index("network")
     assert {name: tuple(row) for name, row in zip(table.index, table.to_numpy().tolist(), strict=True)} == FNA_LAYERS
+
+
+def test_a_pose_search_runs_on_a_keypoint_folder_and_refuses_leaks(tmp_path):
+    folder = tmp_path / "people"
+    (folder / "annotations").mkdir(parents=True)
+    (folder / "images").mkdir()
+    rng = np.random.default_rng(0)
+    for split, numbers in (("train", range(8)), ("val", range(8, 12))):
+        images, annotations = [], []
+        for number in numbers:
+            Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(folder / "images" / f"{number}.png")
+            images.append({"id": number, "file_name": f"{number}.png", "width": 64, "height": 64})
+            row = {"id": number, "image_id": number, "category_id": 1, "bbox": [10, 10, 40, 40], "area": 900.0}
+            annotations.append({**row, "iscrowd": 0, "keypoints": [20, 20, 2, 40, 40, 2]})
+        categories = [{"id": 1, "name": "body", "keypoints": ["head", "tail"]}]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        (folder / "annotations" / f"person_keypoints_{split}.json").write_text(json.dumps(content))
+    plan = plan_named("smoke", "pose")
+    data = load_task_data(plan.data, "pose", str(folder), 0, plan.head)
+    assert not set(data.train.ids) & set(data.search.ids) and len(data.train) + len(data.search) == 8
+    study = replace(study_of(tmp_path, "pose"), data=data)
+    assert fna.search(study, fna_weights.seed_network(plan)).searched is not None
+    (folder / "images" / "8.png").write_bytes((folder / "images" / "0.png").read_bytes())
+    with pytest.raises(ValueError, match="must be unseen in training"):
+        load_task_data(plan.data, "pose", str(folder), 0, plan.head)
+    broken = json.loads((folder / "annotations" / "person_keypoints_train.json").read_text())
+    broken["annotations"][0]["bbox"] = [10, 10, 40, 0]
+    (folder / "annotations" / "person_keypoints_train.json").write_text(json.dumps(broken))
+    (folder / "images" / "8.png").write_bytes((folder / "images" / "9.png").read_bytes())
+    with pytest.raises(ValueError, match="has no area"):
+        load_task_data(plan.data, "pose", str(folder), 0, plan.head)
+    data = load_task_data(plan.data, "pose", str(folder), 0, plan.head, bad_boxes="drop")
+    assert len(data.train) + len(data.search) == 7

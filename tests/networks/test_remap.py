@@ -215,7 +215,7 @@ def test_depth_of_a_cifar_resnet_grows_by_clones():
 @pytest.mark.parametrize(
     ("seed", "target", "message"),
     [
-        (residual_spec("resnet-tiny"), residual_spec("resnet-bottleneck-tiny"), "is a bottleneck .* is a basic"),
+        (residual_spec("resnet-tiny"), residual_spec("resnet-bottleneck-tiny"), "of kind bottleneck; .* of kind basic"),
         (residual_spec("resnet-tiny"), residual_spec("resnet18-quarter"), "counterpart in resnet-tiny"),
         (SEED, fna_spec("MobileNetV2"), "has a stage 3 that net has not"),
         (residual_spec("resnet50-half"), residual_spec("resnext50-half"), "in 32 groups"),

@@ -136,6 +136,8 @@ def test_resnets_choose_kernel_dilation_width_and_depth():
     assert (block.expansion, block.dilations) == (0.125, ((256, 2, 2),))
     five = space.spec(space.arch([decision.options.index("k5") for decision in space.decisions]))
     assert five.blocks[-1].kernel == 5 and searched_stages(five) == (1, 2, 3, 4)
+    grouped = space_named("layers-resnext50-3.4.6.3")
+    assert not any(option.endswith("h") for decision in grouped.decisions for option in decision.options)
     assert seed_spec("resnet50").channels == spec.channels == (256, 512, 1024, 2048)
 
 

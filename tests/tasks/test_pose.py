@@ -13,7 +13,7 @@ from workbench.networks.backbone import Backbone
 from workbench.records.seeds import generator
 from workbench.spaces.layers import seed_spec
 from workbench.spaces.mbconv import fna_spec
-from workbench.tasks.pose import Pose, PoseConfig, SimpleBaseline, find_peaks, peaks_of, pose_costs
+from workbench.tasks.pose import Pose, PoseConfig, SimpleBaseline, find_peaks, peaks_of, pose_costs, unmirror
 from workbench.tasks.pose_metrics import correct_joints, evaluate_poses
 
 COCO = Skeleton(joints=("nose", *(f"{side}_{part}" for part in
@@ -144,17 +144,28 @@ def test_the_network_learns_and_answers_in_pixels_of_the_picture(bodies):
         model.train()(images)
 
 
-def test_a_mirrored_picture_gives_mirrored_answers():
+def test_the_flip_test_averages_maps_of_the_same_joints_at_the_same_pixels():
     torch.manual_seed(0)
     config = PoseConfig(crop=(32, 32), deconvolutions=1, channels=8, flip_test=True)
     model = SimpleBaseline(Backbone(seed_spec("resnet20-cifar")), COCO, config).eval()
     image = torch.rand(3, 32, 32)
     with torch.inference_mode():
-        straight = model([image])[0]["keypoints"]
-        mirrored = model([image.flip(-1)])[0]["keypoints"][list(COCO.mirrored)]
-    columns = 16
-    torch.testing.assert_close(mirrored[:, 2], straight[:, 2])
-    torch.testing.assert_close((columns - 1) * model.stride - mirrored[:, 0], straight[:, 0])
+        found = model([image])[0]["keypoints"]
+        straight, mirrored = model.heat_maps(image[None]), model.heat_maps(image.flip(-1)[None])
+    both = (straight + unmirror(mirrored, 32, 2.0)[:, list(COCO.mirrored)]) / 2
+    torch.testing.assert_close(found, find_peaks(both, 2.0)[0])
+
+
+@pytest.mark.parametrize(("width", "stride", "units"), [(192, 4.0, 48), (144, 4.0, 40), (32, 2.0, 16)])
+def test_maps_of_a_mirrored_picture_come_back_to_their_pixels(width, stride, units):
+    """Also where the backbone rounds its map up: 144 pixels at stride 32 give 40 units of 4 pixels, not 36."""
+    place = 0.4 * width
+    keypoints = torch.tensor([[[place, 8.0, 2.0]]])
+    flipped = torch.tensor([[[width - 1 - place, 8.0, 2.0]]])
+    maps, mirrored = (peaks_of(points, stride, (8, units), 2.0)[0] for points in (keypoints, flipped))
+    torch.testing.assert_close(unmirror(mirrored, width, stride), maps, rtol=0, atol=0.05)
+    found = find_peaks((maps + unmirror(mirrored, width, stride)) / 2, stride)[0, 0]
+    assert abs(found[0] - place) <= stride / 2
 
 
 def test_costs_of_simple_baseline():

@@ -17,6 +17,7 @@ from workbench.tasks.segmentation import (
     SegmenterConfig,
     class_iou,
     confusion,
+    enlarge,
     mean_iou,
     segmenter_costs,
 )
@@ -64,6 +65,17 @@ def test_mean_iou_by_hand():
     assert np.isnan(mean_iou(np.zeros((3, 3), dtype=np.int64)))
     unwanted = confusion(np.array([0, 0]), np.array([0, 1]), 2)  # found, but not in the truth: costs its place only
     assert mean_iou(unwanted) == 0.5
+
+
+@pytest.mark.parametrize("side", [33, 48, 40])
+def test_scores_stand_on_the_pixels_that_their_kernels_are_centred_on(side):
+    units = -(-side // 16)
+    ramp = torch.arange(units, dtype=torch.float32).mul(16).expand(1, 1, units, units)  # every unit holds its pixel
+    full = enlarge(ramp, 16, (side, side))
+    assert full.shape == (1, 1, side, side)
+    last = (units - 1) * 16
+    wanted = torch.arange(side, dtype=torch.float32).clamp(max=last).expand(side, side)
+    torch.testing.assert_close(full[0, 0], wanted)
 
 
 def test_void_pixels_are_not_learned_from(model):

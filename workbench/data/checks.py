@@ -137,10 +137,13 @@ def check_classes(root: str | Path, split: str, *, decode: bool = True) -> list[
     return problems
 
 
-def check_splits(root: str | Path, splits: Sequence[str] = ("train", "val")) -> list[Problem]:
+def check_splits(
+    root: str | Path, splits: Sequence[str] = ("train", "val"), kinds: Sequence[str] = ("instances",)
+) -> list[Problem]:
     """Problems between splits: shared image ids, identical image files, other categories. Never raises.
 
-    Serves COCO folders (those with `annotations/`) and class folders (these have no ids).
+    Serves COCO folders (those with `annotations/`) and class folders (these have no ids). `kinds` are those of
+    `read_coco`.
     """
     problems: list[Problem] = []
     files: dict[str, list[Path]] = {}
@@ -148,7 +151,7 @@ def check_splits(root: str | Path, splits: Sequence[str] = ("train", "val")) -> 
     categories: dict[str, list[Any]] = {}
     for split in splits:
         if (Path(root) / "annotations").is_dir():
-            coco, found = read_coco(root, split, decode=False)
+            coco, found = read_coco(root, split, decode=False, kinds=kinds)
             if coco is None:
                 problems += found
                 continue
@@ -169,7 +172,7 @@ def check_splits(root: str | Path, splits: Sequence[str] = ("train", "val")) -> 
         if categories[split] != categories[first]:
             text = f"{root}: the categories of {split} differ from those of {first}, so labels would mean other things."
             problems.append(Problem(text=text))
-    return problems + _identical_files(files)
+    return problems + identical_files(files)
 
 
 def class_folders(root: str | Path, split: str) -> list[Path]:
@@ -275,7 +278,7 @@ def _image_folder(root: Path, split: str, names: Iterable[str]) -> Path | None:
     return next((folder for name in names for folder in folders if (folder / name).is_file()), None)
 
 
-def _identical_files(files: dict[str, list[Path]]) -> list[Problem]:
+def identical_files(files: dict[str, list[Path]]) -> list[Problem]:
     """One problem for each picture whose very bytes lie in more than one split."""
     sizes: dict[int, list[tuple[str, Path]]] = defaultdict(list)
     for split, paths in files.items():

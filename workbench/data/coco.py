@@ -102,6 +102,11 @@ class CocoFolder:
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
         number = self.ids[index]
+        return self._memory.get(number, lambda: _read(self._images[number])), self.target(index)
+
+    def target(self, index: int) -> dict[str, Any]:
+        """The target alone; no picture is decoded."""
+        number = self.ids[index]
         image = self._images[number]
         target = {
             "boxes": torch.tensor(image.boxes, dtype=torch.float32),
@@ -112,7 +117,7 @@ class CocoFolder:
         }
         if self.joints:
             target["keypoints"] = torch.tensor(image.keypoints, dtype=torch.float32)
-        return self._memory.get(number, lambda: _read(image)), target
+        return target
 
     def take(self, indices: Sequence[int]) -> Self:
         """A view on these images in this order; pictures in memory are shared, not copied."""

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
 
@@ -79,7 +80,8 @@ class MaskFolder:
         self._pairs = list(pairs)
         self._table = table  # from the number in a file to the class
         self._stored = [_size(image, max_size) for image, _ in pairs]
-        listing = [[image.name, image.stat().st_size, mask.stat().st_size] for image, mask in pairs]
+        # Masks may be relabelled at the same length, so their bytes are hashed; pictures stand by name and length.
+        listing = [[image.name, image.stat().st_size, sha256(mask.read_bytes()).hexdigest()] for image, mask in pairs]
         content = {"files": digest(listing), "classes": list(classes), "table": table.tolist()}
         self._source: dict[str, object] = {**content, "split": split, "max_size": max_size}
         self._memory = ImageMemory(sum(4 * height * width for height, width in self._stored), memory_limit)

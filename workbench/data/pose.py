@@ -11,11 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from workbench.data.images import to_tensor
+from workbench.data.images import MEMORY_LIMIT, ImageMemory, to_tensor
 from workbench.records.files import digest
 
 Points = npt.NDArray[np.float64]
 
+BODIES = 1000  # at most, in one picture
 CONTEXT = 1.25  # side of a crop over that of the box (SimpleBaseline)
 # How far people themselves place each joint, as a share of the root of the body's area (COCO).
 _COCO_SIGMAS = (26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89)
@@ -58,6 +59,7 @@ class Jointed(Protocol):
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]: ...
+    def target(self, index: int) -> dict[str, Any]: ...  # without decoding the picture
     @property
     def sizes(self) -> list[tuple[int, int]]: ...
 
@@ -66,6 +68,7 @@ class Jointed(Protocol):
 class _Body:
     """One body: its picture (index), box and joints in the picture, and where its crop lies."""
 
+    number: int  # its id: that of the picture and its place among the picture's objects
     image: int
     box: tuple[float, float, float, float]  # xyxy
     area: float
@@ -79,10 +82,13 @@ class PoseCrops:
 
     The target has `keypoints` (K, 3): x, y in pixels of the crop and visibility (0 not labelled, 1 hidden, 2 visible),
     and `image_id`. Bodies without a labelled joint are left out and counted in `skipped`; ValueError when none is left.
-    Crops have the box's centre and 1.25 times its size, in the shape of `size` (height, width).
+    Crops have the box's centre and 1.25 times its size, in the shape of `size` (height, width), and stay in memory when
+    all fit `memory_limit` bytes. A body's id is that of its picture times 1000, and its place there.
     """
 
-    def __init__(self, source: Jointed, joints: Sequence[str], size: tuple[int, int]) -> None:
+    def __init__(
+        self, source: Jointed, joints: Sequence[str], size: tuple[int, int], memory_limit: int = MEMORY_LIMIT
+    ) -> None:
         self.source = source
         self.skeleton = Skeleton(joints=tuple(joints))
         self.categories = self.skeleton.joints
@@ -90,24 +96,25 @@ class PoseCrops:
         self.name = f"{source.name} bodies"
         self.size = size
         self.skipped = 0
-        self._bodies: list[_Body] = []
-        for index in range(len(source)):
-            _, target = source[index]
+        bodies: list[_Body] = []
+        for index, image_id in enumerate(source.ids):
+            target = source.target(index)
             rows = zip(target["boxes"], target["area"], target["iscrowd"], target["keypoints"], strict=True)
-            for box, area, crowd, keypoints in rows:
+            for place, (box, area, crowd, keypoints) in enumerate(rows):
                 if crowd:
                     continue
                 if not bool((keypoints[:, 2] > 0).any()):
                     self.skipped += 1
                     continue
-                self._bodies.append(_body(index, box, float(area), keypoints, size))
-        if not self._bodies:
+                bodies.append(_body(BODIES * image_id + place, index, box, float(area), keypoints, size))
+        if not bodies:
             raise ValueError(
                 f"{source.name} has no body with a labelled joint ({self.skipped} without any); give pictures whose"
                 " keypoints have a visibility of 1 or 2."
             )
-        self._crops: dict[int, Tensor] = {}
-        self._choose(tuple(range(len(self._bodies))))
+        self._bodies = {body.number: body for body in bodies}
+        self._memory = ImageMemory(len(bodies) * 3 * size[0] * size[1], memory_limit)
+        self._choose(tuple(self._bodies))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -115,14 +122,12 @@ class PoseCrops:
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
         number = self.ids[index]
         body = self._bodies[number]
-        if number not in self._crops:
-            self._crops[number] = _cut(self.source[body.image][0], body, self.size)
         keypoints = body.keypoints.copy()
         keypoints[:, :2] = self.to_crop(index, keypoints[:, :2])
         inside = ((keypoints[:, :2] >= 0) & (keypoints[:, :2] < [self.size[1], self.size[0]])).all(axis=1)
         keypoints[~inside, 2] = 0  # beyond the crop nothing can be learned
         target = {"keypoints": torch.tensor(keypoints, dtype=torch.float32), "image_id": number}
-        return self._crops[number].clone(), target
+        return self._memory.get(number, lambda: _cut(self.source[body.image][0], body, self.size)), target
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
@@ -145,17 +150,13 @@ class PoseCrops:
         body = self._bodies[self.ids[index]]
         return (np.asarray(points) - body.corner) * body.scale
 
-    def box(self, index: int) -> tuple[float, float, float, float]:
-        """The body's box (xyxy) in pixels of its picture."""
-        return self._bodies[self.ids[index]].box
-
     def ground_truth(self) -> dict[str, Any]:
         """COCO keypoint annotations; every body is an image of its own, because its place is given (no detector)."""
-        annotations, images = [], []
+        annotations, images, sizes = [], [], self.source.sizes
         for number in self.ids:
             body = self._bodies[number]
             x1, y1, x2, y2 = body.box
-            height, width = self.source.sizes[body.image]
+            height, width = sizes[body.image]
             images.append({"id": number, "width": width, "height": height})
             annotations.append(
                 {
@@ -177,13 +178,19 @@ class PoseCrops:
         self.digest = digest([self.source.digest, list(self.size), list(ids)])
 
 
-def _body(index: int, box: Tensor, area: float, keypoints: Tensor, size: tuple[int, int]) -> _Body:
+def _body(number: int, index: int, box: Tensor, area: float, keypoints: Tensor, size: tuple[int, int]) -> _Body:
     x1, y1, x2, y2 = box.double().tolist()
     height, width = size
     scale = min(height / max(y2 - y1, 1.0), width / max(x2 - x1, 1.0)) / CONTEXT
     corner = ((x1 + x2) / 2 - width / 2 / scale, (y1 + y2) / 2 - height / 2 / scale)
     return _Body(
-        image=index, box=(x1, y1, x2, y2), area=area, keypoints=keypoints.double().numpy(), corner=corner, scale=scale
+        number=number,
+        image=index,
+        box=(x1, y1, x2, y2),
+        area=area,
+        keypoints=keypoints.double().numpy(),
+        corner=corner,
+        scale=scale,
     )
 
 

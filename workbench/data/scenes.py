@@ -265,13 +265,15 @@ class Scenes(_Streamed):
         self._drawn: dict[int, Scene] = {}
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
+        return torch.from_numpy(self.scene(index).image.transpose(2, 0, 1).copy()), self.target(index)
+
+    def target(self, index: int) -> dict[str, Any]:
         scene = self.scene(index)
         arrays = {extra: getattr(scene, extra) for extra in self.config.extras}
         arrays |= {"boxes": scene.boxes, "labels": scene.labels, "area": scene.areas, "centres": scene.centres}
         target: dict[str, Any] = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
         target |= {"semantic": target["semantic"].long()} if "semantic" in target else {}
-        target |= {"iscrowd": torch.zeros(len(scene.labels), dtype=torch.int64), "image_id": self.ids[index]}
-        return torch.from_numpy(scene.image.transpose(2, 0, 1).copy()), target
+        return target | {"iscrowd": torch.zeros(len(scene.labels), dtype=torch.int64), "image_id": self.ids[index]}
 
     def scene(self, index: int) -> Scene:
         """The drawn scene; what is large and was not asked for (`extras`) is left empty."""
@@ -287,17 +289,14 @@ class Scenes(_Streamed):
         return [(self.config.image_size,) * 2] * len(self)
 
     def ground_truth(self) -> dict[str, Any]:
-        """The truth in COCO's format (category ids 1..K, boxes xywh); keypoints where they are among the extras."""
+        """The truth in COCO's format (category ids 1..K, boxes xywh); poses have their own, see `pose`."""
         annotations: list[dict[str, Any]] = []
         for index, image_id in enumerate(self.ids):
             scene = self.scene(index)
             for row, (x0, y0, x1, y1) in enumerate(scene.boxes.tolist()):
-                annotation: dict[str, Any] = {"id": len(annotations) + 1, "image_id": image_id}
-                annotation |= {"category_id": int(scene.labels[row]), "bbox": [x0, y0, x1 - x0, y1 - y0]}
-                annotation |= {"area": float(scene.areas[row]), "iscrowd": 0}
-                if "keypoints" in self.config.extras:
-                    annotation["keypoints"] = scene.keypoints[row].ravel().tolist()
-                    annotation["num_keypoints"] = int((scene.keypoints[row, :, 2] > 0).sum())
+                annotation: dict[str, Any] = {"id": len(annotations) + 1, "image_id": image_id, "iscrowd": 0}
+                box, area = [x0, y0, x1 - x0, y1 - y0], float(scene.areas[row])
+                annotation |= {"bbox": box, "area": area, "category_id": int(scene.labels[row])}
                 annotations.append(annotation)
         images = [{"id": n, "width": w, "height": h} for n, (h, w) in zip(self.ids, self.sizes, strict=True)]
         categories = [{"id": number, "name": name} for number, name in enumerate(self.categories, start=1)]

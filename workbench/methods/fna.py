@@ -67,7 +67,7 @@ def check_plan(plan: FNAPlan, seed_weights: str = "") -> str:
     seed_network(plan, seed_weights)
     return (
         f"{space.name}: {len(space.decisions)} searched layers, {space.size:.1e} networks; seed {plan.seed_network},"
-        f" {space.macs(space.uniform(0), plan.macs_at) / 1e6:.0f} MMACs with the smallest operation everywhere"
+        f" {space.macs(space.uniform(0), plan.macs_at) / 1e6:.0f} MMACs with {space.decisions[0].options[0]} everywhere"
     )
 
 
@@ -123,7 +123,7 @@ def search(study: Study, seed: SeedNetwork, *, init: Init = "remap", phase: str 
         origin={
             "space": space.name,
             "seed": seed.origin if init == "remap" else "random",
-            "penalty": vars(penalty),
+            "penalty": {**vars(penalty), "macs_at": plan.macs_at},
             "temperature": plan.temperature,
             "affine": plan.affine,
         },

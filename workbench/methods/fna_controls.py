@@ -10,7 +10,8 @@ from workbench.methods import fna, whole_cost
 from workbench.methods.compare import Contender, Result
 from workbench.methods.fna_plan import FNAPlan
 from workbench.methods.fna_weights import SeedNetwork, contender, seed_form, task_of
-from workbench.methods.phases import Study
+from workbench.methods.phases import Study, forward_macs
+from workbench.methods.presets import input_sizes
 from workbench.methods.whole_cost import FNA_PHASES, SHARE, TOTAL, WholeCost, cost_at, cost_table
 from workbench.search.relaxation import Derived
 from workbench.spaces.arch import Arch
@@ -59,6 +60,27 @@ def contenders(
             drawn = contender(study, seed, f"random network {number}{suffix}", space.spec(query.arch), query.arch)
             entrants.append(drawn)
     return entrants
+
+
+def whole_models(study: Study, results: Sequence[Result]) -> pd.DataFrame:
+    """MMACs of backbone and whole model at the size that pictures enter with, params of both in thousands.
+
+    FNA prices the backbone only, which may be a small part of the model (pitfall P15).
+    """
+    size, task = input_sizes(study.plan, study.data)[0], task_of(study)
+    rows = []
+    for result in results:
+        whole = forward_macs(result.model, task, study.data.train, study.device)
+        rows.append(
+            {
+                "network": result.contender.name,
+                "backbone MMACs": backbone_cost(result.contender.spec, size).macs / 1e6,
+                "whole model MMACs": whole / 1e6,
+                "backbone k params": result.params / 1e3,
+                "whole model k params": result.detector_params / 1e3,
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def sweep_table(study: Study, results: Sequence[Result], found: Derived) -> pd.DataFrame:

@@ -142,7 +142,7 @@ SMALL_SEGMENTATION = replace(
     data=replace(SMALL_DETECTION.data, search_share=0.2, sizes="large"),  # the paper's 80 and 20
     head=SegmenterConfig(channels=96, rates=(2, 4, 6), **LITE_INPUT),
     search=replace(SMALL_DETECTION.search, weights=replace(_PHOTOS, steps=150, augment="flip")),
-    finetune=replace(_PHOTOS, steps=300, augment="flip"),
+    finetune=replace(_PHOTOS, steps=250, augment="flip"),
     macs_at=(180, 240),
 )
 SMALL_POSE = replace(
@@ -151,6 +151,6 @@ SMALL_POSE = replace(
     data=replace(TINY_POSE.data, image_side=128, search_share=0.2),
     head=PoseConfig(crop=(192, 144), channels=96, **LITE_INPUT),
     search=replace(SMALL_DETECTION.search, weights=replace(_PHOTOS, steps=150, augment="turn")),
-    finetune=replace(_PHOTOS, steps=300, augment="turn"),
+    finetune=replace(_PHOTOS, steps=250, augment="turn"),
     macs_at=(192, 144),
 )

@@ -31,10 +31,13 @@ from workbench.training.recipe import Recipe
 def paper_plan(task: TaskName = "detection", *, ssdlite: bool = False, seed_network: str = "mobilenetv2") -> FNAPlan:
     """The published numbers (sections 2 to 5 of the specification), as the authors' code has them (section 4.2).
 
-    Pose was published without settings: SimpleBaseline's recipe on COCO, with the search of the detector. What differs
-    from the original code: weight steps see augmented pictures, too (pitfall P1); the cost of block 7 is counted once
-    (P6); copied statistics keep the seed's eps (P5); alpha of SSDLite sees no repeated data, its length is in steps;
-    the search on Cityscapes crops from pictures of full size, and they are scored whole, not in windows of 769.
+    The settings of pose could not be read: this is SimpleBaseline's recipe on COCO, searched as its own training goes.
+    What differs from the original code: weight steps see augmented pictures, too (pitfall P1); the supernet's stem has
+    ReLU6 (P4); copied statistics keep the seed's eps (P5); the cost of block 7 is counted once (P6); the temperature of
+    SSDLite's alpha also serves the drawing of paths and the expected cost; its alpha sees no repeated data, lengths are
+    in steps, and an epoch of the segmentation search is a pass over the pictures of the weights; no weight decay on
+    norms and biases; the search on Cityscapes crops from pictures of full size, and they are scored whole, not in
+    windows of 769; batch norm is synchronised over several GPUs in the search, too, and every epoch is scored.
     """
     if task == "segmentation":
         return _paper_segmentation(seed_network)
@@ -209,7 +212,7 @@ def with_options(
     exists is `check_plan`'s to say.
     """
     changes: dict[str, Any] = {}
-    if seed_network:
+    if seed_network and seed_network != plan.seed_network:
         trained_like_lite = seed_network.startswith("efficientnet-lite0") or seed_network.endswith("-tf")
         inputs = LITE_INPUT if trained_like_lite else IMAGENET_INPUT
         changes |= {"seed_network": seed_network, "head": replace(plan.head, **inputs)}

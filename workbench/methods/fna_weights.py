@@ -95,7 +95,7 @@ def start(
     origin = {**seed.origin, "width": width, "kernel": kernel, "independent": independent}
     if plan.refresh_images:
         _refresh(study, backbone, plan.refresh_images)
-        origin["refreshed"] = plan.refresh_images
+        origin |= {"refreshed": plan.refresh_images, "batch": plan.calibration_batch}
     return Start(weights=backbone, origin=origin)
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
+from workbench.data.checks import check_splits
 from workbench.data.coco import CocoFolder
 from workbench.data.creatures import KEYPOINTS
 from workbench.data.mask_checks import Classes, check_mask_splits, mask_classes
@@ -10,7 +11,7 @@ from workbench.data.masks import MaskFolder, SceneMasks
 from workbench.data.pose import PoseCrops
 from workbench.data.scenes import SceneCrops, Scenes
 from workbench.data.splits import split_train
-from workbench.methods.presets import Data, DataPlan, find_folder, load_data, scene_config
+from workbench.methods.presets import Data, DataPlan, find_folder, load_data, one_of, scene_config
 from workbench.records.files import digest
 from workbench.tasks.pose import PoseConfig
 
@@ -20,16 +21,31 @@ SPLITS = (("train", "val"), ("train2017", "val2017"))
 
 
 def load_task_data(
-    plan: DataPlan, task: TaskName, data: str, seed: int, head: Any, classes: str = "", void: int = 255
+    plan: DataPlan,
+    task: TaskName,
+    data: str,
+    seed: int,
+    head: Any,
+    *,
+    classes: str = "",
+    void: int = 255,
+    bad_boxes: str = "error",
 ) -> Data:
     """The data sets that `data` names: `scenes`, or a folder of the task's own format.
 
     Detection reads COCO boxes, segmentation pictures with masks (or Cityscapes), pose COCO keypoints. `classes` are the
-    names of a mask's numbers, with commas between, where the folder has no classes.json. Everything is validated here.
+    names of a mask's numbers, with commas between, where the folder has no classes.json. `bad_boxes` is "error" or
+    "drop". Everything is validated here.
     """
+    if data == "scenes" and plan.train_images == 0:
+        raise ValueError("This preset has no number of scenes to draw; it needs data to be a folder.")
     if task == "detection":
-        return load_data(plan, data, "", seed)
-    sets = _masks(plan, data, seed, classes, void) if task == "segmentation" else _bodies(plan, data, seed, head)
+        return load_data(plan, data, "", seed, bad_boxes)
+    one_of("bad_boxes", bad_boxes, ("error", "drop"))
+    if task == "segmentation":
+        sets = _masks(plan, data, seed, classes, void)
+    else:
+        sets = _bodies(plan, data, seed, head, "drop" if bad_boxes == "drop" else "error")
     full, train, search, test = sets
     crops = SceneCrops(scene_config(plan), seed, "train", 1, side=plan.crop_side)  # nothing is pre-trained
     kind = {"segmentation": "semantic maps", "pose": "bodies"}[task]
@@ -69,18 +85,22 @@ def _masks(plan: DataPlan, data: str, seed: int, classes: str, void: int) -> tup
     return whole, *split_train(whole, plan.search_share, seed), unseen
 
 
-def _bodies(plan: DataPlan, data: str, seed: int, head: PoseConfig) -> tuple[Any, Any, Any, Any]:
+def _bodies(
+    plan: DataPlan, data: str, seed: int, head: PoseConfig, bad_boxes: Literal["error", "drop"]
+) -> tuple[Any, Any, Any, Any]:
     if data == "scenes":
         train, search, test = (PoseCrops(part, KEYPOINTS, head.crop) for part in _scenes(plan, seed, "keypoints"))
         return train, train, search, test
     folder = find_folder(data)
-    for names in SPLITS:
-        kinds = ("person_keypoints", "instances")
-        if any((folder / "annotations" / f"{kind}_{names[0]}.json").is_file() for kind in kinds):
-            full, unseen = (CocoFolder(folder, split, keypoints=True) for split in names)
-            break
-    else:
+    kinds = ("person_keypoints", "instances")
+    known = [n for n in SPLITS if any((folder / "annotations" / f"{kind}_{n[0]}.json").is_file() for kind in kinds)]
+    if not known:
         raise ValueError(f"{folder} has no annotations/person_keypoints_train.json; see data/README.md.")
+    full, unseen = (CocoFolder(folder, split, keypoints=True, bad_boxes=bad_boxes) for split in known[0])
+    if full.joints != unseen.joints:
+        raise ValueError(f"The splits of {folder} name other joints: {list(full.joints)} and {list(unseen.joints)}.")
+    if len(full) + len(unseen) < 20_000 and (problems := check_splits(folder, known[0], kinds)):
+        raise ValueError(f"The reported split must be unseen in training: {problems[0]}")
     # Cut by picture, so that no two bodies of one picture stand on both sides.
     parts = (full, *split_train(full, plan.search_share, seed), unseen)
     bodies = [PoseCrops(part, full.joints, head.crop) for part in parts]
@@ -88,8 +108,6 @@ def _bodies(plan: DataPlan, data: str, seed: int, head: PoseConfig) -> tuple[Any
 
 
 def _scenes(plan: DataPlan, seed: int, extra: str) -> list[Scenes]:
-    if plan.train_images == 0:
-        raise ValueError("This preset has no number of scenes to draw; it needs data to be a folder.")
     config = scene_config(plan, extra)
     sizes = {"train": plan.train_images, "search": plan.search_images, "test": plan.test_images}
     return [Scenes(config, seed, split, size) for split, size in sizes.items()]

@@ -75,10 +75,12 @@ def find_detnas_run(study: Study, given: str, preset: str, data: str, runs: str)
         run = RunFolder(base_folder() / Path(given).expanduser())
         if run.notebook != "10_detnas" or run.status != "finished":
             raise ValueError(f"{given} is no finished run of 10_detnas, but one of {run.notebook} ({run.status}).")
-        if run.params.get("data") != data or run.seed != study.seed:
+        theirs = (run.params.get("preset"), run.params.get("data"), run.seed, bool(run.params.get("max_steps")))
+        if theirs != (preset, data, study.seed, False):
             raise ValueError(
-                f"{given} was run on {run.params.get('data')} with seed {run.seed}, this one on {data} with seed"
-                f" {study.seed}; compare runs on the same pictures."
+                f"{given} was run with preset {theirs[0]} on {theirs[1]}, seed {run.seed}, max_steps"
+                f" {run.params.get('max_steps', 0)}; this one with {preset} on {data}, seed {study.seed}: compare whole"
+                " runs on the same pictures."
             )
         return run
     folders = sorted((base_folder() / runs / "10_detnas").glob("*-*"), key=lambda path: path.stat().st_mtime)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from workbench.networks.backbone import Backbone
 from workbench.networks.blocks import ResidualUnit
 from workbench.networks.remap_report import Origin, Remapped, RemapReport
+from workbench.spaces.branches import searched_width
 from workbench.spaces.network_spec import BlockSpec, NetworkSpec
 
 # Which of the seed's inner channels a narrower block keeps: the first, or the largest by the reference vector of the
@@ -90,7 +91,8 @@ def _matched(seed: NetworkSpec, target: NetworkSpec) -> list[_Source]:
                 f"Block {index} of {target.name} is of kind {ours}; its counterpart in {seed.name} (block {source}) is"
                 f" of kind {theirs}, whose weights mean something else."
             )
-        if block.groups > 1 and (own.in_channels, own.out_channels) != (block.in_channels, block.out_channels):
+        widths = [(each.in_channels, each.out_channels, searched_width(each)) for each in (own, block)]
+        if block.groups > 1 and widths[0] != widths[1]:
             raise ValueError(
                 f"Block {index} of {target.name} convolves in groups of another width than {seed.name}; grouped blocks"
                 " are remapped between equal widths only."

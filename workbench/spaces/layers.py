@@ -20,7 +20,6 @@ from workbench.spaces.residual import LAYOUTS, residual_spec
 from workbench.spaces.space import SKIP, Decision, SearchSpace
 
 PREFIX = "layers-"
-FORMS = ("", "ssd", "os16", "os8")
 # `-tf` is for weights trained with TensorFlow: its padding and eps; `-front` ends at stride 16.
 MOBILE_SEEDS = ("mobilenetv2", "mobilenetv2-tf", "efficientnet-lite0", "efficientnet-lite0-front")
 SSD_STAGE = 6  # SSDLite reads the expansion of this stage's first layer (section 4.3)
@@ -132,6 +131,8 @@ def _slots(spec: NetworkSpec, depths: dict[int, int]) -> tuple[Slot, ...]:
             slots.append(Slot(block, ()))
         elif first:
             options = {"mbconv": _MBCONV, "basic": _BASIC, "bottleneck": _BOTTLENECK}[block.kind]
+            if block.groups > 1:  # half the width in as many groups: no prefix of channels means the same
+                options = tuple(option for option in options if not option.endswith("h"))
             # The head reads a fixed number of channels there, so only the kernel is free (section 2.2).
             own = tuple(option for option in options if index not in spec.expanded or option.endswith("e6"))
             slots.append(Slot(block, own))

@@ -72,8 +72,8 @@ class SimpleBaseline(nn.Module):
         maps = self.heat_maps(batch).float()
         if not self.training:
             if self.config.flip_test:
-                mirrored = self.heat_maps(batch.flip(-1)).float().flip(-1)
-                maps = (maps + mirrored[:, list(self.mirrored)]) / 2
+                mirrored = self.heat_maps(batch.flip(-1)).float()
+                maps = (maps + unmirror(mirrored, batch.shape[-1], self.stride)[:, list(self.mirrored)]) / 2
             return [{"keypoints": peaks} for peaks in find_peaks(maps, self.stride)]
         if targets is None:
             raise ValueError("A pose network in training mode needs targets with keypoints for each crop.")
@@ -158,6 +158,20 @@ class Pose:
         found = self.predict(model, data, device, batch_size, before_batch)
         truth, resamples = data.ground_truth(), 20 if quick else 100
         return evaluate_poses(truth, found, self.skeleton.sigmas, rng=rng, resamples=resamples), found
+
+
+def unmirror(maps: Tensor, width: int, stride: float) -> Tensor:
+    """Maps of a mirrored picture of `width` pixels as those of the picture, both with unit i on pixel i * stride.
+
+    Pixel x became width - 1 - x, so unit i is read at (width - 1) / stride - i, between two units where that is no
+    number of them; SimpleBaseline shifts by one unit instead.
+    """
+    units = (width - 1) / stride - torch.arange(maps.shape[-1], device=maps.device, dtype=maps.dtype)
+    units = units.clamp(0, maps.shape[-1] - 1)
+    low = units.floor().long()
+    share = units - low
+    high = (low + 1).clamp(max=maps.shape[-1] - 1)
+    return maps[..., low] * (1 - share) + maps[..., high] * share
 
 
 def peaks_of(keypoints: Tensor, stride: float, size: Sequence[int], sigma: float) -> tuple[Tensor, Tensor]:

@@ -75,20 +75,20 @@ class DeepLabV3(nn.Module):
         self.backbone = backbone
         channels: int = backbone.channels[-1]  # type: ignore[index, assignment]
         stride: int = backbone.strides[-1]  # type: ignore[index, assignment]
+        self.stride = stride
         self.pyramid = SeparablePyramid(channels, stride, config)
         self.classify = nn.Conv2d(config.channels, classes, 1)
         mean, std = list(config.image_mean), list(config.image_std)
         self.transform = KeepSize(1, 1, mean, std, size_divisible=config.stride_padding)
 
     def scores(self, images: Images) -> tuple[Tensor, ImageList]:
-        """(N, classes, H / stride, W / stride) of the padded batch, and the batch."""
+        """(N, classes, ceil(H / stride), ceil(W / stride)) of the padded batch, and the batch."""
         batch, _ = self.transform(images)
         return self.classify(self.pyramid(self.backbone(batch.tensors)[-1])), batch
 
     def forward(self, images: Images, targets: Targets | None = None) -> dict[str, Tensor] | Targets:
         scores, batch = self.scores(images)
-        size = batch.tensors.shape[-2:]
-        full = F.interpolate(scores.float(), size=size, mode="bilinear", align_corners=True)
+        full = enlarge(scores.float(), self.stride, batch.tensors.shape[-2:])
         if not self.training:
             best = full.argmax(dim=1).to(torch.uint8)
             return [
@@ -176,6 +176,20 @@ class Segmentation:
         accuracy = float(total.trace() / max(1, total.sum()))
         metrics = {"mIoU": mean_iou(total), "pixel accuracy": accuracy, **named}
         return {**metrics, "mIoU_error": float(np.std(resampled, ddof=1))}, found
+
+
+def enlarge(scores: Tensor, stride: int, size: Sequence[int]) -> Tensor:
+    """Bilinear, (N, K, h, w) -> (N, K, *size): unit i stands on pixel i * stride, where its kernels are centred.
+
+    On pictures of a multiple of the stride and one pixel more that is `align_corners`, as the authors crop (321, 769);
+    on others the last pixels repeat the last unit. Stretching over the whole picture instead would move scores by up to
+    a stride.
+    """
+    inner = [(side - 1) * stride + 1 for side in scores.shape[-2:]]
+    full = F.interpolate(scores, size=inner, mode="bilinear", align_corners=True)
+    missing = [max(0, wanted - side) for wanted, side in zip(size, inner, strict=True)]
+    full = F.pad(full, (0, missing[1], 0, missing[0]), mode="replicate")
+    return full[..., : size[0], : size[1]]
 
 
 def confusion(truth: npt.NDArray[Any], found: npt.NDArray[Any], classes: int) -> npt.NDArray[np.int64]:
