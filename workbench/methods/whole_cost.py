@@ -144,7 +144,8 @@ def plot_cost_curves(curves: Mapping[str, Sequence[WholeCost]], ax: Axes | None 
         style = "o-" if len(ordered) > 1 else "D"
         macs = [cost.macs / 1e12 for cost in ordered]
         ax.plot(macs, [cost.ap for cost in ordered], style, color=f"C{index}", label=name)
-    ax.set(xlabel="whole cost, 10^12 multiply-accumulates", ylabel="AP on the test split (0-1)", xscale="log")
+    ax.set(xlabel="whole cost, 10^12 multiply-accumulates", ylabel="AP on the test split (0-1)")
+    ax.set_xlim(left=0)
     ax.legend(fontsize=9)
     return ax
 
