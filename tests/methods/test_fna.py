@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from torchvision.models import resnet18
 
 from tests.data.test_coco import SAMPLES
 from workbench.insight.papers import paper_table
@@ -68,6 +69,10 @@ def test_the_record_has_every_epoch_and_the_ledger_every_phase(walked):
     table = compare.comparison_table(results)
     assert table["network"].tolist() == names and table[metric].between(0, 1).all()
     assert f"{metric} error" in table and "top1" not in table
+    starts = fna_controls.start_table(results)
+    assert starts["network"].tolist() == ["FNA", "FNA, random weights"]
+    assert 0 < starts["share of steps"].iloc[1] <= 1
+    assert fna_controls.start_table(results[:3]).empty
 
 
 def test_a_step_of_alpha_costs_the_whole_mixture(walked):
@@ -432,3 +437,22 @@ def test_a_pose_search_runs_on_a_keypoint_folder_and_refuses_leaks(tmp_path):
         load_task_data(plan.data, "pose", str(folder), 0, plan.head)
     data = load_task_data(plan.data, "pose", str(folder), 0, plan.head, bad_boxes="drop")
     assert len(data.train) + len(data.search) == 7
+
+
+def test_a_resnet_seed_is_searched_and_remapped(tmp_path):
+    """FNA++: depth, kernel and dilation of a ResNet, from weights under torchvision's names."""
+    path = tmp_path / "resnet18.pth"
+    torch.manual_seed(0)
+    torch.save(resnet18(weights=None).state_dict(), path)
+    plan = with_options(plan_named("smoke", "pose"), seed_network="resnet18")
+    assert plan.depths == (3, 3, 3, 3) and "3.3.3.3" in fna.check_plan(plan, str(path))
+    study = replace(study_of(tmp_path, "pose"), plan=plan)
+    seed = fna_weights.seed_network(plan, str(path))
+    search = fna.search(study, seed)
+    found = search.space.spec(fna.derived(search).arch)
+    start = fna_weights.start(study, seed, found).weights
+    own = seed.backbone.blocks[2].main[0].weight  # a basic block's first kernel is not searched
+    assert torch.equal(start.blocks[2].main[0].weight, own)
+    assert search.searched is not None and np.isfinite(search.searched.trained.losses).all()
+    with pytest.raises(ValueError, match="takes inverted residuals apart"):
+        remap_studies.check_seed(seed.backbone.spec)

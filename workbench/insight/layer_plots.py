@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
 
-from workbench.evaluation.statistics import mean_interval, pareto_front
+from workbench.evaluation.statistics import pareto_front
 from workbench.insight.plots import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, new_axes
 from workbench.search.relaxation import Logits, softmax
 from workbench.spaces.network_spec import BlockSpec, NetworkSpec
@@ -174,12 +174,6 @@ def smoothed(values: Sequence[float], window: int) -> "np.ndarray[tuple[int], np
     total = np.cumsum(np.asarray(values, dtype=float))
     before = np.concatenate([np.zeros(min(window, len(total))), total[:-window]])
     return (total - before) / np.minimum(np.arange(1, len(total) + 1), window)
-
-
-def interval_text(values: Sequence[float]) -> str:
-    """Mean and interval of a few values, for captions."""
-    found = mean_interval(values)
-    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}], n = {found.n}"
 
 
 def _layered(block: BlockSpec) -> bool:

@@ -75,8 +75,8 @@ def search(study: Study, seed: SeedNetwork, *, init: Init = "remap", phase: str 
     """Step 2; `init="random"` starts the supernet from random weights instead, the ablation of table 5.
 
     After every epoch the derived network is in the record: entropy and margin of alpha, share of skipped layers, its
-    MACs, and once alpha moves its score by the supernet's own weights. Those normalise by the batch (section 3.4), so
-    the score is of the supernet, not of the network (pitfall P3).
+    MACs, and once alpha moves its score by the supernet's own weights: a score of the supernet, not of the network
+    (pitfall P3), and with plain batch norm one that depends on the batches.
     """
     plan: FNAPlan = study.plan
     space, task = space_of(study), task_of(study)

@@ -12,6 +12,7 @@ from workbench.methods.fna_plan import FNAPlan
 from workbench.methods.fna_weights import SeedNetwork, contender, seed_form, task_of
 from workbench.methods.phases import Study, forward_macs
 from workbench.methods.presets import input_sizes
+from workbench.methods.remap_studies import losses_at, share_of_steps
 from workbench.methods.whole_cost import FNA_PHASES, SHARE, TOTAL, WholeCost, cost_at, cost_table
 from workbench.search.relaxation import Derived
 from workbench.spaces.arch import Arch
@@ -60,6 +61,24 @@ def contenders(
             drawn = contender(study, seed, f"random network {number}{suffix}", space.spec(query.arch), query.arch)
             entrants.append(drawn)
     return entrants
+
+
+def start_table(results: Sequence[Result], suffix: str = "") -> pd.DataFrame:
+    """The found network from remapped and from random weights: losses, and the steps that the latter's last loss takes.
+
+    Empty where the comparison has no random start (`controls` other than all).
+    """
+    named = {name: f"{name}{suffix}" for name in ("FNA", "FNA, random weights")}
+    losses = {result.contender.name: result.losses for result in results}
+    if not set(named.values()) <= set(losses):
+        return pd.DataFrame()
+    level = losses[named["FNA, random weights"]]
+    return pd.DataFrame(
+        [
+            {"network": name, **losses_at(losses[name]), "share of steps": share_of_steps(losses[name], level)}
+            for name in named.values()
+        ]
+    )
 
 
 def whole_models(study: Study, results: Sequence[Result]) -> pd.DataFrame:

@@ -185,7 +185,7 @@ def grid_table(study: Study, results: Sequence[Result]) -> pd.DataFrame:
                 metric: result.metrics[metric],
                 f"{metric} error": result.metrics[f"{metric}_error"],
                 "MACs": result.macs,
-                **_losses(result.losses),
+                **losses_at(result.losses),
                 "share of steps": share_of_steps(result.losses, level),
             }
         )
@@ -220,7 +220,7 @@ def variant_table(study: Study, seed: SeedNetwork, results: Sequence[Result], pi
         gap = feature_gap(seed.backbone, spec, pictures, **VARIANTS[name]) if name in VARIANTS else float("nan")
         errors = {metric: result.metrics[metric], f"{metric} error": result.metrics[f"{metric}_error"]}
         needed = {"share of steps": share_of_steps(result.losses, level)}
-        rows.append({"rule": name, "change of the features": gap, **_losses(result.losses), **needed, **errors})
+        rows.append({"rule": name, "change of the features": gap, **losses_at(result.losses), **needed, **errors})
     return pd.DataFrame(rows)
 
 
@@ -261,7 +261,7 @@ def share_of_steps(losses: Sequence[float], reference: Sequence[float], window: 
     return float((smooth <= level).argmax() + 1) / len(smooth) if (smooth <= level).any() else float("nan")
 
 
-def _losses(losses: Sequence[float]) -> dict[str, float]:
+def losses_at(losses: Sequence[float]) -> dict[str, float]:
     """Loss before the first update, and the mean of the last tenth of the first quarter, half, and of all steps."""
     told = {"loss at step 0": losses[0]}
     for name, share in (("1/4", 0.25), ("1/2", 0.5), ("end", 1.0)):

@@ -1,8 +1,8 @@
 """The supernet of a search over layers: every operation of every layer, one at a time or all of them mixed (FNA).
 
-Weight steps run one operation of each layer, alpha steps the mixture of all (section 4.1). Operations normalise by the
-current batch and have no scale and shift (section 3.4), so a network is judged after its own fine-tuning, or by the
-supernet only batch by batch.
+Weight steps run one operation of each layer, alpha steps the mixture of all (section 4.1 of the specification). In the
+paper operations normalise by the current batch and have no scale and shift (section 3.4), so a network is judged after
+its own fine-tuning, or by the supernet only batch by batch; `affine` keeps the seed's batch norm instead.
 """
 
 import math
