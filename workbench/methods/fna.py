@@ -6,10 +6,9 @@
 4. `start`: the *seed's* weights remapped once more, into the found network (section 3); fine-tuning is the comparison's
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 from torch import nn
@@ -19,7 +18,7 @@ from workbench.methods import candidates
 from workbench.methods.compare import Contender, Result, body_of, train_contender
 from workbench.methods.fna_plan import FNAPlan
 from workbench.methods.fna_weights import Init, SeedNetwork, seed_network, task_of
-from workbench.methods.gradient_search import Searched, search_phase
+from workbench.methods.gradient_search import MixtureSearch, derived_score, search_phase
 from workbench.methods.phases import Study, forward_macs, new_model
 from workbench.networks.mixed_layers import LayerSupernet, cost_penalty
 from workbench.records.score import Score
@@ -31,29 +30,7 @@ from workbench.spaces.catalogue import space_named
 from workbench.spaces.space import SKIP, SearchSpace
 from workbench.training.alternating import Turn, check_recipe
 
-
-@dataclass(frozen=True, kw_only=True)
-class LayerSearch:
-    """The task's model on its supernet, and what the search left: losses, and alpha after every epoch."""
-
-    model: nn.Module
-    supernet: LayerSupernet
-    phase: str
-    searched: Searched | None = None  # None: it has not ended
-
-    @property
-    def key(self) -> str:
-        return self.searched.trained.key if self.searched else ""
-
-    @property
-    def space(self) -> SearchSpace:
-        return self.supernet.space
-
-    @property
-    def alphas(self) -> list[list[npt.NDArray[np.float64]]]:
-        """Logits by epoch and layer."""
-        assert self.searched is not None
-        return [[alpha.double().numpy() for alpha in epoch] for epoch in self.searched.alphas]
+LayerSearch = MixtureSearch[LayerSupernet]
 
 
 def space_of(study: Study) -> SearchSpace:
@@ -204,29 +181,14 @@ def scored_epochs(study: Study, search: LayerSearch) -> list[Score]:
 
 
 def _derived_score(study: Study, scorer: Scorer, supernet: LayerSupernet, phase: str, epoch: int) -> Score:
-    space, plan = supernet.space, study.plan
-    found = derive(space, supernet.alpha_values())
+    found = derive(supernet.space, supernet.alpha_values())
     with torch.no_grad():
-        expected = float(supernet.expected_macs(plan.macs_at))
-    options = [option for _, option in space.describe(found.arch)]
+        expected = float(supernet.expected_macs(study.plan.macs_at))
+    options = [option for _, option in supernet.space.describe(found.arch)]
     told = {
         "entropy": found.entropy,
         "margin": found.margin,
         "expected MACs": expected,
         "skipped": options.count(SKIP) / len(options),
     }
-    if epoch >= plan.search.warm_epochs:
-        score = scorer(found.arch, phase=phase, step=epoch)
-        return replace(score, metrics={**score.metrics, **told})
-    return Score(
-        arch=found.arch.key,
-        choices=found.arch.choices,
-        space=space.name,
-        metrics=told,
-        macs=space.macs(found.arch, plan.macs_at),
-        params=space.params(found.arch),
-        seconds=0.0,
-        seed=study.seed,
-        phase=phase,
-        step=epoch,
-    )
+    return derived_score(study, scorer, found, told, phase, epoch)

@@ -5,13 +5,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save
 from torch import nn
 
+from workbench.evaluation.scoring import Scorer, Switchable
 from workbench.methods.phases import (
     PhaseClock,
     Study,
@@ -25,7 +26,10 @@ from workbench.methods.phases import (
 from workbench.records.files import write_bytes
 from workbench.records.ledger import Entry, peak_memory
 from workbench.records.progress import Progress, reporter
+from workbench.records.score import Score
 from workbench.records.seeds import integer
+from workbench.search.relaxation import Derived, Logits
+from workbench.spaces.space import SearchSpace
 from workbench.training.alternating import AlternatingRecipe, Turn, train_alternating
 from workbench.training.parallel import synchronise_batch_norm
 
@@ -37,6 +41,55 @@ class Searched:
     trained: Trained
     alpha_losses: tuple[float, ...]
     alphas: tuple[tuple[torch.Tensor, ...], ...]
+
+
+Mixture = TypeVar("Mixture", bound=Switchable)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixtureSearch(Generic[Mixture]):
+    """A task's model on a mixed supernet, and what the search left: losses, and alpha after every epoch."""
+
+    model: nn.Module
+    supernet: Mixture
+    phase: str
+    searched: Searched | None = None  # None: it has not ended
+
+    @property
+    def key(self) -> str:
+        return self.searched.trained.key if self.searched else ""
+
+    @property
+    def space(self) -> SearchSpace:
+        return self.supernet.space
+
+    @property
+    def alphas(self) -> list[list[Logits]]:
+        """Logits by epoch and layer."""
+        assert self.searched is not None
+        return [[alpha.double().numpy() for alpha in epoch] for epoch in self.searched.alphas]
+
+
+def derived_score(
+    study: Study, scorer: Scorer, found: Derived, told: Mapping[str, float], phase: str, epoch: int
+) -> Score:
+    """The record of an epoch: what alpha stands for, `told` about it, and its score once alpha moves."""
+    arch, space = found.arch, scorer.supernet.space
+    if epoch >= study.plan.search.warm_epochs:
+        score = scorer(arch, phase=phase, step=epoch)
+        return replace(score, metrics={**score.metrics, **told})
+    return Score(
+        arch=arch.key,
+        choices=arch.choices,
+        space=space.name,
+        metrics=dict(told),
+        macs=space.macs(arch, study.plan.macs_at),
+        params=space.params(arch),
+        seconds=0.0,
+        seed=study.seed,
+        phase=phase,
+        step=epoch,
+    )
 
 
 def search_phase(

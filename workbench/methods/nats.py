@@ -11,15 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-from torch import nn
 
 from workbench.evaluation.scoring import Scorer
 from workbench.methods import candidates
 from workbench.methods.candidates import classification_task, detection_task
 from workbench.methods.compare import Start
-from workbench.methods.gradient_search import Searched, search_phase
+from workbench.methods.gradient_search import MixtureSearch, derived_score, search_phase
 from workbench.methods.mixture_choice import implementations
 from workbench.methods.nats_presets import NATSPlan
 from workbench.methods.phases import Study, forward_macs, new_model, train_phase
@@ -60,28 +58,7 @@ class SeedNetwork:
     top1: float | None  # on unseen crops, where it was trained here
 
 
-@dataclass(frozen=True, kw_only=True)
-class MixedSearch:
-    """The detector on its mixed supernet, and what the search left: losses, and alpha after every epoch."""
-
-    model: nn.Module
-    supernet: MixedSupernet
-    phase: str
-    searched: Searched | None = None  # None: it has not ended
-
-    @property
-    def key(self) -> str:
-        return self.searched.trained.key if self.searched else ""
-
-    @property
-    def alphas(self) -> list[list[npt.NDArray[np.float64]]]:
-        """Logits by epoch and layer."""
-        assert self.searched is not None
-        return [[alpha.double().numpy() for alpha in epoch] for epoch in self.searched.alphas]
-
-    @property
-    def space(self) -> SearchSpace:
-        return self.supernet.space
+MixedSearch = MixtureSearch[MixedSupernet]
 
 
 def space_of(study: Study, groups: str = "") -> SearchSpace:
@@ -267,22 +244,7 @@ def vote_table(space: SearchSpace, arch: Arch) -> pd.DataFrame:
 def _derived_score(study: Study, scorer: Scorer, supernet: MixedSupernet, phase: str, epoch: int) -> Score:
     found = derive(supernet.space, supernet.alpha_values())
     firmness = {"entropy": found.entropy, "margin": found.margin, "ties": float(found.ties)}
-    if epoch >= study.plan.search.warm_epochs:
-        score = scorer(found.arch, phase=phase, step=epoch)
-        return replace(score, metrics={**score.metrics, **firmness})
-    space = supernet.space
-    return Score(
-        arch=found.arch.key,
-        choices=found.arch.choices,
-        space=space.name,
-        metrics=firmness,
-        macs=space.macs(found.arch, study.plan.macs_at),
-        params=space.params(found.arch),
-        seconds=0.0,
-        seed=study.seed,
-        phase=phase,
-        step=epoch,
-    )
+    return derived_score(study, scorer, found, firmness, phase, epoch)
 
 
 def _from_file(plan: NATSPlan, seed_weights: str) -> tuple[Backbone, str]:
