@@ -20,6 +20,7 @@ from workbench.networks.count import count, evaluating
 from workbench.spaces.costs import Cost, ImageSize, height_width
 from workbench.tasks.box_metrics import bootstrap_ap, evaluate_boxes
 from workbench.tasks.necks import Extra, PyramidBackbone
+from workbench.tasks.outputs import outputs
 from workbench.tasks.retina_head import BatchRetinaHead, BoxLoss
 from workbench.tasks.ssdlite import SSDLiteBackbone, default_boxes, ssdlite_head
 
@@ -218,15 +219,9 @@ class Detection:
         `before_batch` is called with the index of each batch; it may switch the path of a supernet.
         """
         found: Detections = []
-        with evaluating(model), torch.inference_mode():
-            for number, start in enumerate(range(0, len(data), batch_size)):
-                chunk = range(start, min(start + batch_size, len(data)))
-                if before_batch is not None:
-                    before_batch(number)
-                images = stack_images([data[index][0] for index in chunk], device)
-                for index, output in zip(chunk, model(images), strict=True):
-                    row: dict[str, Any] = {name: value.cpu() for name, value in output.items()}
-                    found.append({"image_id": data.ids[index], **row})
+        for index, output in outputs(model, data, device, batch_size, before_batch):
+            row: dict[str, Any] = {name: value.cpu() for name, value in output.items()}
+            found.append({"image_id": data.ids[index], **row})
         return found
 
     def measure(

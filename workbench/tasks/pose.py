@@ -13,6 +13,7 @@ from workbench.data.batches import PoseSet, augment_joints, stack_images
 from workbench.data.pose import Skeleton
 from workbench.networks.count import count, evaluating
 from workbench.spaces.costs import Cost, ImageSize, height_width
+from workbench.tasks.outputs import outputs
 from workbench.tasks.pose_metrics import Pose as FoundPose
 from workbench.tasks.pose_metrics import evaluate_poses
 
@@ -127,17 +128,10 @@ class Pose:
     ) -> list[FoundPose]:
         """One pose in pixels of its picture for every body of `data`, in order, in eval mode."""
         found: list[FoundPose] = []
-        with evaluating(model), torch.inference_mode():
-            for number, start in enumerate(range(0, len(data), batch_size)):
-                if before_batch is not None:
-                    before_batch(number)
-                chunk = range(start, min(start + batch_size, len(data)))
-                images = stack_images([data[index][0] for index in chunk], device)
-                for index, row in zip(chunk, model(images), strict=True):
-                    joints = row["keypoints"].double().cpu().numpy()
-                    joints[:, :2] = data.to_image(index, joints[:, :2])
-                    score = float(joints[:, 2].mean())
-                    found.append({"image_id": data.ids[index], "keypoints": joints, "score": score})
+        for index, output in outputs(model, data, device, batch_size, before_batch):
+            joints = output["keypoints"].double().cpu().numpy()
+            joints[:, :2] = data.to_image(index, joints[:, :2])
+            found.append({"image_id": data.ids[index], "keypoints": joints, "score": float(joints[:, 2].mean())})
         return found
 
     def measure(

@@ -18,6 +18,7 @@ from workbench.data.mask_checks import VOID
 from workbench.networks.count import count, evaluating
 from workbench.spaces.costs import Cost, ImageSize, height_width
 from workbench.tasks.detection import KeepSize
+from workbench.tasks.outputs import outputs
 
 Images = list[Tensor]
 Targets = list[dict[str, Tensor]]
@@ -138,15 +139,7 @@ class Segmentation:
         before_batch: Callable[[int], None] | None = None,
     ) -> list[Tensor]:
         """A uint8 map (H, W) for every image of `data`, in order, in eval mode, on the CPU."""
-        found: list[Tensor] = []
-        with evaluating(model), torch.inference_mode():
-            for number, start in enumerate(range(0, len(data), batch_size)):
-                if before_batch is not None:
-                    before_batch(number)
-                chunk = range(start, min(start + batch_size, len(data)))
-                images = stack_images([data[index][0] for index in chunk], device)
-                found += [row["semantic"].cpu() for row in model(images)]
-        return found
+        return [output["semantic"].cpu() for _, output in outputs(model, data, device, batch_size, before_batch)]
 
     def measure(
         self,
