@@ -9,7 +9,7 @@ import pytest
 from nbformat.v4 import new_markdown_cell, new_notebook
 
 from tests.records.test_score import score
-from workbench.batch.report import command_of, find_runs, group_runs, write_html, write_markdown
+from workbench.batch.report import command_of, facts, find_runs, group_runs, write_html, write_markdown
 from workbench.records.files import write_json
 from workbench.records.ledger import Entry
 from workbench.records.run_folder import RunFolder
@@ -23,6 +23,12 @@ def finished(root: Path, seed: int, ap: float, notebook: str = "10_detnas", **pa
     write_json(run.path / "command.json", {"notebook": f"notebooks/{notebook}.ipynb", "parameters": given})
     run.finish()
     return run
+
+
+def test_a_run_of_two_tasks_names_the_data_of_both(tmp_path: Path) -> None:
+    run = finished(tmp_path, 0, 0.5, mask_data="streets", pose_data="people", pretrain_data="scenes")
+    (group,) = group_runs([run])
+    assert facts(group)["data"].startswith("mask_data streets, pose_data people (digest")
 
 
 def test_markdown_groups_seeds_and_states_what_it_is(tmp_path: Path) -> None:

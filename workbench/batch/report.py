@@ -126,7 +126,7 @@ def facts(group: Group) -> dict[str, str]:
     digests = ", ".join(dict.fromkeys(run.data_digest for run in runs))
     lines = {
         "preset": str(first.params.get("preset", "–")),
-        "data": f"{first.params.get('data') or 'scenes'} (digest {digests})",
+        "data": f"{_sources(first)} (digest {digests})",
         "seeds": f"{', '.join(str(run.seed) for run in runs)}; n = {n}; {meaning}",
         "date": ", ".join(dict.fromkeys(run.started[:10] for run in runs)),
         "git commit": ", ".join(commits),
@@ -247,3 +247,11 @@ def _children(folder: Path) -> list[Path]:
 def _age(run: Path) -> tuple[int, str]:
     status = run / "status"
     return (status.stat().st_mtime_ns if status.exists() else 0, run.name)
+
+
+def _sources(run: RunFolder) -> str:
+    """The data that a run names: its parameter `data`, or one for each task (`mask_data`, `pose_data`)."""
+    if data := run.params.get("data"):
+        return str(data)
+    named = {name: value for name, value in run.params.items() if name.endswith("_data") and name != "pretrain_data"}
+    return ", ".join(f"{name} {value}" for name, value in named.items() if value) or "scenes"
