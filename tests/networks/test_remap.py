@@ -194,11 +194,11 @@ def test_golden_costs_are_those_that_the_paper_prints():
 
 def test_mobilenet_to_fna_takes_less_than_half_a_second_and_stays_near():
     network = trained(fna_spec("MobileNetV2"))
-    times = []
+    times = []  # of this process: what else the machine does is not remapping
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         target, report = remap(network, fna_spec("FNA RetinaNet"))
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     assert min(times) < 0.5
     assert report.totals()["own"] == 0 and "MobileNetV2 -> FNA RetinaNet" in str(report)
     assert target(torch.rand(1, 3, 64, 64))[-1].isfinite().all()
