@@ -48,7 +48,7 @@ def test_every_body_with_a_labelled_joint_is_a_crop(root):
     data = CocoFolder(root, "train", keypoints=True)
     assert data.joints == tuple(JOINTS) and data[0][1]["keypoints"].shape == (1, 3, 3)
     crops = PoseCrops(data, data.joints, (50, 50))
-    assert (len(crops), crops.skipped, crops.mirrored) == (2, 1, (0, 2, 1))
+    assert (len(crops), crops.skipped, crops.skeleton.mirrored) == (2, 1, (0, 2, 1))
     image, target = crops[0]
     assert image.shape == (3, 50, 50)
     # The box of 20 px with a quarter more fills 50 px: two pixels for one, centred on (20, 20).

@@ -61,7 +61,6 @@ class PoseSet(Protocol):
     categories: tuple[str, ...]  # the names of the K joints
     ids: tuple[int, ...]
     digest: str
-    mirrored: tuple[int, ...]  # for each joint the one on the other side
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> tuple[Tensor, Target]: ...
@@ -181,7 +180,7 @@ def augment_joints(
     points = tv_tensors.KeyPoints(torch.cat([joints[:, :2], frame]), canvas_size=(height, width))
     image, moved = augment(tv_tensors.Image(image), points)
     image, places = image.as_subclass(Tensor), moved.as_subclass(Tensor)
-    (right, down) = places[-2] - places[-3], places[-1] - places[-3]
+    right, down = places[-2] - places[-3], places[-1] - places[-3]
     joints = torch.cat([places[:-3], joints[:, 2:]], dim=1)
     if right[0] * down[1] - right[1] * down[0] < 0:
         joints = joints[list(mirrored)]

@@ -92,7 +92,6 @@ class PoseCrops:
         self.source = source
         self.skeleton = Skeleton(joints=tuple(joints))
         self.categories = self.skeleton.joints
-        self.mirrored = self.skeleton.mirrored
         self.name = f"{source.name} bodies"
         self.size = size
         self.skipped = 0

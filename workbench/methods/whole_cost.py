@@ -17,7 +17,7 @@ from workbench.records.run_folder import RunFolder
 from workbench.spaces.costs import backbone_cost
 from workbench.spaces.network_spec import NetworkSpec
 
-# Phases of either method by the column of the paper's table; the two searches are named by their control.
+# Phases of either method by the column of the paper's table.
 DETNAS_PHASES = {
     "supernet pre-training": ("pretrain supernet",),
     "supernet fine-tuning": ("finetune supernet",),
@@ -27,7 +27,6 @@ DETNAS_PHASES = {
 }
 FNA_PHASES = {"search": ("search",), "target fine-tuning": ("finetune fna",)}
 COLOURS = {
-    "seed pre-training": "0.8",
     "supernet pre-training": SKY,
     "supernet fine-tuning": BLUE,
     "search": ORANGE,
@@ -71,27 +70,24 @@ def find_detnas_run(study: Study, given: str, preset: str, data: str, runs: str)
 
     ValueError when the given folder is no finished run of DetNAS, or of other data.
     """
+    wanted = (preset, data, study.seed, 0)
     if given:
         run = RunFolder(base_folder() / Path(given).expanduser())
         if run.notebook != "10_detnas" or run.status != "finished":
             raise ValueError(f"{given} is no finished run of 10_detnas, but one of {run.notebook} ({run.status}).")
-        theirs = (run.params.get("preset"), run.params.get("data"), run.seed, bool(run.params.get("max_steps")))
-        if theirs != (preset, data, study.seed, False):
+        if (theirs := _comparable(run)) != wanted:
             raise ValueError(
-                f"{given} was run with preset {theirs[0]} on {theirs[1]}, seed {run.seed}, max_steps"
-                f" {run.params.get('max_steps', 0)}; this one with {preset} on {data}, seed {study.seed}: compare whole"
-                " runs on the same pictures."
+                f"{given} has preset, data, seed and max_steps {theirs}, this run needs {wanted}: compare whole runs on the"
+                " same pictures."
             )
         return run
     folders = sorted((base_folder() / runs / "10_detnas").glob("*-*"), key=lambda path: path.stat().st_mtime)
-    for folder in reversed(folders):
-        if not (folder / "params.json").is_file():
-            continue
-        run = RunFolder(folder)
-        same = (run.params.get("preset"), run.params.get("data"), run.seed) == (preset, data, study.seed)
-        if same and run.status == "finished" and not run.params.get("max_steps"):
-            return run
-    return None
+    known = (RunFolder(folder) for folder in reversed(folders) if (folder / "params.json").is_file())
+    return next((run for run in known if run.status == "finished" and _comparable(run) == wanted), None)
+
+
+def _comparable(run: RunFolder) -> tuple[object, ...]:
+    return (run.params.get("preset"), run.params.get("data"), run.seed, run.params.get("max_steps", 0))
 
 
 def detnas_cost(run: RunFolder) -> WholeCost:

@@ -5,9 +5,7 @@ from typing import Literal
 
 import pandas as pd
 import torch
-from torch import Tensor
-
-from workbench.networks.backbone import Backbone
+from torch import Tensor, nn
 
 Origin = Literal["copied", "centred", "spread", "cropped", "own"]
 
@@ -53,8 +51,8 @@ class RemapReport:
         return f"{self.seed} -> {self.target}: {shares}"
 
 
-def function_gap(first: Backbone, second: Backbone, images: Tensor) -> float:
-    """Largest difference of any tapped map between two networks in eval mode, as a share of the first's largest value.
+def function_gap(first: nn.Module, second: nn.Module, images: Tensor) -> float:
+    """Largest difference of any tapped map between two backbones (or supernets) in eval mode, as a share of the first's largest value.
 
     0 up to rounding where a remapping only changed kernels or widened.
     """

@@ -42,10 +42,11 @@ class Slot:
 
 def seed_spec(name: str, form: str = "") -> NetworkSpec:
     """The seed network of that name, with the maps and strides that `form` asks for; ValueError lists the names."""
+    last = 1280 if form == "ssd" else 0
     if name == "mobilenetv2":
-        spec = fna_spec("MobileNetV2", last=1280 if form == "ssd" else 0)
+        spec = fna_spec("MobileNetV2", last=last)
     elif name == "mobilenetv2-tf":
-        spec = fna_spec("MobileNetV2", last=1280 if form == "ssd" else 0, padding="same", bn_eps=1e-3)
+        spec = fna_spec("MobileNetV2", last=last, padding="same", bn_eps=1e-3)
     elif name in MOBILE_SEEDS:
         spec = efficientnet_lite0_spec(5 if name.endswith("front") else 8 if form == "ssd" else 7)
     elif name in LAYOUTS:
