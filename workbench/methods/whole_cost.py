@@ -77,8 +77,8 @@ def find_detnas_run(study: Study, given: str, preset: str, data: str, runs: str)
             raise ValueError(f"{given} is no finished run of 10_detnas, but one of {run.notebook} ({run.status}).")
         if (theirs := _comparable(run)) != wanted:
             raise ValueError(
-                f"{given} has preset, data, seed and max_steps {theirs}, this run needs {wanted}: compare whole runs on the"
-                " same pictures."
+                f"{given} has preset, data, seed and max_steps {theirs}, this run needs {wanted}: compare whole runs on"
+                " the same pictures."
             )
         return run
     folders = sorted((base_folder() / runs / "10_detnas").glob("*-*"), key=lambda path: path.stat().st_mtime)

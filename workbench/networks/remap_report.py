@@ -52,7 +52,7 @@ class RemapReport:
 
 
 def function_gap(first: nn.Module, second: nn.Module, images: Tensor) -> float:
-    """Largest difference of any tapped map between two backbones (or supernets) in eval mode, as a share of the first's largest value.
+    """Largest difference of any tapped map between two backbones in eval mode, as a share of the first's largest value.
 
     0 up to rounding where a remapping only changed kernels or widened.
     """
