@@ -4,26 +4,23 @@ import json
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from PIL import Image
 from torchvision.models import resnet18
 
 from tests.data.test_coco import SAMPLES
+from workbench.evaluation.whole_cost import WholeCost
 from workbench.insight.papers import paper_table
 from workbench.methods import candidates, compare, fna, fna_controls, fna_presets, fna_weights, phases, remap_studies
 from workbench.methods.fna_plan import CostPenalty
 from workbench.methods.fna_presets import PRESETS, plan_named, two_tasks, with_options
 from workbench.methods.presets import shortened
 from workbench.methods.task_data import load_task_data
-from workbench.methods.whole_cost import WholeCost, cost_at, detnas_cost, find_detnas_run, whole_cost
 from workbench.networks.backbone import Backbone
 from workbench.networks.mixed_layers import LayerSupernet
 from workbench.networks.remap import remap
 from workbench.networks.seeds import load_torchvision, read_state
-from workbench.records.ledger import Entry
-from workbench.records.run_folder import RunFolder
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.layers import seed_spec
 from workbench.spaces.mbconv import FNA_LAYERS, fna_spec
@@ -319,44 +316,6 @@ def test_real_mobilenet_weights_start_a_search(tmp_path):
     study = replace(study_of(tmp_path, "detection"), plan=plan)
     search = fna.search(study, seed)
     assert fna.derived(search).arch.space == "layers-mobilenetv2-tf-2.3.4.3.3.1"
-
-
-def entry(phase, forward, backward=0):
-    return Entry(phase=phase, seconds=1.0, images=1, forward_macs=forward, backward_macs=backward)
-
-
-def test_whole_cost_is_the_sum_of_what_a_detector_needs():
-    entries = [entry("search", 10, 20), entry("random on search", 99), entry("finetune fna", 5, 10)]
-    cost = whole_cost("FNA", entries, {"search": ("search",), "target fine-tuning": ("finetune fna",)}, 0.3)
-    assert (cost.parts, cost.macs, cost.seconds) == ({"search": 30, "target fine-tuning": 15}, 45, 2.0)
-    with pytest.raises(ValueError, match="lacks \\['evolution'\\]"):
-        whole_cost("DetNAS", entries, {"search": ("evolution",)}, 0.3)
-    curve = [replace(cost, parts={"search": macs}, ap=ap) for macs, ap in ((100, 0.1), (200, 0.3), (400, 0.4))]
-    assert cost_at(curve, 0.05) == 100 and cost_at(curve, 0.2) == 150 and cost_at(curve, 0.35) == pytest.approx(300)
-    assert np.isnan(cost_at(curve, 0.5))
-
-
-def test_detnas_runs_are_found_by_preset_data_and_seed(tmp_path, walked):
-    study = walked[0]
-    assert find_detnas_run(study, "", "smoke", "scenes", str(tmp_path)) is None
-    run = RunFolder.open(tmp_path, "10_detnas", {"preset": "smoke", "data": "scenes"}, seed=0, data_digest="d")
-    assert find_detnas_run(study, "", "smoke", "scenes", str(tmp_path)) is None  # not finished
-    for phase in ("pretrain supernet", "finetune supernet", "evolution", "pretrain detnas", "finetune detnas"):
-        run.ledger.add(entry(phase, 2, 4))
-    run.save_table(pd.DataFrame({"network": ["DetNAS", "x"], "AP": [0.25, 0.3]}), "comparison")
-    run.finish()
-    found = find_detnas_run(study, "", "smoke", "scenes", str(tmp_path))
-    assert found is not None and found.path == run.path
-    cost = detnas_cost(found)
-    assert (cost.ap, cost.macs, len(cost.parts)) == (0.25, 30, 5)
-    assert find_detnas_run(study, str(run.path), "smoke", "scenes", "").path == run.path
-    assert find_detnas_run(study, "", "tiny", "scenes", str(tmp_path)) is None
-    with pytest.raises(ValueError, match="compare whole runs on the same pictures"):
-        find_detnas_run(study, str(run.path), "smoke", "my/photos", "")
-    with pytest.raises(ValueError, match="compare whole runs on the same pictures"):
-        find_detnas_run(study, str(run.path), "tiny", "scenes", "")
-    with pytest.raises(ValueError, match="is no finished run of 10_detnas"):
-        find_detnas_run(study, str(study.run.path), "smoke", "scenes", "")
 
 
 def test_presets_name_every_task():

@@ -23,8 +23,8 @@ class ClassificationSet(Protocol):
     def take(self, indices: Any) -> Self: ...
 
 
-class DetectionSet(Protocol):
-    """Images with boxes: `[i] -> (uint8 (3, H, W), target)` with xyxy `boxes` in pixels and `labels` in 1..K."""
+class TargetSet(Protocol):
+    """Images with a target each, of any task: `[i] -> (uint8 (3, H, W), target)`."""
 
     name: str
     categories: tuple[str, ...]
@@ -36,37 +36,21 @@ class DetectionSet(Protocol):
     @property
     def sizes(self) -> list[tuple[int, int]]: ...  # (height, width) of every image, nothing is decoded
     def take(self, indices: Any) -> Self: ...
+
+
+class DetectionSet(TargetSet, Protocol):
+    """Targets have xyxy `boxes` in pixels and `labels` in 1..K."""
+
     def ground_truth(self) -> dict[str, Any]: ...
 
 
-class SegmentationSet(Protocol):
-    """Images with a map of classes: `[i] -> (uint8 (3, H, W), {"semantic": int64 (H, W), 255 is void})`."""
-
-    name: str
-    categories: tuple[str, ...]
-    ids: tuple[int, ...]
-    digest: str
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: int) -> tuple[Tensor, Target]: ...
-    @property
-    def sizes(self) -> list[tuple[int, int]]: ...
-    def take(self, indices: Any) -> Self: ...
+class SegmentationSet(TargetSet, Protocol):
+    """Targets have `semantic`, int64 (H, W) with classes from 0; 255 is void."""
 
 
-class PoseSet(Protocol):
-    """One body in each image: `[i] -> (uint8 (3, H, W), target)`, see `pose.PoseCrops`."""
+class PoseSet(TargetSet, Protocol):
+    """One body in each image, `categories` are its joints; see `pose.PoseCrops`."""
 
-    name: str
-    categories: tuple[str, ...]  # the names of the K joints
-    ids: tuple[int, ...]
-    digest: str
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: int) -> tuple[Tensor, Target]: ...
-    @property
-    def sizes(self) -> list[tuple[int, int]]: ...
-    def take(self, indices: Any) -> Self: ...
     def ground_truth(self) -> dict[str, Any]: ...
     def to_image(self, index: int, points: Any) -> Any: ...
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from workbench.data.checks import Problem, read_coco, summary
 from workbench.data.images import MEMORY_LIMIT, ImageMemory, read_image, to_tensor
-from workbench.data.keypoint_checks import check_keypoints
+from workbench.data.keypoint_checks import KEYPOINT_FILES, check_keypoints
 from workbench.records.files import digest
 
 
@@ -59,7 +59,7 @@ class CocoFolder:
             raise ValueError(f"max_size is a number of pixels of at least 1, but is {max_size}; None keeps all sizes.")
         if bad_boxes not in ("error", "drop"):
             raise ValueError(f'bad_boxes is "error" or "drop", but is {bad_boxes!r}; choose one.')
-        kinds = ("person_keypoints", "instances") if keypoints else ("instances",)
+        kinds = KEYPOINT_FILES if keypoints else ("instances",)
         files, problems = read_coco(root, split, decode=False, kinds=kinds)
         if files is not None and keypoints:
             problems += check_keypoints(files.content, str(files.annotations))

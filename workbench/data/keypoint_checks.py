@@ -6,6 +6,8 @@ from typing import Any
 
 from workbench.data.checks import Problem
 
+KEYPOINT_FILES = ("person_keypoints", "instances")  # beginnings of annotation files that may name joints
+
 
 def check_keypoints(content: Mapping[str, Any], where: str) -> list[Problem]:
     """Problems of the keypoints alone: named by the categories, three numbers for each joint. Never raises."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 
@@ -61,3 +62,10 @@ def pareto_front(costs: Sequence[float], values: Sequence[float]) -> list[int]:
 def best_so_far(values: Sequence[float]) -> list[float]:
     """Running maximum."""
     return np.maximum.accumulate(np.asarray(values, dtype=float)).tolist()
+
+
+def smoothed(values: Sequence[float], window: int) -> npt.NDArray[np.float64]:
+    """Mean of the last `window` values at each place (of as many as there are at the start)."""
+    total = np.cumsum(np.asarray(values, dtype=float))
+    before = np.concatenate([np.zeros(min(window, len(total))), total[:-window]])
+    return (total - before) / np.minimum(np.arange(1, len(total) + 1), window)

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
 
-from workbench.evaluation.statistics import pareto_front
+from workbench.evaluation.statistics import pareto_front, smoothed
 from workbench.insight.plots import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, new_axes
 from workbench.search.relaxation import Logits, softmax
 from workbench.spaces.network_spec import BlockSpec, NetworkSpec
@@ -167,13 +167,6 @@ def plot_steps_to(losses: Mapping[str, Sequence[float]], ax: Axes | None = None,
     ax.set(xlabel="step", ylabel=f"loss (mean of {window} steps)")
     ax.legend(title="reaches the dotted loss at", fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return ax
-
-
-def smoothed(values: Sequence[float], window: int) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
-    """Mean of the last `window` values at each place (of as many as there are at the start)."""
-    total = np.cumsum(np.asarray(values, dtype=float))
-    before = np.concatenate([np.zeros(min(window, len(total))), total[:-window]])
-    return (total - before) / np.minimum(np.arange(1, len(total) + 1), window)
 
 
 def _layered(block: BlockSpec) -> bool:

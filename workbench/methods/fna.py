@@ -14,11 +14,11 @@ import torch
 from torch import nn
 
 from workbench.evaluation.scoring import Scorer
-from workbench.methods import candidates
+from workbench.methods import candidates, gradient_search
 from workbench.methods.compare import Contender, Result, body_of, train_contender
 from workbench.methods.fna_plan import FNAPlan
-from workbench.methods.fna_weights import Init, SeedNetwork, seed_network, task_of
-from workbench.methods.gradient_search import MixtureSearch, derived_score, search_phase
+from workbench.methods.fna_weights import Init, seed_network, task_of
+from workbench.methods.gradient_search import MixtureSearch, SeedNetwork, derived_score, finished, search_phase
 from workbench.methods.phases import Study, forward_macs, new_model
 from workbench.networks.mixed_layers import LayerSupernet, cost_penalty
 from workbench.records.score import Score
@@ -113,11 +113,7 @@ def search(study: Study, seed: SeedNetwork, *, init: Init = "remap", phase: str 
         ),
         after_epoch=after_epoch,
     )
-    found = replace(found, searched=searched)
-    if (name := f"score {phase}") not in {entry.phase for entry in study.run.ledger.entries}:
-        candidates.enter_search(study, name, scorer, scored_epochs(study, found))
-    supernet.mix()
-    return found
+    return finished(study, found, searched, scorer)
 
 
 def derived(search: LayerSearch, epoch: int = -1) -> Derived:
@@ -176,8 +172,7 @@ def trajectory(study: Study, search: LayerSearch) -> pd.DataFrame:
 
 def scored_epochs(study: Study, search: LayerSearch) -> list[Score]:
     """The derived networks of the epochs in which alpha moved, in order."""
-    metric = task_of(study).metric
-    return [score for score in study.run.scores(search.phase) if metric in score.metrics or score.error]
+    return gradient_search.scored_epochs(study, search.phase, task_of(study).metric)
 
 
 def _derived_score(study: Study, scorer: Scorer, supernet: LayerSupernet, phase: str, epoch: int) -> Score:

@@ -6,14 +6,15 @@ from typing import Any
 
 import pandas as pd
 
-from workbench.methods import fna, whole_cost
+from workbench.evaluation.whole_cost import SHARE, TOTAL, WholeCost, cost_at, cost_table, seed_pretraining, whole_cost
+from workbench.methods import fna
 from workbench.methods.compare import Contender, Result
 from workbench.methods.fna_plan import FNAPlan
-from workbench.methods.fna_weights import SeedNetwork, contender, seed_form, task_of
+from workbench.methods.fna_weights import contender, seed_form, task_of
+from workbench.methods.gradient_search import SeedNetwork
 from workbench.methods.phases import Study, forward_macs
 from workbench.methods.presets import input_sizes
 from workbench.methods.remap_studies import losses_at, share_of_steps
-from workbench.methods.whole_cost import FNA_PHASES, SHARE, TOTAL, WholeCost, cost_at, cost_table
 from workbench.search.relaxation import Derived
 from workbench.spaces.arch import Arch
 from workbench.spaces.costs import ImageSize, backbone_cost
@@ -147,16 +148,20 @@ def train_short(study: Study, seed: SeedNetwork, space: SearchSpace, found: Arch
 
 def cost_curves(study: Study, results: Sequence[Result], short: Mapping[int, Result]) -> dict[str, list[WholeCost]]:
     """Whole cost and AP of FNA at every length of fine-tuning, and of the seed network without any search."""
-    entries = study.run.ledger.entries
-    curves: dict[str, list[WholeCost]] = {"FNA": []}
-    for share, result in sorted(short.items(), reverse=True):
-        phases = {"search": ("search",), "target fine-tuning": (f"finetune fna,-1-{share}-of-the-steps",)}
-        curves["FNA"].append(whole_cost.whole_cost(f"FNA, 1/{share}", entries, phases, result.metrics["AP"]))
-    by_name = {result.contender.name: result.metrics["AP"] for result in results}
-    curves["FNA"].append(whole_cost.whole_cost("FNA", entries, FNA_PHASES, by_name["FNA"]))
-    alone = {"target fine-tuning": ("finetune seed-network",)}
-    curves["seed network"] = [whole_cost.whole_cost("seed network, no search", entries, alone, by_name["seed network"])]
-    return curves
+    entries, by_name = study.run.ledger.entries, {result.contender.name: result for result in results}
+
+    def cost(name: str, result: Result, tuning: str, *searches: str) -> WholeCost:
+        phases = {"search": searches, "target fine-tuning": (f"finetune {tuning}",)}
+        return whole_cost(name, entries, {part: named for part, named in phases.items() if named}, result.metrics["AP"])
+
+    found = [
+        cost(f"FNA, 1/{share}", result, f"fna,-1-{share}-of-the-steps", "search")
+        for share, result in sorted(short.items(), reverse=True)
+    ]
+    return {
+        "FNA": [*found, cost("FNA", by_name["FNA"], "fna", "search")],
+        "seed network": [cost("seed network, no search", by_name["seed network"], "seed-network")],
+    }
 
 
 def cost_rows(curves: Mapping[str, Sequence[WholeCost]], whole: Sequence[WholeCost], seed: SeedNetwork) -> pd.DataFrame:
@@ -173,7 +178,7 @@ def cost_rows(curves: Mapping[str, Sequence[WholeCost]], whole: Sequence[WholeCo
         macs = cost_at(curves["FNA"], other.ap)
         name = f"FNA, least cost with at least {other.name}'s AP (between measured lengths)"
         extra.append({"detector": name, TOTAL: macs / 1e12, SHARE: macs / first, "AP": other.ap})
-    own = whole[0].macs + whole_cost.seed_pretraining(seed.backbone.spec)
+    own = whole[0].macs + seed_pretraining(seed.backbone.spec)
     name = "FNA, with its seed's ImageNet training (240 passes, as the paper's seed likely had)"
     extra.append({"detector": name, TOTAL: own / 1e12, SHARE: own / first, "AP": whole[0].ap})
     return pd.concat([frame, pd.DataFrame(extra)], ignore_index=True)

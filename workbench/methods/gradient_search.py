@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from workbench.evaluation.scoring import Scorer, Switchable
+from workbench.methods.candidates import enter_search
 from workbench.methods.phases import (
     PhaseClock,
     Study,
@@ -23,6 +24,7 @@ from workbench.methods.phases import (
     load_phase,
     place_of,
 )
+from workbench.networks.backbone import Backbone
 from workbench.records.files import write_bytes
 from workbench.records.ledger import Entry, peak_memory
 from workbench.records.progress import Progress, reporter
@@ -43,7 +45,22 @@ class Searched:
     alphas: tuple[tuple[torch.Tensor, ...], ...]
 
 
-Mixture = TypeVar("Mixture", bound=Switchable)
+class Mixable(Switchable, Protocol):
+    """A supernet that can also compute the mixture of all its networks."""
+
+    def mix(self) -> None: ...
+
+
+Mixture = TypeVar("Mixture", bound=Mixable)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedNetwork:
+    """A pretrained network that a search starts from, and in plain data where its weights come from."""
+
+    backbone: Backbone
+    origin: dict[str, Any]
+    top1: float | None = None  # on unseen crops, where it was trained here
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +107,21 @@ def derived_score(
         phase=phase,
         step=epoch,
     )
+
+
+def scored_epochs(study: Study, phase: str, metric: str) -> list[Score]:
+    """The derived networks of the epochs in which alpha moved, in order."""
+    return [score for score in study.run.scores(phase) if metric in score.metrics or score.error]
+
+
+def finished(
+    study: Study, search: MixtureSearch[Mixture], searched: Searched, scorer: Scorer
+) -> MixtureSearch[Mixture]:
+    """The search with what it left, its scores in the ledger (once), the supernet computing the mixture again."""
+    if (name := f"score {search.phase}") not in {entry.phase for entry in study.run.ledger.entries}:
+        enter_search(study, name, scorer, scored_epochs(study, search.phase, scorer.task.metric))
+    search.supernet.mix()
+    return replace(search, searched=searched)
 
 
 def search_phase(

@@ -7,17 +7,15 @@
 """
 
 import hashlib
-from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from workbench.evaluation.scoring import Scorer
-from workbench.methods import candidates
+from workbench.methods import candidates, gradient_search
 from workbench.methods.candidates import classification_task, detection_task
 from workbench.methods.compare import Start
-from workbench.methods.gradient_search import MixtureSearch, derived_score, search_phase
+from workbench.methods.gradient_search import MixtureSearch, SeedNetwork, derived_score, finished, search_phase
 from workbench.methods.mixture_choice import implementations
 from workbench.methods.nats_presets import NATSPlan
 from workbench.methods.phases import Study, forward_macs, new_model, train_phase
@@ -47,16 +45,6 @@ from workbench.spaces.residual import check_dilations
 from workbench.spaces.space import SearchSpace
 from workbench.training.alternating import check_recipe
 from workbench.training.loop import place
-
-
-@dataclass(frozen=True, kw_only=True)
-class SeedNetwork:
-    """A pretrained backbone and in plain data where its weights come from."""
-
-    backbone: Backbone
-    origin: dict[str, Any]
-    top1: float | None  # on unseen crops, where it was trained here
-
 
 MixedSearch = MixtureSearch[MixedSupernet]
 
@@ -110,7 +98,7 @@ def seed_network(study: Study, seed_weights: str = "") -> SeedNetwork:
     plan: NATSPlan = study.plan
     if seed_weights:
         backbone, key = _from_file(plan, seed_weights)
-        return SeedNetwork(backbone=backbone, origin={"weights": key}, top1=None)
+        return SeedNetwork(backbone=backbone, origin={"weights": key})
     task = classification_task(study)
     spec = base_spec(space_of(study))
     model = new_model(lambda: task.build(Backbone(spec)), study.seed, "seed network")
@@ -177,11 +165,7 @@ def search(study: Study, pretrained: SeedNetwork, groups: str = "", phase: str =
         },
         after_epoch=after_epoch,
     )
-    found = replace(found, searched=searched)
-    if (name := f"score {phase}") not in {entry.phase for entry in study.run.ledger.entries}:
-        candidates.enter_search(study, name, scorer, scored_epochs(study, found))
-    supernet.mix()
-    return found
+    return finished(study, found, searched, scorer)
 
 
 def derived(search: MixedSearch, epoch: int = -1) -> Derived:
@@ -228,7 +212,7 @@ def trajectory(study: Study, search: MixedSearch) -> pd.DataFrame:
 
 def scored_epochs(study: Study, search: MixedSearch) -> list[Score]:
     """The derived networks of the epochs in which alpha moved, in order."""
-    return [score for score in study.run.scores(search.phase) if study.plan.fitness in score.metrics or score.error]
+    return gradient_search.scored_epochs(study, search.phase, study.plan.fitness)
 
 
 def vote_table(space: SearchSpace, arch: Arch) -> pd.DataFrame:

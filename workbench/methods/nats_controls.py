@@ -15,7 +15,8 @@ import torch
 from workbench.insight.receptive_field import predicted_sigma
 from workbench.methods import candidates
 from workbench.methods.compare import Contender, Result
-from workbench.methods.nats import SeedNetwork, space_of, start
+from workbench.methods.gradient_search import SeedNetwork
+from workbench.methods.nats import space_of, start
 from workbench.methods.nats_presets import NATSPlan
 from workbench.methods.phases import Study, new_model
 from workbench.methods.presets import input_sizes

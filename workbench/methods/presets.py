@@ -133,17 +133,23 @@ def load_data(plan: DataPlan, data: str, pretrain_data: str, seed: int, bad_boxe
         crops, crops_search = split_train(ClassFolder(crop_folder, "train", side=plan.crop_side), 0.1, seed)
         crops_test = ClassFolder(crop_folder, "val", side=plan.crop_side)
     described_crops = f" ({len(crops)} images at {plan.crop_side} px)"
-    digests = [part.digest for part in (full, train, search, test, crops, crops_search, crops_test)]
+    if pretrain_data:
+        described += f"; pre-training on {crops.name}{described_crops}"
+    return gathered(full, train, search, test, (crops, crops_search, crops_test), described)
+
+
+def gathered(full: Any, train: Any, search: Any, test: Any, crops: tuple[Any, Any, Any], description: str) -> Data:
+    """The data of a run from its sets; `crops` to train on, to search by and to test on."""
     return Data(
         train=train,
         search=search,
         full_train=full,
         test=test,
-        crops=crops,
-        crops_search=crops_search,
-        crops_test=crops_test,
-        digest=digest(digests),
-        description=described + (f"; pre-training on {crops.name}{described_crops}" if pretrain_data else ""),
+        crops=crops[0],
+        crops_search=crops[1],
+        crops_test=crops[2],
+        digest=digest([part.digest for part in (full, train, search, test, *crops)]),
+        description=description,
     )
 
 

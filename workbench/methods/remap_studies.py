@@ -11,10 +11,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from workbench.insight.layer_plots import smoothed
+from workbench.evaluation.statistics import smoothed
 from workbench.methods import fna
 from workbench.methods.compare import Contender, Result
-from workbench.methods.fna_weights import Init, SeedNetwork, contender, task_of
+from workbench.methods.fna_weights import Init, contender, task_of
+from workbench.methods.gradient_search import SeedNetwork
 from workbench.methods.phases import Study
 from workbench.networks.backbone import Backbone
 from workbench.networks.mixed_layers import LayerSupernet
@@ -199,9 +200,13 @@ def variant_spec(space: SearchSpace) -> NetworkSpec:
 
 
 def variants(study: Study, seed: SeedNetwork, spec: NetworkSpec) -> list[Result]:
-    """`spec` from the seed's weights by every rule of section 3.5, and from random weights, trained alike."""
+    """`spec` from the seed's weights by every rule of section 3.5, and from random weights, trained alike.
+
+    Half the plan's steps: rules differ early, if anywhere.
+    """
     entrants = [contender(study, seed, name, spec, **how) for name, how in VARIANTS.items()]
-    return fna.train_all(study, [*entrants, contender(study, seed, "random weights", spec, init="random")])
+    entrants.append(contender(study, seed, "random weights", spec, init="random"))
+    return fna.train_all(study, entrants, steps=max(1, study.plan.finetune.steps // 2))
 
 
 def variant_table(study: Study, seed: SeedNetwork, results: Sequence[Result], pictures: Tensor) -> pd.DataFrame:

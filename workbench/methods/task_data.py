@@ -6,13 +6,13 @@ from typing import Any, Literal
 from workbench.data.checks import check_splits
 from workbench.data.coco import CocoFolder
 from workbench.data.creatures import KEYPOINTS
+from workbench.data.keypoint_checks import KEYPOINT_FILES
 from workbench.data.mask_checks import Classes, check_mask_splits, mask_classes
 from workbench.data.masks import MaskFolder, SceneMasks
 from workbench.data.pose import PoseCrops
 from workbench.data.scenes import SceneCrops, Scenes
 from workbench.data.splits import split_train
-from workbench.methods.presets import Data, DataPlan, find_folder, load_data, one_of, scene_config
-from workbench.records.files import digest
+from workbench.methods.presets import Data, DataPlan, find_folder, gathered, load_data, one_of, scene_config
 from workbench.tasks.pose import PoseConfig
 
 TaskName = Literal["detection", "segmentation", "pose"]
@@ -53,17 +53,7 @@ def load_task_data(
     described += f" ({len(train)} / {len(search)} / {len(test)})"
     if skipped := sum(getattr(part, "skipped", 0) for part in (train, search, test)):
         described += f"; {skipped} bodies without a labelled joint left out"
-    return Data(
-        train=train,
-        search=search,
-        full_train=full,
-        test=test,
-        crops=crops,
-        crops_search=crops,
-        crops_test=crops,
-        digest=digest([part.digest for part in sets]),
-        description=described,
-    )
+    return gathered(full, train, search, test, (crops, crops, crops), described)
 
 
 def _masks(plan: DataPlan, data: str, seed: int, classes: str, void: int) -> tuple[Any, Any, Any, Any]:
@@ -92,7 +82,7 @@ def _bodies(
         train, search, test = (PoseCrops(part, KEYPOINTS, head.crop) for part in _scenes(plan, seed, "keypoints"))
         return train, train, search, test
     folder = find_folder(data)
-    kinds = ("person_keypoints", "instances")
+    kinds = KEYPOINT_FILES
     known = [n for n in SPLITS if any((folder / "annotations" / f"{kind}_{n[0]}.json").is_file() for kind in kinds)]
     if not known:
         raise ValueError(f"{folder} has no annotations/person_keypoints_train.json; see data/README.md.")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from workbench.data.batches import ClassificationSet, stack_images
-from workbench.networks.count import evaluating
+from workbench.tasks.outputs import outputs
 
 Images = list[Tensor]
 Targets = list[dict[str, Tensor]]
@@ -91,14 +91,8 @@ class Classification:
         before_batch: Callable[[int], None] | None = None,
     ) -> Tensor:
         """Class scores (images, classes) in eval mode; `before_batch` is called with the index of each batch."""
-        rows: list[Tensor] = []
-        with evaluating(model), torch.inference_mode():
-            for number, start in enumerate(range(0, len(data), batch_size)):
-                images, _ = self.batch(data, range(start, min(start + batch_size, len(data))), device)
-                if before_batch is not None:
-                    before_batch(number)
-                rows += [row["scores"] for row in model(images)]
-        return torch.stack(rows).cpu()
+        found = outputs(model, data, device, batch_size, before_batch)
+        return torch.stack([output["scores"] for _, output in found]).cpu()
 
     def evaluate(
         self,
