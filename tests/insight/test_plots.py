@@ -80,10 +80,15 @@ def test_agreement_title_carries_interval_and_n():
 
 
 def test_ledger_gathers_the_parts_of_a_network_and_marks_what_was_cached():
-    rows = [("pretrain a", 3.0, True), ("finetune a", 4.0, False), ("beam", 2.0, False), ("test a", 1.0, False)]
+    rows = [
+        ("pretrain a", 3.0, True),
+        ("finetune a", 4.0, False),
+        ("search (remap)", 2.0, False),
+        ("test a", 1.0, False),
+    ]
     entries = [Entry(phase=name, seconds=s, images=1, forward_macs=1, cached=known) for name, s, known in rows]
     ax = plots.plot_ledger(entries)
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "beam"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "search (remap)"]
     assert [text.get_text() for text in ax.texts] == [" 8 s (partly cached)", " 2 s"]
     assert sorted(bar.get_width() for bar in ax.patches) == [1, 2, 3, 4]
     assert [bool(bar.get_hatch()) for bar in ax.patches].count(True) == 1

@@ -242,7 +242,8 @@ def plot_ledger(entries: Sequence[Entry], ax: Axes | None = None) -> Axes:
     bars: dict[str, list[tuple[str, Entry]]] = {}
     for entry in entries:
         verb, _, name = entry.phase.partition(" ")
-        part, label = (verb, name) if verb in LEDGER_COLOURS and name else ("search", entry.phase)
+        named = verb in LEDGER_COLOURS and name and not name.startswith("(")  # "search (remap)" is one name
+        part, label = (verb, name) if named else ("search", entry.phase)
         bars.setdefault(label, []).append((part, entry))
     ax = ax or new_axes(8, 0.9 + 0.26 * len(bars))
     for row, parts in enumerate(bars.values()):
