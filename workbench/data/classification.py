@@ -1,19 +1,17 @@
 """Classification data from class folders: `root/split/class/picture`, the layout of ImageNet."""
 
-import copy
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
 
 from PIL import Image, ImageOps
 from torch import Tensor
 
 from workbench.data.checks import check_classes, class_folders, picture_files, summary
 from workbench.data.images import MEMORY_LIMIT, ImageMemory, read_image, to_tensor
+from workbench.data.views import Views
 from workbench.records.files import digest
 
 
-class ClassFolder:
+class ClassFolder(Views):
     """`data[i]` is a uint8 image (3, side, side), the centre square of a picture, and its label 0..K-1.
 
     Labels follow the alphabetical order of the class folders, ids that of the files. Everything is checked first:
@@ -33,12 +31,9 @@ class ClassFolder:
         self._files = [(path, label) for label, folder in enumerate(folders) for path in picture_files(folder)]
         # Names and lengths stand for the content: reading all of ImageNet for a digest would take many minutes.
         listing = [[path.parent.name, path.name, path.stat().st_size] for path, _ in self._files]
-        self._source: dict[str, object] = {"files": digest(listing), "split": split, "side": side}
+        self._source = {"files": digest(listing), "split": split, "side": side}
         self._memory = ImageMemory(len(self._files) * 3 * side * side, memory_limit)
         self._choose(tuple(range(len(self._files))))
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         number = self.ids[index]
@@ -49,22 +44,6 @@ class ClassFolder:
     def labels(self) -> tuple[int, ...]:
         """The label of every picture, without decoding any."""
         return tuple(self._files[number][1] for number in self.ids)
-
-    def take(self, indices: Sequence[int]) -> Self:
-        """A view on these pictures in this order; pictures in memory are shared, not copied."""
-        view = copy.copy(self)
-        view._choose(tuple(self.ids[index] for index in indices))
-        return view
-
-    def preload(self) -> None:
-        """Decode every picture now if all fit in memory, so that no training step waits for it."""
-        if self._memory.fits:
-            for index in range(len(self)):
-                self[index]
-
-    def _choose(self, ids: tuple[int, ...]) -> None:
-        self.ids: tuple[int, ...] = ids
-        self.digest = digest({**self._source, "ids": list(ids)})
 
 
 def _read(path: Path, side: int) -> Tensor:

@@ -1,12 +1,10 @@
 """Detection data from a COCO-format folder."""
 
-import copy
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,7 +15,7 @@ from torch import Tensor
 from workbench.data.checks import Problem, read_coco, summary
 from workbench.data.images import MEMORY_LIMIT, ImageMemory, read_image, to_tensor
 from workbench.data.keypoint_checks import KEYPOINT_FILES, check_keypoints
-from workbench.records.files import digest
+from workbench.data.views import Views
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +32,7 @@ class Annotated:
     keypoints: NDArray[np.float64]  # (M, K, 3) x, y, visibility; K is 0 unless they were asked for
 
 
-class CocoFolder:
+class CocoFolder(Views):
     """`data[i]` is a uint8 image (3, H, W) and its target: boxes (xyxy pixels), labels, area, iscrowd, image_id.
 
     Category ids, however sparse, become labels 1..K in id order. `max_size` shrinks the long side of larger pictures.
@@ -85,7 +83,7 @@ class CocoFolder:
             for image in files.content["images"]
         }
         with files.annotations.open("rb") as file:
-            self._source: dict[str, object] = {
+            self._source = {
                 "annotations": hashlib.file_digest(file, "sha256").hexdigest(),
                 "split": split,
                 "files": [[image.path.name, image.path.stat().st_size] for image in self._images.values()],
@@ -96,9 +94,6 @@ class CocoFolder:
         needed = sum(3 * image.size[0] * image.size[1] for image in self._images.values())
         self._memory = ImageMemory(needed, memory_limit)
         self._choose(tuple(self._images))
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
         number = self.ids[index]
@@ -118,18 +113,6 @@ class CocoFolder:
         if self.joints:
             target["keypoints"] = torch.tensor(image.keypoints, dtype=torch.float32)
         return target
-
-    def take(self, indices: Sequence[int]) -> Self:
-        """A view on these images in this order; pictures in memory are shared, not copied."""
-        view = copy.copy(self)
-        view._choose(tuple(self.ids[index] for index in indices))
-        return view
-
-    def preload(self) -> None:
-        """Decode every picture now if all fit in memory, so that no training step waits for it."""
-        if self._memory.fits:
-            for index in range(len(self)):
-                self[index]
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
@@ -161,10 +144,6 @@ class CocoFolder:
             "annotations": annotations,
             "categories": [{"id": label, "name": name} for label, name in enumerate(self.categories, start=1)],
         }
-
-    def _choose(self, ids: tuple[int, ...]) -> None:
-        self.ids: tuple[int, ...] = ids
-        self.digest = digest({**self._source, "ids": list(ids)})
 
 
 def _annotated(

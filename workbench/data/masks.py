@@ -1,6 +1,5 @@
 """Semantic segmentation data: pictures and masks of the same name, or Cityscapes in its own layout."""
 
-import copy
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -17,10 +16,11 @@ from workbench.data.checks import summary
 from workbench.data.images import MEMORY_LIMIT, ImageMemory, read_image, to_tensor
 from workbench.data.mask_checks import VOID, Classes, check_masks, mask_classes, mask_pairs
 from workbench.data.scenes import Scenes
+from workbench.data.views import Views
 from workbench.records.files import digest
 
 
-class MaskFolder:
+class MaskFolder(Views):
     """`data[i]` is a uint8 image (3, H, W) and its target: `semantic` int64 (H, W), classes from 0, 255 is void.
 
     Reads `root/<split>/images` and `root/<split>/masks` (or `root/images/<split>`, `root/masks/<split>`); a mask is an
@@ -83,12 +83,9 @@ class MaskFolder:
         # Masks may be relabelled at the same length, so their bytes are hashed; pictures stand by name and length.
         listing = [[image.name, image.stat().st_size, sha256(mask.read_bytes()).hexdigest()] for image, mask in pairs]
         content = {"files": digest(listing), "classes": list(classes), "table": table.tolist()}
-        self._source: dict[str, object] = {**content, "split": split, "max_size": max_size}
+        self._source = {**content, "split": split, "max_size": max_size}
         self._memory = ImageMemory(sum(4 * height * width for height, width in self._stored), memory_limit)
         self._choose(tuple(range(len(self._pairs))))
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
         number = self.ids[index]
@@ -100,12 +97,6 @@ class MaskFolder:
         """(height, width) of every picture as served; nothing is decoded."""
         return [self._stored[number] for number in self.ids]
 
-    def take(self, indices: Sequence[int]) -> Self:
-        """A view on these images in this order; pictures in memory are shared, not copied."""
-        view = copy.copy(self)
-        view._choose(tuple(self.ids[index] for index in indices))
-        return view
-
     def _read(self, number: int) -> Tensor:
         height, width = self._stored[number]
         image, mask = self._pairs[number]
@@ -116,10 +107,6 @@ class MaskFolder:
             picture = picture.resize((width, height), Image.Resampling.BILINEAR)
             classes = classes.resize((width, height), Image.Resampling.NEAREST)
         return torch.cat([to_tensor(picture), torch.from_numpy(self._table[np.array(classes)])[None]])
-
-    def _choose(self, ids: tuple[int, ...]) -> None:
-        self.ids: tuple[int, ...] = ids
-        self.digest = digest({**self._source, "ids": list(ids)})
 
 
 def _size(path: Path, max_size: int | None) -> tuple[int, int]:

@@ -1,9 +1,8 @@
 """Pose data: one crop for every body with labelled joints, cut from pictures with boxes and keypoints."""
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from workbench.data.images import MEMORY_LIMIT, ImageMemory, to_tensor
-from workbench.records.files import digest
+from workbench.data.views import Views
 
 Points = npt.NDArray[np.float64]
 
@@ -77,7 +76,7 @@ class _Body:
     scale: float  # pixels of the crop per pixel of the picture
 
 
-class PoseCrops:
+class PoseCrops(Views):
     """`data[i]` is a uint8 crop (3, H, W) around one body and its target.
 
     The target has `keypoints` (K, 3): x, y in pixels of the crop and visibility (0 not labelled, 1 hidden, 2 visible),
@@ -113,10 +112,8 @@ class PoseCrops:
             )
         self._bodies = {body.number: body for body in bodies}
         self._memory = ImageMemory(len(bodies) * 3 * size[0] * size[1], memory_limit)
+        self._source = {"pictures": source.digest, "size": list(size)}
         self._choose(tuple(self._bodies))
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
         number = self.ids[index]
@@ -132,12 +129,6 @@ class PoseCrops:
     def sizes(self) -> list[tuple[int, int]]:
         """(height, width) of every crop."""
         return [self.size] * len(self)
-
-    def take(self, indices: Sequence[int]) -> Self:
-        """A view on these bodies in this order; crops are shared, not copied."""
-        view = copy.copy(self)
-        view._choose(tuple(self.ids[index] for index in indices))
-        return view
 
     def to_image(self, index: int, points: Points) -> Points:
         """Points (K, 2) of crop `index` in pixels of its picture."""
@@ -171,10 +162,6 @@ class PoseCrops:
             )
         category = {"id": 1, "name": "body", "keypoints": list(self.categories)}
         return {"images": images, "annotations": annotations, "categories": [category]}
-
-    def _choose(self, ids: tuple[int, ...]) -> None:
-        self.ids: tuple[int, ...] = ids
-        self.digest = digest([self.source.digest, list(self.size), list(ids)])
 
 
 def _body(number: int, index: int, box: Tensor, area: float, keypoints: Tensor, size: tuple[int, int]) -> _Body:

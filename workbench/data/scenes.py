@@ -1,10 +1,9 @@
 """The generated aquarium: a pure function from (configuration, seed, index) to a scene, and data sets of scenes."""
 
-import copy
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from workbench.data.creatures import KEYPOINTS, MARKINGS, SPECIES, Animal, Colour, Look, crowding, pose, silhouette
+from workbench.data.views import Views
 from workbench.data.water import Field, background, put_animals, put_clutter, rgb, seen
-from workbench.records.files import digest
 from workbench.records.seeds import generator
 
 Pair = tuple[float, float]
@@ -228,8 +227,8 @@ def _composed(config: SceneConfig, image: Field, ground: npt.NDArray[np.uint8], 
     )
 
 
-class _Streamed:
-    """What both data sets share: a name, ids (no id is in two splits), a digest, and views on a subset."""
+class _Streamed(Views):
+    """What both data sets share: a name, and ids of which none is in two splits."""
 
     def __init__(self, kind: str, config: SceneConfig, seed: int, split: str, size: int, side: int = 0) -> None:
         if split not in SPLITS:
@@ -239,18 +238,8 @@ class _Streamed:
         self.config, self.seed = config, seed
         self.name = f"{kind} {config.classes} {split}"
         self.categories = config.categories
-        self.ids = tuple(range(SPLITS[split], SPLITS[split] + size))
-        self.digest = digest([VERSION, asdict(config), seed, split, size, side])
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def take(self, indices: Sequence[int]) -> Self:
-        """A view on some of the images, in the order of `indices`; what is drawn already is shared."""
-        view = copy.copy(self)
-        view.ids = tuple(self.ids[i] for i in indices)
-        view.digest = digest([self.digest, view.ids])
-        return view
+        self._source = {"scenes": [VERSION, asdict(config), seed, split, size, side]}
+        self._choose(tuple(range(SPLITS[split], SPLITS[split] + size)))
 
 
 class Scenes(_Streamed):

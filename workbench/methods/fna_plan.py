@@ -4,9 +4,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from workbench.methods import detnas_presets as detnas
-from workbench.methods.presets import DataPlan
+from workbench.methods.presets import MethodPlan
 from workbench.methods.task_data import TaskName
-from workbench.spaces.costs import ImageSize
 from workbench.spaces.layers import layer_space_name
 from workbench.tasks.detection import DetectorConfig
 from workbench.tasks.pose import PoseConfig
@@ -25,26 +24,19 @@ class CostPenalty:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FNAPlan:
+class FNAPlan(MethodPlan):
     """Everything that an FNA run does for one task, as numbers."""
 
     task: TaskName
     seed_network: str  # a name of `spaces.layers.seed_spec`
     depths: tuple[int, ...]  # layers of each searched stage of the supernet
     form: str  # ssd, os16, os8, or empty
-    data: DataPlan
     head: DetectorConfig | SegmenterConfig | PoseConfig
     search: AlternatingRecipe
     penalty: CostPenalty
     temperature: float  # alpha is divided by it before the softmax
     affine: bool  # batch norm of the searched layers keeps scale, shift and statistics (the paper's does not)
-    finetune: Recipe  # of the found network and of everything it is compared with
     refresh_images: int  # images that batch-norm statistics are refreshed on before fine-tuning (0: as remapped)
-    macs_at: ImageSize
-    calibration_images: int
-    calibration_batch: int
-    scoring_batch: int
-    random_networks: int
 
     @property
     def space(self) -> str:

@@ -9,18 +9,17 @@ from typing import Any, Literal
 
 from workbench.methods import crnas_presets as crnas
 from workbench.methods import detnas_presets as detnas
-from workbench.methods.presets import DataPlan, one_of
+from workbench.methods.presets import ClassifierPlan, DataPlan, one_of
 from workbench.networks.mixed_dilation import Implementation, Kernels
 from workbench.spaces.channel_dilation import Reading, channel_dilation_name
-from workbench.spaces.costs import ImageSize
 from workbench.tasks.detection import DetectorConfig
 from workbench.training.alternating import AlternatingRecipe
 from workbench.training.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class NATSPlan:
-    """Everything that a NATS run does, as numbers."""
+class NATSPlan(ClassifierPlan):
+    """Everything that a NATS run does, as numbers; `pretrain` is for the seed network, where no weights are given."""
 
     backbone: str  # a name of `residual.LAYOUTS`
     groups: str  # n16: groups of channels in each layer; c32: channels in each group
@@ -28,24 +27,9 @@ class NATSPlan:
     kernels: Kernels  # of the search: a copy for each dilation as in the paper, or one for all
     reading: Reading  # how pretrained kernels are cut (section 3.4)
     implementation: Implementation | Literal["auto"]  # of the mixture; auto measures each layer and takes the faster
-    data: DataPlan
-    detector: DetectorConfig
-    pretrain: Recipe  # of the seed network, where no weights are given
     search: AlternatingRecipe
-    finetune: Recipe  # of the found network and of everything it is compared with
     transfer: DetectorConfig  # the detector that the found network is moved to
     transfer_finetune: Recipe
-    classifier_hidden: int
-    classifier_dropout: float
-    label_smoothing: float
-    image_mean: tuple[float, ...]
-    image_std: tuple[float, ...]
-    macs_at: ImageSize  # at which MACs are stated
-    fitness: Literal["AP", "AP50"]  # by which networks are scored on the supernet
-    calibration_images: int
-    calibration_batch: int
-    scoring_batch: int
-    random_networks: int
 
     @property
     def space(self) -> str:

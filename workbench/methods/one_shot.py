@@ -6,42 +6,25 @@ step.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from torch import nn
 
 from workbench.methods.candidates import classification_task, detection_task
 from workbench.methods.phases import Study, Trained, new_model, train_phase
-from workbench.methods.presets import DataPlan
+from workbench.methods.presets import ClassifierPlan
 from workbench.networks.supernet import Supernet, align_options
 from workbench.spaces.arch import Arch
-from workbench.spaces.costs import ImageSize
-from workbench.tasks.detection import DetectorConfig
 from workbench.training.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneShotPlan:
-    """The numbers that every one-shot method has."""
+class OneShotPlan(ClassifierPlan):
+    """The numbers that every one-shot method has; what is compared in the end is pre-trained by `pretrain`."""
 
-    data: DataPlan
-    detector: DetectorConfig
     supernet_pretrain: Recipe
     supernet_finetune: Recipe
-    pretrain: Recipe  # of the found network and of everything it is compared with
-    finetune: Recipe
-    classifier_hidden: int
-    classifier_dropout: float
-    label_smoothing: float
-    image_mean: tuple[float, ...]
-    image_std: tuple[float, ...]
-    macs_at: ImageSize  # at which MACs are stated
-    fitness: Literal["AP", "AP50"]  # of the search
-    calibration_images: int
-    calibration_batch: int
-    scoring_batch: int = 32
-    random_networks: int  # unscored random networks among the controls
     frozen_control: bool  # also train the detector on a frozen random backbone
     aligned_options: bool  # start the options of a decision as one function (ours, for short trainings)
 

@@ -15,6 +15,8 @@ from workbench.data.creatures import SPECIES
 from workbench.data.scenes import SceneConfig, SceneCrops, Scenes
 from workbench.data.splits import split_train
 from workbench.records.files import base_folder, digest
+from workbench.spaces.costs import ImageSize
+from workbench.tasks.detection import DetectorConfig
 from workbench.training.alternating import AlternatingRecipe
 from workbench.training.recipe import Recipe
 
@@ -35,6 +37,33 @@ class DataPlan:
     species: tuple[str, ...] = SPECIES  # scenes only: fewer classes are told apart sooner
     sizes: str = "mixed"  # scenes only: of the animals
     search_share: float = 0.15  # folders: share of train cut away for the search
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodPlan:
+    """What the plan of every search says."""
+
+    data: DataPlan
+    finetune: Recipe  # of the found network and of everything it is compared with
+    macs_at: ImageSize  # at which MACs are stated
+    calibration_images: int  # training images on which batch norm is measured anew before a network is scored
+    calibration_batch: int
+    scoring_batch: int = 32
+    random_networks: int  # unscored ones among the controls
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierPlan(MethodPlan):
+    """What a search says whose backbones are trained as classifiers first, then in a detector."""
+
+    detector: DetectorConfig
+    pretrain: Recipe
+    classifier_hidden: int
+    classifier_dropout: float
+    label_smoothing: float
+    image_mean: tuple[float, ...]
+    image_std: tuple[float, ...]
+    fitness: Literal["AP", "AP50"]  # by which networks are scored on the supernet
 
 
 @dataclass(frozen=True, kw_only=True)
