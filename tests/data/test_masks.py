@@ -1,6 +1,7 @@
 """Pictures with masks: the contract, the layouts, and what is refused with which sentence."""
 
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -47,6 +48,7 @@ def test_items_follow_the_contract(root):
     assert semantic.dtype == torch.int64 and semantic.shape == (8, 12)
     assert semantic[0, 0] == 1 and semantic[7, 0] == 0 and (semantic[:, -1] == VOID).all()
     assert data.sizes == [(8, 12)] * 2 and data.take([1]).ids == (1,)
+    assert torch.equal(data.target(1)["semantic"], semantic) and data.target(1)["image_id"] == target["image_id"]
     image.zero_()
     assert data[1][0].max() > 0  # the caller owns what it gets
 
@@ -124,20 +126,24 @@ def test_masks_move_with_their_pictures(root):
     assert augment_masks(*data[0], augmentation("scale", 16))[0].shape == (3, 16, 16)
 
 
-def test_cityscapes_reads_its_own_layout(tmp_path):
-    for split in ("train", "val"):
-        picture = tmp_path / "leftImg8bit" / split / "town"
-        labels = tmp_path / "gtFine" / split / "town"
+def test_cityscapes_reads_its_own_layout(tmp_path, monkeypatch):
+    for split, town in (("train", "town"), ("train", "burg"), ("train", "ville"), ("val", "town")):
+        picture = tmp_path / "leftImg8bit" / split / town
+        labels = tmp_path / "gtFine" / split / town
         picture.mkdir(parents=True)
         labels.mkdir(parents=True)
-        Image.new("RGB", (8, 4), (90, 90, 90)).save(picture / "town_0_0_leftImg8bit.png")
+        Image.new("RGB", (8, 4), (90, 90, 90)).save(picture / f"{town}_0_0_leftImg8bit.png")
         Image.fromarray(np.array([[7, 26, 4, 0]] * 4, dtype=np.uint8).repeat(2, 1)).save(
-            labels / "town_0_0_gtFine_labelIds.png"
+            labels / f"{town}_0_0_gtFine_labelIds.png"
         )
         for kind in ("instanceIds", "color"):
-            Image.new("L", (8, 4)).save(labels / f"town_0_0_gtFine_{kind}.png")
-        (labels / "town_0_0_gtFine_polygons.json").write_text("{}")
+            Image.new("L", (8, 4)).save(labels / f"{town}_0_0_gtFine_{kind}.png")
+        (labels / f"{town}_0_0_gtFine_polygons.json").write_text("{}")
     data = MaskFolder.cityscapes(tmp_path, "train")
+    listed = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: sorted(listed(path), reverse=True))
+    other_disk = MaskFolder.cityscapes(tmp_path, "train")
+    assert len(data) == 3 and other_disk.digest == data.digest
     assert len(data.categories) == 19 and data.categories[0] == "road" and data.categories[13] == "car"
     assert data[0][1]["semantic"][0].tolist() == [0, 0, 13, 13, VOID, VOID, VOID, VOID]
     with pytest.raises(ValueError, match="Expected Cityscapes at"):

@@ -265,6 +265,7 @@ def test_targets_follow_the_detection_contract() -> None:
 def test_crops_are_balanced_and_labelled_as_their_animal() -> None:
     data = SceneCrops(SceneConfig(classes="eel"), 0, "train", 40, side=48)
     assert [data[i][1] for i in range(40)].count(0) == 20
+    assert data.labels == tuple(data[i][1] for i in range(40))
     for i in range(40):
         image, label = data[i]
         assert (image.dtype, image.shape) == (torch.uint8, (3, 48, 48))

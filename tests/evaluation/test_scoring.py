@@ -81,6 +81,25 @@ def test_a_candidate_that_fails_becomes_a_row_and_the_search_goes_on(scorer, tmp
     assert "not finite: AP" in scores[1].error or "RuntimeError: out of memory" in scores[1].error
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        torch.OutOfMemoryError("no memory"),
+        torch.AcceleratorError("device-side assert"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"),
+        OSError("a picture cannot be read"),
+    ],
+)
+def test_a_fault_of_the_machine_ends_the_search_and_is_no_score(scorer, tmp_path, fault):
+    def measure(model, before_batch):
+        raise fault
+
+    run = RunFolder.open(tmp_path, "t", {}, seed=0, data_digest="d")
+    with pytest.raises(type(fault), match=str(fault)[:9]):
+        search(replace(scorer, measure=measure), run, 8)
+    assert not run.scores()
+
+
 def test_a_killed_search_repeats_the_same_trajectory(scorer, tmp_path):
     whole = search(scorer, RunFolder.open(tmp_path / "a", "t", {}, seed=0, data_digest="d"), 14)
 

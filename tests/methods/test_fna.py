@@ -161,7 +161,7 @@ def test_weights_and_alpha_learn_from_their_own_pictures(tmp_path, monkeypatch):
     assert not seen["alpha"] & (seen["weights"] | set(study.data.test.ids))
 
 
-def test_refreshed_statistics_are_those_of_the_task(tmp_path):
+def test_refreshed_statistics_are_those_of_the_task(tmp_path, monkeypatch):
     study = study_of(tmp_path, "segmentation", refresh_images=8)
     seed = fna_weights.seed_network(study.plan)
     spec = fna_weights.seed_form(study)
@@ -170,6 +170,11 @@ def test_refreshed_statistics_are_those_of_the_task(tmp_path):
     changed = {n for n, t in fresh.weights.state_dict().items() if not torch.equal(t, plain.weights.state_dict()[n])}
     assert changed and all("running" in name or "num_batches" in name for name in changed)
     assert fresh.origin["refreshed"] == 8 and "refreshed" not in plain.origin
+    (spent,) = study.run.ledger.entries
+    assert spent.phase == "refresh network" and spent.images == 8 and spent.forward_macs > 0
+    monkeypatch.setattr(fna_weights, "recalibrate", None)  # what was computed once is not computed again
+    again = fna_weights.start(study, seed, spec)
+    assert all(torch.equal(t, again.weights.state_dict()[n]) for n, t in fresh.weights.state_dict().items())
 
 
 def test_the_grid_and_the_rules_of_the_remapping_lesson(tmp_path):

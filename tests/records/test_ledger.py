@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from workbench.records.ledger import Entry, Ledger, peak_memory
 
@@ -34,4 +35,4 @@ def test_hostile_ledger_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_peak_memory_is_in_bytes() -> None:
-    assert 10e6 < peak_memory() < 1e12
+    assert 10e6 < peak_memory(torch.device("cpu")) < 1e12

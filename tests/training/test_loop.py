@@ -6,12 +6,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from workbench.training.checkpoint import load_checkpoint
-from workbench.training.loop import NonFiniteLoss, train
+from workbench.training.loop import Descent, NonFiniteLoss, train
 from workbench.training.recipe import Recipe, learning_rate, make_optimizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -195,3 +196,17 @@ def test_a_non_finite_gradient_never_reaches_the_weights():
     with pytest.raises(NonFiniteLoss, match="gradient is not finite at step 0"):
         train(model, _Task(), range(8), RECIPE, seed=0)
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+
+
+def test_mixed_precision_that_only_skips_steps_is_an_error_and_not_an_untrained_network():
+    model = _Regressor()
+    named = list(model.named_parameters())
+    descent = Descent(named, _Task(), range(8), RECIPE, order=np.random.default_rng(0), device=torch.device("cpu"))
+    descent.mixed, descent.scaler = True, torch.amp.GradScaler("cpu", init_scale=2.0**16)
+    before = model.layer.weight.clone()
+    model.layer.weight.register_hook(lambda gradient: gradient * float("nan"))
+    skipped = 0
+    with pytest.raises(NonFiniteLoss, match="gradient is not finite at step 30"):
+        for skipped in range(100):
+            descent.step(model, skipped)
+    assert skipped == 30 and torch.equal(model.layer.weight, before)

@@ -20,6 +20,8 @@ class ClassificationSet(Protocol):
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> tuple[Tensor, int]: ...
+    @property
+    def labels(self) -> tuple[int, ...]: ...  # of every image, nothing is decoded
     def take(self, indices: Any) -> Self: ...
 
 
@@ -46,6 +48,8 @@ class DetectionSet(TargetSet, Protocol):
 
 class SegmentationSet(TargetSet, Protocol):
     """Targets have `semantic`, int64 (H, W) with classes from 0; 255 is void."""
+
+    def target(self, index: int) -> Target: ...  # alone, no picture is decoded
 
 
 class PoseSet(TargetSet, Protocol):

@@ -60,7 +60,10 @@ class MaskFolder(Views):
         table = np.full(256, VOID, dtype=np.uint8)
         for row in evaluated:
             table[row.id] = row.train_id
-        pairs = [(Path(image), Path(targets[0])) for image, targets in zip(source.images, source.targets, strict=True)]
+        # Sorted: torchvision lists folders in the order of the disk, and ids, splits and digests follow from it.
+        pairs = sorted(
+            (Path(image), Path(masks[0])) for image, masks in zip(source.images, source.targets, strict=True)
+        )
         data = cls.__new__(cls)
         data._open("cityscapes", split, pairs, [row.name for row in evaluated], table, max_size, memory_limit)
         return data
@@ -92,6 +95,11 @@ class MaskFolder(Views):
         both = self._memory.get(number, lambda: self._read(number))  # (4, H, W): the picture, then the classes
         return both[:3], {"semantic": both[3].long(), "image_id": number}
 
+    def target(self, index: int) -> dict[str, Any]:
+        """The target alone; no picture is decoded."""
+        number = self.ids[index]
+        return {"semantic": self._read_mask(number).long(), "image_id": number}
+
     @property
     def sizes(self) -> list[tuple[int, int]]:
         """(height, width) of every picture as served; nothing is decoded."""
@@ -99,14 +107,19 @@ class MaskFolder(Views):
 
     def _read(self, number: int) -> Tensor:
         height, width = self._stored[number]
-        image, mask = self._pairs[number]
-        picture = read_image(image)
-        with Image.open(mask) as opened:
-            classes = opened.copy()
+        picture = read_image(self._pairs[number][0])
         if picture.size != (width, height):
             picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-            classes = classes.resize((width, height), Image.Resampling.NEAREST)
-        return torch.cat([to_tensor(picture), torch.from_numpy(self._table[np.array(classes)])[None]])
+        return torch.cat([to_tensor(picture), self._read_mask(number)[None]])
+
+    def _read_mask(self, number: int) -> Tensor:
+        """uint8 (H, W), classes as served."""
+        height, width = self._stored[number]
+        with Image.open(self._pairs[number][1]) as opened:
+            mask = opened.copy()
+        if mask.size != (width, height):
+            mask = mask.resize((width, height), Image.Resampling.NEAREST)
+        return torch.from_numpy(self._table[np.array(mask)])
 
 
 def _size(path: Path, max_size: int | None) -> tuple[int, int]:
@@ -132,8 +145,12 @@ class SceneMasks:
         return len(self.scenes)
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
-        image, target = self.scenes[index]
-        return image, {"semantic": target["semantic"], "image_id": target["image_id"]}
+        return self.scenes[index][0], self.target(index)
+
+    def target(self, index: int) -> dict[str, Any]:
+        """The target alone."""
+        target = self.scenes.target(index)
+        return {"semantic": target["semantic"], "image_id": target["image_id"]}
 
     @property
     def sizes(self) -> list[tuple[int, int]]:

@@ -300,6 +300,10 @@ class SceneCrops(_Streamed):
         self.side = side
         self._drawn: dict[int, Tensor] = {}
 
+    @property
+    def labels(self) -> tuple[int, ...]:  # nothing is drawn
+        return tuple(number % len(self.categories) for number in self.ids)
+
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         number, label = self.ids[index], self.ids[index] % len(self.categories)
         if number not in self._drawn:

@@ -90,9 +90,9 @@ class Scorer:
             broken = [name for name, value in metrics.items() if not math.isfinite(value)]
             if broken:
                 metrics, error = {}, f"not finite: {', '.join(broken)}"
-        except torch.cuda.OutOfMemoryError:
-            raise  # would hit every candidate alike; continue the run with a smaller batch or more memory
         except Exception as failure:  # one bad candidate must not end a search of a thousand
+            if _of_the_machine(failure):
+                raise  # would hit every candidate alike, and stay in the record: mend it and continue the run
             error = f"{type(failure).__name__}: {failure}"
         return Score(
             arch=arch.key,
@@ -127,6 +127,13 @@ class Scorer:
         finally:
             if self.reuse is not None:
                 self.reuse.supernet.prefix = None
+
+
+def _of_the_machine(failure: Exception) -> bool:
+    """Whether memory, the GPU or a file is at fault, and not the candidate."""
+    if isinstance(failure, torch.OutOfMemoryError | torch.AcceleratorError | MemoryError | OSError):
+        return True
+    return isinstance(failure, RuntimeError) and str(failure).startswith(("CUDA", "cuDNN"))
 
 
 def run_search(

@@ -212,6 +212,6 @@ def enter_search(study: Study, phase: str, scorer: Scorer, scores: Sequence[Scor
             seconds=sum(score.seconds for score in scores),
             images=images,
             forward_macs=(per_image - saved_macs) * images,
-            peak_memory=peak_memory(),
+            peak_memory=peak_memory(study.device),
         )
     )

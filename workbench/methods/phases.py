@@ -132,7 +132,7 @@ def train_phase(
         images=history.images,
         forward_macs=per_image * history.images,
         backward_macs=2 * per_image * history.images,  # gradients of inputs and of weights cost a forward pass each
-        peak_memory=peak_memory(),
+        peak_memory=peak_memory(study.device),
     )
     keep_phase(study, folder, model, entry, before_training, {"losses": list(history.losses)})
     return Trained(key=key, losses=history.losses, entry=entry)

@@ -5,8 +5,12 @@ import resource
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from workbench.records.files import read_json, write_json
+
+if TYPE_CHECKING:  # reading records must not cost the seconds that importing torch takes
+    import torch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +22,7 @@ class Entry:
     images: int  # images seen, repetitions counted
     forward_macs: int  # multiply-accumulates of all forward passes
     backward_macs: int = 0
-    peak_memory: int = 0  # bytes
+    peak_memory: int = 0  # bytes, of the GPU where it computed there
     cached: bool = False
 
 
@@ -55,8 +59,12 @@ class Ledger:
         )
 
 
-def peak_memory() -> int:
-    """The most memory in bytes that this process has used so far."""
+def peak_memory(device: "torch.device") -> int:
+    """The most memory in bytes that this process has used so far: the GPU's where it computes there."""
+    if device.type == "cuda":
+        import torch  # a CUDA device is torch's own, so this costs nothing
+
+        return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux kilobytes
 

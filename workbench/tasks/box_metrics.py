@@ -96,9 +96,9 @@ def match_boxes(ground_truth: dict[str, Any], detections: Sequence[Detection]) -
     for category in ground_truth["categories"]:
         images, scores, hits, ignores, object_images = [], [], [], [], []
         for number, index in position.items():
-            rows = sorted(found[category["id"], number], key=lambda row: -row["score"])[:MAX_DETECTIONS]
+            rows = sorted(found.get((category["id"], number), []), key=lambda row: -row["score"])[:MAX_DETECTIONS]
             # COCO lets an ordinary object be found before a crowd.
-            here = sorted(objects[category["id"], number], key=lambda row: row.get("iscrowd", 0))
+            here = sorted(objects.get((category["id"], number), []), key=lambda row: row.get("iscrowd", 0))
             crowd = np.array([row.get("iscrowd", 0) for row in here], dtype=bool)
             object_images += [index] * int((~crowd).sum())
             hit, ignored = _match_image(_boxes(rows), _boxes(here), crowd)

@@ -104,6 +104,6 @@ class Classification:
     ) -> dict[str, float]:
         """`top1` in 0-1 and its binomial standard error."""
         scores = self.predict(model, data, device, batch_size, before_batch)
-        labels = torch.tensor([data[index][1] for index in range(len(data))])
+        labels = torch.tensor(data.labels)
         top1 = (scores.argmax(dim=1) == labels).double().mean().item()
         return {"top1": top1, "top1_error": (top1 * (1 - top1) / len(data)) ** 0.5}

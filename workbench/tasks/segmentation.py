@@ -20,6 +20,8 @@ from workbench.spaces.costs import Cost, ImageSize, height_width
 from workbench.tasks.detection import KeepSize
 from workbench.tasks.outputs import outputs
 
+KEPT_MAPS = 64  # of a data set, to be looked at
+
 Images = list[Tensor]
 Targets = list[dict[str, Tensor]]
 
@@ -130,17 +132,6 @@ class Segmentation:
         """Runs every layer that has batch statistics, nothing more."""
         model.scores(images)  # type: ignore[operator]
 
-    def predict(
-        self,
-        model: nn.Module,
-        data: SegmentationSet,
-        device: torch.device,
-        batch_size: int = 16,
-        before_batch: Callable[[int], None] | None = None,
-    ) -> list[Tensor]:
-        """A uint8 map (H, W) for every image of `data`, in order, in eval mode, on the CPU."""
-        return [output["semantic"].cpu() for _, output in outputs(model, data, device, batch_size, before_batch)]
-
     def measure(
         self,
         model: nn.Module,
@@ -152,15 +143,20 @@ class Segmentation:
         batch_size: int = 16,
         before_batch: Callable[[int], None] | None = None,
     ) -> tuple[dict[str, float], list[Tensor]]:
-        """mIoU with its error by resampling images, pixel accuracy and the IoU of each class; and the maps.
+        """mIoU with its error by resampling images, pixel accuracy and the IoU of each class; and the first maps.
 
+        Maps are uint8 (H, W) on the CPU; not all are kept, those of Cityscapes would fill a gigabyte for each network.
         `quick` resamples less often.
         """
-        found = self.predict(model, data, device, batch_size, before_batch)
-        truth = (data[index][1]["semantic"] for index in range(len(data)))
-        counts = np.stack(
-            [confusion(t.numpy(), f.numpy(), len(self.categories)) for t, f in zip(truth, found, strict=True)]
-        )
+        kept: list[Tensor] = []
+        per_image = []
+        for index, output in outputs(model, data, device, batch_size, before_batch):
+            found = output["semantic"].cpu()
+            truth = data.target(index)["semantic"]
+            per_image.append(confusion(truth.numpy(), found.numpy(), len(self.categories)))
+            if len(kept) < KEPT_MAPS:
+                kept.append(found)
+        counts = np.stack(per_image)
         draws = rng.multinomial(len(data), np.full(len(data), 1 / len(data)), size=20 if quick else 100)
         resampled = [mean_iou(np.tensordot(draw, counts, axes=1)) for draw in draws]
         total = counts.sum(axis=0)
@@ -168,7 +164,7 @@ class Segmentation:
         named = {f"IoU {name}": float(v) for name, v in zip(self.categories, by_class, strict=True) if np.isfinite(v)}
         accuracy = float(total.trace() / max(1, total.sum()))
         metrics = {"mIoU": mean_iou(total), "pixel accuracy": accuracy, **named}
-        return {**metrics, "mIoU_error": float(np.std(resampled, ddof=1))}, found
+        return {**metrics, "mIoU_error": float(np.std(resampled, ddof=1))}, kept
 
 
 def enlarge(scores: Tensor, stride: int, size: Sequence[int]) -> Tensor:

@@ -19,6 +19,8 @@ from workbench.training.checkpoint import load_checkpoint, save_checkpoint
 from workbench.training.parallel import average_gradients, everywhere, world
 from workbench.training.recipe import Recipe, learning_rate, make_optimizer
 
+SMALLEST_SCALE = 2.0**-14  # of mixed precision: 30 steps were skipped in a row, and so would all others be
+
 
 class Task(Protocol):
     """What the loop needs of a task: batches in torchvision's detection convention."""
@@ -94,10 +96,12 @@ class Descent:
         average_gradients(self.parameters)
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_norm or math.inf)
-        if not self.mixed and not math.isfinite(norm):  # mixed precision expects some, and skips those steps
+        if not self.mixed and not math.isfinite(norm):  # mixed precision expects a few, and skips those steps
             raise NonFiniteLoss(_non_finite_message("gradient", step, parts, self.checkpoint))
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.mixed and self.scaler.get_scale() < SMALLEST_SCALE:
+            raise NonFiniteLoss(_non_finite_message("gradient", step, parts, self.checkpoint))
         return self.losses[-1]
 
     @property
@@ -185,11 +189,12 @@ def layer_randomness(seed: int, device: torch.device) -> Iterator[None]:
 
 def training_state(model: nn.Module, descents: Mapping[str, Descent], extra: Mapping[str, Any]) -> dict[str, Any]:
     """What a checkpoint holds; `extra` is plain data of the caller."""
+    device = next(iter(descents.values())).device
     return {
         "model": model.state_dict(),
         "descents": {name: descent.state for name, descent in descents.items()},
         "torch_rng": torch.get_rng_state(),
-        "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
         "extra": dict(extra),
     }
 
@@ -207,8 +212,9 @@ def restore_training(
         torch.random.manual_seed(integer(seed, "layers", str(rank), str(done)))
     else:
         torch.set_rng_state(state["torch_rng"])
-        if state["cuda_rng"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["cuda_rng"])
+        device = next(iter(descents.values())).device
+        if state["cuda_rng"] is not None and device.type == "cuda":  # of this device alone: others may be gone
+            torch.cuda.set_rng_state(state["cuda_rng"], device)
     return dict(state["extra"])
 
 
