@@ -38,6 +38,18 @@ def test_aggregated_over_seeds(tmp_path: Path) -> None:
     assert table.rows[1] == ("control", "0.310 [0.024, 0.596]", "300M", "–", "–")
 
 
+def test_differences_are_taken_to_every_baseline_that_a_run_has(tmp_path: Path) -> None:
+    runs = runs_of(
+        tmp_path, frame(0.3, 0.2), frame(0.5, 0.3), baseline=["control", "none such", "found"], paired=["AP"]
+    )
+    table = aggregate(runs, "main")
+    assert table.columns[4:] == ("AP − control", "AP − found")
+    assert [row[4:] for row in table.rows] == [
+        ("+0.150 [-0.485, +0.785]", "–"),
+        ("–", "-0.150 [-0.785, +0.485]"),
+    ]
+
+
 def test_one_run_is_shown_as_it_is(tmp_path: Path) -> None:
     (run,) = runs_of(tmp_path, frame(0.3, 0.2))
     assert aggregate([run], "main").rows == (("found", "0.300", "12.35M", "k1"), ("control", "0.200", "300M", "–"))

@@ -1,6 +1,7 @@
 """Tables of runs: read from their folders, aggregated over seeds, and written as HTML or Markdown."""
 
 import html
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ class _Saved:
     note: str
     columns: list[str]
     index: list[str]
-    baseline: str
+    baselines: list[str]
     paired: list[str]
     rows: list[Row]
 
@@ -71,7 +72,7 @@ def aggregate(runs: Sequence[RunFolder], name: str) -> Table:
     """One table over runs that differ only in their seed (one run: the table itself).
 
     Rows are matched by their index columns. Numbers become a mean with its 95 % t-interval over the runs, other cells
-    are shown once when they agree and joined when not. With a baseline, differences to it are paired by run.
+    are shown once when they agree and joined when not. Differences to baselines are paired by run.
     """
     tables = [_read(run.path / "tables" / f"{name}.json") for run in runs if _has(run, name)]
     first = tables[0]
@@ -96,12 +97,13 @@ def aggregate(runs: Sequence[RunFolder], name: str) -> Table:
             else:
                 cells.append(_joined(column, values[key, column]))
         rows.append(cells)
-    if first.baseline:
-        for column in first.paired:
-            columns.append(f"{column} − {first.baseline}")
+    for baseline, column in itertools.product(first.baselines, first.paired):
+        differences = [_differences(keyed, baseline, key, column) for key in keys]
+        if any(differences):
+            columns.append(f"{column} − {baseline}")
             flags.append(True)
-            for key, cells in zip(keys, rows, strict=True):
-                cells.append(cell(column, _differences(keyed, first, key, column), len(runs), signed=True))
+            for cells, values_of_row in zip(rows, differences, strict=True):
+                cells.append(cell(column, values_of_row, len(runs), signed=True))
     return Table(
         title=first.title or name,
         note=first.note,
@@ -186,6 +188,8 @@ def _read(path: Path) -> _Saved:
         raise ValueError(problem)
     if not isinstance(rows, list) or not all(isinstance(row, dict) and set(row) == set(columns) for row in rows):
         raise ValueError(problem)
+    named = data.get("baseline") or []
+    baselines = [named] if isinstance(named, str) else [str(name) for name in named]
     index, paired = data.get("index") or columns[:1], data.get("paired") or []
     if not isinstance(index, list) or not isinstance(paired, list) or not {*index, *paired} <= set(columns):
         raise ValueError(problem)
@@ -194,7 +198,7 @@ def _read(path: Path) -> _Saved:
         note=str(data.get("note") or ""),
         columns=columns,
         index=index,
-        baseline=str(data.get("baseline") or ""),
+        baselines=baselines,
         paired=paired,
         rows=rows,
     )
@@ -213,14 +217,14 @@ def _keyed(table: _Saved) -> dict[tuple[str, ...], Row]:
 
 
 def _differences(
-    keyed: Sequence[dict[tuple[str, ...], Row]], table: _Saved, key: tuple[str, ...], column: str
+    keyed: Sequence[dict[tuple[str, ...], Row]], baseline: str, key: tuple[str, ...], column: str
 ) -> list[float]:
     """Per run that has both, the value of row `key` minus that of the baseline row; none for the baseline itself."""
-    if key[0] == table.baseline:
+    if key[0] == baseline:
         return []
     differences = []
     for rows in keyed:
-        control = next((row for name, row in rows.items() if name[0] == table.baseline), None)
+        control = next((row for name, row in rows.items() if name[0] == baseline), None)
         if key in rows and control and _is_number(rows[key][column]) and _is_number(control[column]):
             differences.append(rows[key][column] - control[column])
     return differences

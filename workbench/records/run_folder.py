@@ -145,20 +145,22 @@ class RunFolder:
         note: str = "",
         *,
         index: Sequence[str] = (),
-        baseline: str = "",
+        baseline: str | Sequence[str] = (),
         paired: Sequence[str] = (),
     ) -> Path:
         """Save a table for the report as tables/<name>.json; non-finite numbers become empty cells.
 
         `index` names the columns that identify a row across seeds (default: the first column). With `baseline`, the
-        first index value of a control row, the report adds the difference to it, paired by seed, for `paired` columns.
+        first index value of a control row or of several, the report adds the differences to each, paired by seed, for
+        `paired` columns.
         """
         columns = [str(column) for column in frame.columns]
         index = list(index) or columns[:1]
         if unknown := sorted({*index, *paired} - set(columns)):
             raise ValueError(f"Expected columns of table {name!r} (it has {columns}), got {unknown}.")
+        baselines = [baseline] if isinstance(baseline, str) else list(baseline)
         rows = json.loads(frame.set_axis(columns, axis=1).to_json(orient="records", double_precision=15))
-        table = {"title": title, "note": note, "columns": columns, "index": index, "baseline": baseline}
+        table = {"title": title, "note": note, "columns": columns, "index": index, "baseline": baselines}
         path = inside(self.path / "tables", name + ".json")
         write_json(path, {**table, "paired": list(paired), "rows": rows})
         return path
