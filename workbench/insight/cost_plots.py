@@ -23,7 +23,7 @@ def plot_whole_cost(costs: Sequence[WholeCost], ax: Axes | None = None) -> Axes:
     ax.set_yticks(range(len(costs)), [cost.name for cost in costs])
     ax.invert_yaxis()
     ax.margins(x=0.3)
-    ax.set(xlabel="multiply-accumulates of forward and backward passes, 10^12")
+    ax.set(xlabel="multiply-accumulates of forward and backward passes, 10¹²")
     used = {part for cost in costs for part in cost.parts}
     ax.legend(handles=[Patch(color=c, label=p) for p, c in PART_COLOURS.items() if p in used], fontsize=8, ncols=3,
               loc="lower center", bbox_to_anchor=(0.5, 1.0))  # fmt: skip
@@ -38,7 +38,7 @@ def plot_cost_curves(curves: Mapping[str, Sequence[WholeCost]], ax: Axes | None 
         style = "o-" if len(ordered) > 1 else "D"
         macs = [cost.macs / 1e12 for cost in ordered]
         ax.plot(macs, [cost.ap for cost in ordered], style, color=f"C{index}", label=name)
-    ax.set(xlabel="whole cost, 10^12 multiply-accumulates", ylabel="AP on the test split (0-1)")
+    ax.set(xlabel="whole cost, 10¹² multiply-accumulates", ylabel="AP on the test split (0-1)")
     ax.set_xlim(left=0)
     ax.legend(fontsize=9)
     return ax

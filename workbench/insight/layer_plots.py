@@ -126,7 +126,8 @@ def plot_front(frame: pd.DataFrame, metric: str = "AP", ax: Axes | None = None) 
     front = pareto_front([cost for cost, _ in means], [value for _, value in means])
     ax.plot(*zip(*(means[index] for index in front), strict=True), color=BLACK, linewidth=1)
     for column, marker in (("seed network", "s"), ("best-scored random", "^")):
-        known = frame.dropna(subset=[f"{column} {metric}"])
+        # Runs of one seed at several strengths share their seed network.
+        known = frame.dropna(subset=[f"{column} {metric}"]).drop_duplicates([f"{column} MACs", f"{column} {metric}"])
         if len(known):
             label = f"{column} (n = {len(known)})"
             ax.plot(known[f"{column} MACs"] / 1e6, known[f"{column} {metric}"], marker, color="0.55", markersize=5,

@@ -11,7 +11,7 @@ import torch
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from torch import Tensor
 from torchvision.ops import nms
 
@@ -130,11 +130,14 @@ def plot_trajectory(searches: Mapping[str, Sequence[Score]], metric: str = "AP",
         count = np.arange(1, len(values) + 1)
         ax.plot(count, values, ".", color=colour, alpha=0.45)
         ax.step(count, best_so_far(np.nan_to_num(values, nan=0.0).tolist()), where="post", color=colour, label=label)
+    most = max([2, *(len(scores) for scores in searches.values())])
     good = [score for scores in searches.values() for score in scores if f"{metric}_error" in score.metrics]
     if good:  # how far one score would move with other search pictures
         error = float(np.median([score.metrics[f"{metric}_error"] for score in good]))
         level = float(np.median([score.metrics[metric] for score in good]))
-        ax.errorbar([-1.5], [level], yerr=error, color="0.35", capsize=4, label="median score ± its standard error")
+        left = 1 - max(0.4, 0.03 * most)
+        ax.errorbar([left], [level], yerr=error, color="0.35", capsize=4, label="median score ± its standard error")
+    ax.set_xticks([tick for tick in MaxNLocator(integer=True).tick_values(1, most) if 1 <= tick <= most])
     ax.set(xlabel="architectures evaluated", ylabel=f"{metric} on the search split (0-1)")
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return ax
