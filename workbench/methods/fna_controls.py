@@ -8,7 +8,7 @@ import pandas as pd
 
 from workbench.evaluation.whole_cost import SHARE, TOTAL, WholeCost, cost_at, cost_table, seed_pretraining, whole_cost
 from workbench.methods import fna
-from workbench.methods.compare import Contender, Result
+from workbench.methods.compare import Contender, Result, slug
 from workbench.methods.fna_plan import FNAPlan
 from workbench.methods.fna_weights import contender, seed_form, task_of
 from workbench.methods.gradient_search import SeedNetwork
@@ -150,17 +150,14 @@ def cost_curves(study: Study, results: Sequence[Result], short: Mapping[int, Res
     """Whole cost and AP of FNA at every length of fine-tuning, and of the seed network without any search."""
     entries, by_name = study.run.ledger.entries, {result.contender.name: result for result in results}
 
-    def cost(name: str, result: Result, tuning: str, *searches: str) -> WholeCost:
-        phases = {"search": searches, "target fine-tuning": (f"finetune {tuning}",)}
+    def cost(name: str, result: Result, *searches: str) -> WholeCost:
+        phases = {"search": searches, "target fine-tuning": (f"finetune {slug(result.contender.name)}",)}
         return whole_cost(name, entries, {part: named for part, named in phases.items() if named}, result.metrics["AP"])
 
-    found = [
-        cost(f"FNA, 1/{share}", result, f"fna,-1-{share}-of-the-steps", "search")
-        for share, result in sorted(short.items(), reverse=True)
-    ]
+    found = [cost(f"FNA, 1/{share}", result, "search") for share, result in sorted(short.items(), reverse=True)]
     return {
-        "FNA": [*found, cost("FNA", by_name["FNA"], "fna", "search")],
-        "seed network": [cost("seed network, no search", by_name["seed network"], "seed-network")],
+        "FNA": [*found, cost("FNA", by_name["FNA"], "search")],
+        "seed network": [cost("seed network, no search", by_name["seed network"])],
     }
 
 
