@@ -133,8 +133,9 @@ def stored_sweep() -> tuple[pd.DataFrame, str]:
     frame = pd.read_csv(SWEEP)
     first = frame.iloc[0]
     counts = frame.groupby("strength")["seed"].nunique()
+    seeds = " to ".join(dict.fromkeys([str(counts.min()), str(counts.max())]))
     source = (
-        f"{frame['run'].nunique()} runs, n = {counts.min()} to {counts.max()} seeds for a strength, preset"
+        f"{frame['run'].nunique()} runs, n = {seeds} seeds for a strength, preset"
         f" {first['preset']} on {first['data']}, {first['date']}"
     )
     return frame, source
