@@ -96,7 +96,9 @@ class MaskFolder(Views):
         return both[:3], {"semantic": both[3].long(), "image_id": number}
 
     def target(self, index: int) -> dict[str, Any]:
-        """The target alone; no picture is decoded."""
+        """The target alone; no picture is decoded for it."""
+        if self._memory.fits:  # then it is, or will be, in memory beside its picture
+            return self[index][1]
         number = self.ids[index]
         return {"semantic": self._read_mask(number).long(), "image_id": number}
 

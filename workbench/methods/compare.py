@@ -76,13 +76,13 @@ def train_contender(
     `task` is what is fine-tuned for and measured; `classification` and `pretrain` are for those without a start.
     Models whose backbone was given its weights are kept in `runs/cache`: the same baseline serves many runs.
     """
-    named = slug(contender.name)
+    label = slug(contender.name)
     origin: dict[str, Any] = {"spec": spec_identity(contender.spec), "own initialisation": initialise is not None}
     seconds, accuracy = 0.0, {}
     if contender.start is None:
         if classification is None or pretrain is None:
             raise ValueError(f"{contender.name} starts from no weights, and nothing says how to pre-train it.")
-        model, first = _pretrained(study, contender, named, classification, pretrain, initialise, origin)
+        model, first = _pretrained(study, contender, label, classification, pretrain, initialise, origin)
         weights, origin["pretrained"], seconds = model.get_submodule("backbone"), first.key, first.entry.seconds
         accuracy = classification.evaluate(model, study.data.crops_test, study.device)
     else:
@@ -91,7 +91,7 @@ def train_contender(
     body_of(model).load_state_dict(weights.state_dict())
     second = train_phase(
         study,
-        f"finetune {named}",
+        f"finetune {label}",
         model,
         task,
         study.data.full_train,
@@ -106,7 +106,7 @@ def train_contender(
     cost = backbone_cost(contender.spec, macs_at)
     study.run.ledger.add(
         Entry(
-            phase=f"test {named}",
+            phase=f"test {label}",
             seconds=time.perf_counter() - start,
             images=len(study.data.test),
             forward_macs=second.entry.forward_macs // max(1, second.entry.images) * len(study.data.test),
@@ -129,7 +129,7 @@ def train_contender(
 def _pretrained(
     study: Study,
     contender: Contender,
-    named: str,
+    label: str,
     classification: Classification,
     pretrain: Recipe,
     initialise: Callable[[nn.Module], None] | None,
@@ -146,7 +146,7 @@ def _pretrained(
     model = new_model(build, study.seed, "contender")
     trained = train_phase(
         study,
-        f"pretrain {named}",
+        f"pretrain {label}",
         model,
         classification,
         study.data.crops,
