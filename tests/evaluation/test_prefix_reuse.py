@@ -49,7 +49,21 @@ def make_scorer(sharing="separate", images=16):
 
 
 @pytest.fixture(scope="module")
-def both_ways():
+def seconds_of_this_process():
+    """`time.perf_counter` counts processor seconds of one thread: what else the machine does is not in them.
+
+    With more threads it would count the waiting of the idle ones.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "perf_counter", time.process_time)
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def both_ways(seconds_of_this_process):
     """A whole beam search in which every candidate is scored in both ways, one after the other."""
     plain, reusing = make_scorer()
     before = {name: tensor.clone() for name, tensor in plain.model.state_dict().items()}
@@ -71,11 +85,11 @@ def both_ways():
             pairs.append(pair)
             told.append(pair[0])
         beam.tell(told)
-        # Candidates of a step cost the same, so their median stands for each: a busy moment hits few of them.
-        typical = len(told) * np.median(step_times, axis=0)
+        # Candidates of a step cost the same, so the fastest stands for each: a busy cache only slows them.
+        fastest = len(told) * np.min(step_times, axis=0)
         for way in range(2):
-            seconds[way] += typical[2 * way]
-            backbone[way] += typical[2 * way + 1]
+            seconds[way] += fastest[2 * way]
+            backbone[way] += fastest[2 * way + 1]
     seconds[1] += reusing.reuse.seconds
     backbone[1] += reusing.reuse.seconds
     after = plain.model.state_dict()
@@ -94,7 +108,7 @@ def test_reuse_gives_the_scores_of_computing_everything_again(both_ways):
 def test_reuse_saves_half_of_the_backbone(both_ways):
     """Issue: backbone seconds at least 1.5 times fewer, the whole search at least 1.15 times faster.
 
-    Measured beside other work: 2.7 and 1.4 times.
+    Measured 1.9 to 2.2 and 1.21 to 1.25 times, on a quiet machine and beside two busy processes.
     """
     _, seconds, backbone = both_ways
     recomputed, reused = beam_macs(SPACE, 3, 128)
