@@ -49,21 +49,7 @@ def make_scorer(sharing="separate", images=16):
 
 
 @pytest.fixture(scope="module")
-def seconds_of_this_process():
-    """`time.perf_counter` counts processor seconds of one thread: what else the machine does is not in them.
-
-    With more threads it would count the waiting of the idle ones.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(time, "perf_counter", time.process_time)
-        yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def both_ways(seconds_of_this_process):
+def both_ways(processor_seconds):
     """A whole beam search in which every candidate is scored in both ways, one after the other."""
     plain, reusing = make_scorer()
     before = {name: tensor.clone() for name, tensor in plain.model.state_dict().items()}

@@ -3,6 +3,7 @@
 import time
 
 import numpy as np
+import pytest
 import torch
 
 from workbench.data.scenes import SceneConfig, Scenes
@@ -16,9 +17,11 @@ from workbench.spaces.channel_dilation import GENOTYPES
 from workbench.tasks.detection import Detection
 from workbench.training.recipe import make_optimizer
 
+pytestmark = pytest.mark.usefixtures("processor_seconds")
+
 
 def test_a_single_path_step_costs_at_most_a_tenth_more_than_the_extracted_network():
-    """Interleaved steps, the fastest of each: what the machine does besides hits both alike."""
+    """Interleaved steps, the fastest of each: what fills the caches besides hits both alike."""
     space = space_named("shuffle-tiny")
     data = Scenes(SceneConfig(), 0, "train", 8)
     task = Detection(categories=data.categories, config=TINY.detector)

@@ -213,10 +213,10 @@ def test_bootstrap_is_fast_enough_for_a_search() -> None:
     truth, detections = synthetic(3, images=128, classes=8, per_image=50)
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         assert 0 < bootstrap_ap(truth, detections, rng=np.random.default_rng(0)) < 0.1
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.6  # 0.06 when measured alone; the bound allows for a busy machine
+        seconds.append(time.process_time() - start)
+    assert min(seconds) < 0.6  # 0.06 when measured alone; the bound allows for a busy cache
 
 
 def test_bootstrap_refuses_what_has_no_spread() -> None:
