@@ -1,4 +1,4 @@
-"""Shared by all tests: figures are drawn without a screen; a clock that other work does not disturb."""
+"""Shared by all tests: figures without a screen, files over processes, a clock that other work does not disturb."""
 
 import time
 
@@ -7,6 +7,16 @@ import pytest
 import torch
 
 matplotlib.use("Agg")
+
+
+def pytest_collection_modifyitems(items):
+    """Over several processes, the tests of a file stay together and share its trained fixtures; notebooks share none.
+
+    Single tests are handed out last and fill the time of the process that is done first.
+    """
+    for item in items:
+        if item.path.name != "test_notebooks.py":
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
 
 
 @pytest.fixture(scope="module")
