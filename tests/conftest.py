@@ -5,18 +5,24 @@ import time
 import matplotlib
 import pytest
 import torch
+from xdist.scheduler import LoadFileScheduling
 
 matplotlib.use("Agg")
 
 
-def pytest_collection_modifyitems(items):
+class Files(LoadFileScheduling):
     """Over several processes, the tests of a file stay together and share its trained fixtures; notebooks share none.
 
     Single tests are handed out last and fill the time of the process that is done first.
     """
-    for item in items:
-        if item.path.name != "test_notebooks.py":
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+
+    def _split_scope(self, nodeid):
+        return nodeid if nodeid.startswith("tests/test_notebooks.py") else super()._split_scope(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return Files(config, log)
 
 
 @pytest.fixture(scope="module")

@@ -77,26 +77,34 @@ def test_a_killed_beam_goes_on_with_the_same_candidates(walked, monkeypatch):
     assert [(s.choices, s.metrics, s.step) for s in again] == [(s.choices, s.metrics, s.step) for s in beam]
 
 
-def test_prefixes_that_do_not_fit_into_memory_are_computed_again(walked):
+@pytest.fixture(scope="module")
+def without_memory(walked):
+    """The same beam search where the prefixes do not fit into memory."""
+    study, _, operations, *_ = walked
+    tight = replace(study, plan=replace(study.plan, prefix_memory=1000))
+    scorer = candidates.detection_scorer(study, operations)
+    return tight, crnas.beam(tight, scorer, phase="beam without memory")
+
+
+def test_prefixes_that_do_not_fit_into_memory_are_computed_again(walked, without_memory):
     study, _, operations, _, beam = walked
+    tight, scores = without_memory
     scorer = candidates.detection_scorer(study, operations)
     assert crnas.reusing(study, scorer).reuse is not None
-    tight = replace(study, plan=replace(study.plan, prefix_memory=1000))
     assert crnas.reusing(tight, scorer).reuse is None
-    scores = crnas.beam(tight, scorer, phase="beam without memory")
     assert [s.choices for s in scores] == [s.choices for s in beam]
     for mine, reused in zip(scores, beam, strict=True):
         assert mine.metrics["AP"] == pytest.approx(reused.metrics["AP"], abs=1e-5)
 
 
-def test_reuse_is_in_the_ledger_and_in_its_table(walked):
+def test_reuse_is_in_the_ledger_and_in_its_table(walked, without_memory):
     study, _, operations, *_ = walked
+    tight, _ = without_memory
     entries = {entry.phase: entry for entry in study.run.ledger.entries}
     assert entries["beam"].forward_macs < entries["beam without memory"].forward_macs
     assert entries["beam"].images == entries["beam without memory"].images
     first = crnas.reuse_table(study, operations, measured=True)
     assert crnas.reuse_table(study, operations, measured=True).equals(first)  # also when it is replayed from the record
-    tight = replace(study, plan=replace(study.plan, prefix_memory=1000))
     (row,) = crnas.reuse_table(tight, operations, measured=True)["prefixes"]
     assert row.startswith("recomputed (") and "GiB would be needed" in row
     table = first.set_index("prefixes")
