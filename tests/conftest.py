@@ -5,9 +5,12 @@ import time
 import matplotlib
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadFileScheduling
 
 matplotlib.use("Agg")
+settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared machine")
 
 
 class Files(LoadFileScheduling):

@@ -81,7 +81,7 @@ def test_share_zero_leaves_what_has_no_shortcut() -> None:
         predicted_sigma(residual_spec("resnet50"), 1.5)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(share=st.floats(0.0, 1.0), backbone=st.sampled_from(sorted(LAYOUTS)))
 def test_variance_is_linear_in_the_share_and_within_the_theoretical_field(share: float, backbone: str) -> None:
     spec = residual_spec(backbone)
@@ -152,7 +152,7 @@ def test_moments_tell_height_from_width_and_do_not_ask_for_the_centre() -> None:
     assert moment_sigma(field) == pytest.approx((5, 11), rel=1e-3)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(first=st.floats(0.05, 0.9), second=st.floats(0.05, 0.9), scale=st.floats(1e-6, 1e6))
 def test_sizes_fall_with_the_threshold_and_ignore_the_scale(first: float, second: float, scale: float) -> None:
     field = gaussian(6.0, side=61)

@@ -123,7 +123,7 @@ def test_t1_the_set_of_the_undilated_genotype_is_the_network_itself(backbone):
     backbone=st.sampled_from(["resnet-bottleneck-tiny", "resnet-tiny", "mobilenetv2-tiny", "resnext50"]),
     seed=st.integers(0, 999),
 )
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_t2_one_genotype_per_group_with_equal_copies_is_the_index_preserving_network(backbone, seed):
     space = small_space(backbone)
     network = pretrained(space)

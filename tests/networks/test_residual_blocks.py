@@ -67,7 +67,7 @@ def test_published_networks_build_and_cost_what_their_specification_says(net):
     seed=st.integers(0, 1000),
     size=st.tuples(st.integers(17, 80), st.integers(17, 80)),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_real_maps_have_the_promised_shapes(name, seed, size):
     spec = drawn_spec(name, seed)
     maps = Backbone(spec).eval()(torch.rand(1, 3, *size))

@@ -85,7 +85,7 @@ def test_all_candidates_cost_the_same_macs(backbone):
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_block_moved_to_the_next_stage_costs_the_same_macs_and_four_times_the_weights(data):
     """Also off the grid and at every size that the coarsest stride divides (section 2 of the specification)."""
     backbone = data.draw(st.sampled_from(EQUAL))

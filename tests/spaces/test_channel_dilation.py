@@ -108,7 +108,7 @@ def test_path_level_is_one_decision_for_each_layer():
 
 
 @given(space=spaces(), seed=st.integers(0, 999))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_decoding_keeps_every_channel_param_and_mac(space, seed):
     arch = space.sample(np.random.default_rng(seed))
     plain = base_spec(space)
@@ -138,7 +138,7 @@ def test_decoding_keeps_every_channel_param_and_mac(space, seed):
 
 
 @given(space=spaces(), seed=st.integers(0, 999))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_channel_order_is_a_permutation_that_sorts_groups_by_genotype(space, seed):
     arch = space.sample(np.random.default_rng(seed))
     for layer, chosen in zip(searched_layers(space), layer_choices(space, arch), strict=True):

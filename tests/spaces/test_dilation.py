@@ -99,7 +99,7 @@ def test_the_all_zero_code_is_the_undilated_network(backbone):
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_dilation_changes_a_parameter_a_mac_or_a_shape(data):
     backbone = data.draw(st.sampled_from(sorted(LAYOUTS)))
     stages = len(layout_named(backbone).depths)
@@ -207,7 +207,7 @@ def refuses(spec, largest, size):
 
 
 @given(data=st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_dilations_that_would_read_only_padding_are_refused(data):
     """Refused exactly when the largest dilation reaches over the whole of some map."""
     backbone = data.draw(st.sampled_from(sorted(LAYOUTS)))

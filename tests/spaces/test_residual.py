@@ -135,14 +135,14 @@ def test_tiny_networks_keep_eight_pixels_at_128(name):
 
 
 @given(spec=residual_specs())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_specifications_survive_json(spec):
     again = NetworkSpec.from_json(json.loads(json.dumps(spec.to_json())))
     assert again == spec and hash(again) == hash(spec)
 
 
 @given(spec=residual_specs())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_channels_fit_and_stages_are_in_order(spec):
     for before, block in pairwise(spec.blocks):
         assert block.in_channels == before.out_channels and block.stage >= before.stage

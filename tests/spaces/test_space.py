@@ -16,7 +16,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 @pytest.mark.parametrize("name", space_names())
 @given(seed=SEEDS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_sampled_mutated_and_crossed_architectures_are_legal(name, seed):
     space = space_named(name)
     rng = np.random.default_rng(seed)

@@ -139,7 +139,8 @@ model = Classification(categories=data.categories, hidden=16, dropout=0.3).build
 space = model.backbone.space
 def told(done, total, text):
     print(done, flush=True)
-    time.sleep(float(sys.argv[2]))
+    if done == int(sys.argv[2]):
+        time.sleep(600)  # waits to be killed
 history = train(model, Classification(categories=data.categories), data,
     Recipe(steps=12, batch_size=8, lr=0.05, augment="classify"), seed=3, image_side=32, progress=told,
     before_step=lambda rng: model.backbone.activate(space.sample(rng)),
@@ -151,9 +152,8 @@ torch.save({"model": model.state_dict(), "losses": list(history.losses)}, sys.ar
 def test_killed_and_resumed_training_ends_bit_identical(tmp_path):
     """SIGKILL after the eighth step of a single-path supernet with dropout, augmentation and momentum."""
     command = [sys.executable, "-c", SCRIPT]
-    subprocess.run([*command, str(tmp_path / "whole"), "0"], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
-    slowly = [*command, str(tmp_path / "killed"), "0.05"]
-    victim = subprocess.Popen(slowly, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    subprocess.run([*command, str(tmp_path / "whole"), "-1"], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    victim = subprocess.Popen([*command, str(tmp_path / "killed"), "8"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     for line in victim.stdout:
         if line.strip() == "8":
             os.kill(victim.pid, signal.SIGKILL)
@@ -161,7 +161,7 @@ def test_killed_and_resumed_training_ends_bit_identical(tmp_path):
     victim.wait()
     victim.stdout.close()
     assert victim.returncode == -signal.SIGKILL
-    subprocess.run([*command, str(tmp_path / "killed"), "0"], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    subprocess.run([*command, str(tmp_path / "killed"), "-1"], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
     whole, resumed = (torch.load(tmp_path / f"{name}.result", weights_only=True) for name in ("whole", "killed"))
     assert whole["losses"] == resumed["losses"]
     assert all(torch.equal(whole["model"][name], resumed["model"][name]) for name in whole["model"])
