@@ -9,11 +9,12 @@ from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadFileScheduling
 
 matplotlib.use("Agg")
+# A busy machine is slow at random; what is too slow is tested in processor seconds.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared machine")
 
 
-class Files(LoadFileScheduling):
+class FileScheduling(LoadFileScheduling):
     """Over several processes, the tests of a file stay together and share its trained fixtures; notebooks share none.
 
     Single tests are handed out last and fill the time of the process that is done first.
@@ -25,7 +26,7 @@ class Files(LoadFileScheduling):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    return Files(config, log)
+    return FileScheduling(config, log)
 
 
 @pytest.fixture(scope="module")
