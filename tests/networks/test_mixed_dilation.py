@@ -11,7 +11,7 @@ from workbench.insight.mixture_checks import decode, equalities, one_convolution
 from workbench.networks.backbone import Backbone
 from workbench.networks.blocks import SplitConv2d, build_block
 from workbench.networks.count import count, count_backbone
-from workbench.networks.mixed_dilation import IMPLEMENTATIONS, SIDES, saved_bytes, tap_positions
+from workbench.networks.mixed_dilation import IMPLEMENTATIONS, SIDES, saved_bytes, tap_positions, usual_implementation
 from workbench.networks.mixed_supernet import MixedSupernet, measure_implementations
 from workbench.networks.weight_reuse import reuse_weights
 from workbench.spaces.catalogue import space_named
@@ -231,6 +231,16 @@ def test_the_composite_keeps_a_third_of_the_activations_at_five_genotypes():
     maps = features.numel() * 4
     assert kept["branches"] >= 6 * maps  # the input and five outputs
     assert maps <= kept["composite"] <= kept["branches"] / 3
+
+
+@pytest.mark.parametrize(
+    ("genotypes", "weights"),
+    [(GENOTYPES["C"][0], "composite"), (GENOTYPES["C"][1], "branches"), (GENOTYPES["A"][1], "branches")],
+)
+def test_the_size_of_a_layer_says_how_it_is_computed(genotypes, weights):
+    """49 taps against 45 in the composite's favour, 121 against 81 and against 27 not."""
+    _, mixture = one_convolution(8, 4, genotypes, np.random.default_rng(0))
+    assert usual_implementation(mixture) == {"weights": weights, "alpha": "branches"}
 
 
 def test_measuring_leaves_the_supernet_as_it_was_and_covers_every_layer():
