@@ -11,14 +11,22 @@ from torch import nn
 from workbench.methods.candidates import detection_task
 from workbench.methods.phases import Study
 from workbench.methods.presets import input_sizes
-from workbench.networks.mixed_dilation import SIDES, Implementation, Side, usual_implementation
-from workbench.networks.mixed_supernet import MixedSupernet, measure_implementations
+from workbench.networks.dilation_mixture import (
+    SIDES,
+    Implementation,
+    Side,
+    measure_implementations,
+    use,
+    usual_implementation,
+)
+from workbench.networks.supernet import Supernet
+from workbench.spaces.channel_dilation import searched_layers
 from workbench.spaces.space import SearchSpace
 from workbench.training.alternating import train_alternating
 from workbench.training.parallel import world
 
 
-def implementations(study: Study, supernet: MixedSupernet, phase: str) -> list[dict[Side, Implementation]]:
+def implementations(study: Study, supernet: Supernet, phase: str) -> list[dict[Side, Implementation]]:
     """How each searched layer is computed: by the rule of its size ("auto"), or as the plan says.
 
     "measured" takes the faster way of each side by a stopwatch. The two ways differ in their last bits, and a search
@@ -40,15 +48,16 @@ def implementations(study: Study, supernet: MixedSupernet, phase: str) -> list[d
     return [{side: min(ms, key=ms.get) for side, ms in row.items()} for row in known["ms"]]
 
 
-def chosen_implementations(study: Study, supernet: MixedSupernet, phase: str) -> pd.DataFrame:
+def chosen_implementations(study: Study, supernet: Supernet, phase: str) -> pd.DataFrame:
     """How each searched layer is computed on each side, with the milliseconds where they were measured."""
     measured = study.run.load(f"implementations {phase}", _where(study, supernet.space)) or {}
     rows = []
-    for index, layer in enumerate(supernet.mixtures()):
+    pairs = zip(supernet.mixtures(), searched_layers(supernet.space), strict=True)
+    for index, (layer, searched) in enumerate(pairs):
         for side, chosen in layer.implementation.items():
             times = measured["ms"][index][side] if measured else {}
             timed = {f"{name} ms": value for name, value in times.items()}
-            rows.append({"block": layer.layer.block, "who learns": side, **timed, "chosen": chosen})
+            rows.append({"block": searched.block, "who learns": side, **timed, "chosen": chosen})
     return pd.DataFrame(rows)
 
 
@@ -61,7 +70,7 @@ def step_ratio(study: Study, model: nn.Module, turns: int = 5) -> float:
     short = replace(plan.search, weights=replace(plan.search.weights, steps=2), epochs=1, warm_epochs=0)
     models = [copy.deepcopy(model) for _ in range(2)]
     best = [float("inf")] * 2
-    models[1].get_submodule("backbone.body").use("branches")  # type: ignore[operator]
+    use(models[1].get_submodule("backbone.body"), "branches")
     for _ in range(turns):
         for which, trial in enumerate(models):
             marks: list[float] = []

@@ -7,7 +7,8 @@ mixture; its output is the only one. Where alpha alone learns, branches have the
 sum, while the composite's goes through the gradient of the whole kernel. So each side may have its own way.
 """
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -15,8 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.benchmark import Timer
 
-from workbench.spaces.channel_dilation import Genotype, SearchedLayer
-
+Dilation = tuple[int, int]  # height, width
 Implementation = Literal["branches", "composite"]
 IMPLEMENTATIONS: tuple[Implementation, ...] = ("branches", "composite")
 Side = Literal["weights", "alpha"]  # which of the two learns
@@ -24,85 +24,93 @@ SIDES: tuple[Side, ...] = ("weights", "alpha")
 Kernels = Literal["replicated", "shared"]
 
 
-class MixedDilation(nn.Module):
-    """(N, C_in, H, W) -> (N, C_out, H', W'), every group of output channels its own mixture of the genotypes.
+class DilationMixture(nn.Module):
+    """(N, C_in, H, W) -> (N, C_out, H', W'), every group of output channels its own mixture of the dilations.
 
-    `weight` is (genotypes x C_out, C_in / groups, k, k): copies of the pretrained kernel one after the other, one for
-    each genotype, that diverge in training; `shared` keeps a single one (which is another method, as in RF-Next).
-    `alpha` is (N, genotypes), N groups of channels; zeros, so the search starts from equal shares.
+    `weight` is (dilations x C_out, C_in / groups, k, k): copies of the given kernel one after the other, one for each
+    dilation, that diverge in training; `shared` keeps a single one (as in RF-Next, and in supernets that share weights
+    between dilations). `alpha` is (N, dilations), N groups of channels; zeros, so a search starts from equal shares.
+    `chosen`: a dilation for each group, instead of the mixture.
     """
 
-    def __init__(self, conv: nn.Conv2d, layer: SearchedLayer, kernels: Kernels = "replicated") -> None:
+    def __init__(
+        self, conv: nn.Conv2d, dilations: Sequence[Dilation], channel_groups: int = 1, kernels: Kernels = "replicated"
+    ) -> None:
         super().__init__()
-        self.copies = len(layer.genotypes) if kernels == "replicated" else 1
+        self.dilations = tuple(dilations)
+        self.copies = len(dilations) if kernels == "replicated" else 1
         # Four dimensions and not five: `channels_last` is for those only.
         self.weight = nn.Parameter(conv.weight.detach().repeat(self.copies, 1, 1, 1))
-        self.alpha = nn.Parameter(torch.zeros(layer.groups, len(layer.genotypes)))
-        self.layer = layer
+        self.alpha = nn.Parameter(torch.zeros(channel_groups, len(dilations), device=conv.weight.device))
+        self.temperature = 1.0
+        self.group_channels = conv.out_channels // channel_groups  # C
         self.stride = (conv.stride[0], conv.stride[1])
         self.groups = conv.groups
         self.implementation: dict[Side, Implementation] = {"weights": "branches", "alpha": "branches"}
-        self.chosen: tuple[int, ...] | None = None  # a genotype for each group, instead of the mixture
-        taps, self.grid = tap_positions(layer.genotypes, conv.kernel_size[0])
-        # (genotypes x k x k, grid positions), 1 where a tap goes; where several dilations meet, they are summed.
-        placement = F.one_hot(torch.tensor(taps), self.grid[0] * self.grid[1]).to(conv.weight.dtype)
-        self.register_buffer("placement", placement, persistent=False)
+        self.chosen: tuple[int, ...] | None = None
+        taps, self.grid = tap_positions(self.dilations, conv.kernel_size[0])
+        # (dilations x k x k, grid positions), 1 where a tap goes; where several dilations meet, they are summed.
+        placement = F.one_hot(torch.tensor(taps, device="cpu"), self.grid[0] * self.grid[1])
+        self.register_buffer("placement", placement.to(conv.weight), persistent=False)
 
     def shares(self) -> Tensor:
-        """The weight of each genotype in each group (N, genotypes): softmax (equation 3)."""
-        return self.alpha.softmax(dim=1)
+        """The weight of each dilation in each group (N, dilations): softmax (NATS, equation 3)."""
+        return (self.alpha / self.temperature).softmax(dim=1)
 
     def forward(self, features: Tensor) -> Tensor:
         if self.chosen is not None:
             return self._chosen(features, self.chosen)
-        by_channel = self.shares().repeat_interleave(self.layer.group_channels, dim=0)  # (C_out, genotypes)
+        by_channel = self.shares().repeat_interleave(self.group_channels, dim=0)  # (C_out, dilations)
         learning: Side = "alpha" if self.alpha.requires_grad and not self.weight.requires_grad else "weights"
         if self.implementation[learning] == "branches":
             return self._branches(features, by_channel)
         return self._composite(features, by_channel)
 
-    def kernel_of(self, genotype: int) -> Tensor:
+    def kernel_of(self, dilation: int) -> Tensor:
         """The kernel that reads at that dilation: its own copy, or the shared one."""
-        return self._replicas()[genotype if self.copies > 1 else 0]
+        return self._replicas()[dilation if self.copies > 1 else 0]
 
     def plain_kernel(self, chosen: Sequence[int]) -> Tensor:
-        """For every output channel the kernel of the genotype that its group chose: (C_out, C_in / groups, k, k)."""
-        index = torch.tensor(chosen, device=self.weight.device).repeat_interleave(self.layer.group_channels)
+        """For every output channel the kernel of the dilation that its group chose: (C_out, C_in / groups, k, k)."""
+        index = torch.tensor(chosen, device=self.weight.device).repeat_interleave(self.group_channels)
         channels = torch.arange(len(index), device=index.device)
         return self._replicas()[index if self.copies > 1 else 0 * index, channels]
 
     def composite_kernel(self, by_channel: Tensor) -> Tensor:
-        """The kernels of all genotypes, weighted, summed at their dilated positions: (C_out, C_in / groups, H, W)."""
-        weighted = self._replicas() * by_channel.t()[:, :, None, None, None]  # (genotypes, C_out, C_in / groups, k, k)
-        rows = weighted.flatten(3).permute(1, 2, 0, 3).flatten(2)  # (C_out, C_in / groups, genotypes x k x k)
+        """The kernels of all dilations, weighted, summed at their dilated positions: (C_out, C_in / groups, H, W)."""
+        weighted = self._replicas() * by_channel.t()[:, :, None, None, None]  # (dilations, C_out, C_in / groups, k, k)
+        rows = weighted.flatten(3).permute(1, 2, 0, 3).flatten(2)  # (C_out, C_in / groups, dilations x k x k)
         return (rows @ self.get_buffer("placement")).unflatten(2, self.grid)
 
     def _replicas(self) -> Tensor:
-        """(genotypes or 1, C_out, C_in / groups, k, k)"""
+        """(dilations or 1, C_out, C_in / groups, k, k)"""
         return self.weight.unflatten(0, (self.copies, -1))
 
-    def _dilated(self, features: Tensor, kernel: Tensor, genotype: int) -> Tensor:
-        dilation = self.layer.genotypes[genotype]
+    def _dilated(self, features: Tensor, kernel: Tensor, index: int) -> Tensor:
+        dilation = self.dilations[index]
         padding = (dilation[0] * (kernel.shape[-2] // 2), dilation[1] * (kernel.shape[-1] // 2))
         return F.conv2d(features, kernel, None, self.stride, padding, dilation, self.groups)
 
     def _chosen(self, features: Tensor, chosen: Sequence[int]) -> Tensor:
-        """One genotype for each group: every used dilation computes its own channels only (grouped ones: all)."""
-        by_channel = torch.tensor(chosen, device=features.device).repeat_interleave(self.layer.group_channels)
+        """One dilation for each group: every used one computes its own channels only (grouped convolutions: all)."""
+        used = sorted(set(chosen))
+        if len(used) == 1:
+            return self._dilated(features, self.kernel_of(used[0]), used[0])
+        by_channel = torch.tensor(chosen, device=features.device).repeat_interleave(self.group_channels)
         parts, places = [], []
-        for genotype in sorted(set(chosen)):
-            rows = (by_channel == genotype).nonzero()[:, 0]
-            kernel = self.kernel_of(genotype)
+        for index in used:
+            rows = (by_channel == index).nonzero()[:, 0]
+            kernel = self.kernel_of(index)
             if self.groups == 1:
-                parts.append(self._dilated(features, kernel[rows], genotype))
+                parts.append(self._dilated(features, kernel[rows], index))
             else:
-                parts.append(self._dilated(features, kernel, genotype)[:, rows])
+                parts.append(self._dilated(features, kernel, index)[:, rows])
             places.append(rows)
         return torch.cat(parts, dim=1)[:, torch.cat(places).argsort()]
 
     def _branches(self, features: Tensor, by_channel: Tensor) -> Tensor:
         total: Tensor | None = None
-        for index in range(len(self.layer.genotypes)):
+        for index in range(len(self.dilations)):
             part = self._dilated(features, self.kernel_of(index), index)
             part = part * by_channel[:, index, None, None].to(part.dtype)
             total = part if total is None else total + part
@@ -114,10 +122,10 @@ class MixedDilation(nn.Module):
         return F.conv2d(features, self.composite_kernel(by_channel), None, self.stride, padding, 1, self.groups)
 
     def extra_repr(self) -> str:
-        return f"groups={self.layer.groups}, genotypes={self.layer.genotypes}, implementation={self.implementation}"
+        return f"channel_groups={len(self.alpha)}, dilations={self.dilations}, implementation={self.implementation}"
 
 
-def usual_implementation(layer: MixedDilation) -> dict[Side, Implementation]:
+def usual_implementation(layer: DilationMixture) -> dict[Side, Implementation]:
     """How a layer is computed unless somebody measures: a rule of its size alone, so that one seed gives one result.
 
     Composite where kernels learn and the common grid has at most a quarter more taps than the kernels together: there
@@ -127,16 +135,24 @@ def usual_implementation(layer: MixedDilation) -> dict[Side, Implementation]:
     return {"weights": "composite" if grid <= 1.25 * taps else "branches", "alpha": "branches"}
 
 
-def tap_positions(genotypes: Sequence[Genotype], kernel: int) -> tuple[tuple[int, ...], tuple[int, int]]:
+def use(module: nn.Module, implementations: Implementation | Sequence[Mapping[Side, Implementation]]) -> None:
+    """Sets how the mixtures in `module` are computed, all alike or each by side; the function is the same."""
+    mixtures = [layer for layer in module.modules() if isinstance(layer, DilationMixture)]
+    for index, layer in enumerate(mixtures):
+        ways = implementations if isinstance(implementations, str) else implementations[index]
+        layer.implementation = dict.fromkeys(SIDES, ways) if isinstance(ways, str) else dict(ways)
+
+
+def tap_positions(dilations: Sequence[Dilation], kernel: int) -> tuple[tuple[int, ...], tuple[int, int]]:
     """Where the taps of every dilated kernel fall on the common grid (row-major), and the grid's height and width."""
     reach = kernel // 2
-    height, width = (2 * reach * max(pair[axis] for pair in genotypes) + 1 for axis in (0, 1))
+    height, width = (2 * reach * max(pair[axis] for pair in dilations) + 1 for axis in (0, 1))
     steps = range(-reach, reach + 1)
-    taps = [(height // 2 + dy * h) * width + width // 2 + dx * w for h, w in genotypes for dy in steps for dx in steps]
+    taps = [(height // 2 + dy * h) * width + width // 2 + dx * w for h, w in dilations for dy in steps for dx in steps]
     return tuple(taps), (height, width)
 
 
-def saved_bytes(layer: MixedDilation, features: Tensor) -> int:
+def saved_bytes(layer: DilationMixture, features: Tensor) -> int:
     """Bytes that a forward pass keeps for the backward pass, the layer's own parameters not counted."""
     own = {parameter.untyped_storage().data_ptr() for parameter in layer.parameters()}
     kept: dict[int, int] = {}
@@ -154,7 +170,7 @@ def saved_bytes(layer: MixedDilation, features: Tensor) -> int:
     return total
 
 
-def step_ms(layer: MixedDilation, features: Tensor, side: Side, repeats: int = 5) -> float:
+def step_ms(layer: DilationMixture, features: Tensor, side: Side, repeats: int = 5) -> float:
     """Median milliseconds of a forward and backward pass of the layer while that side learns, the other frozen."""
     features = features.detach().requires_grad_()
     wanted = [features, layer.weight if side == "weights" else layer.alpha]
@@ -177,3 +193,29 @@ def step_ms(layer: MixedDilation, features: Tensor, side: Side, repeats: int = 5
         for tensor, flag in zip(both, flags, strict=True):
             tensor.requires_grad_(flag)
     return 1000 * times[repeats // 2]
+
+
+def measure_implementations(supernet: nn.Module, images: Tensor) -> list[dict[Side, dict[Implementation, float]]]:
+    """Milliseconds of one step of every mixture in `supernet`, by side and implementation, on the maps of `images`."""
+    mixtures = [layer for layer in supernet.modules() if isinstance(layer, DilationMixture)]
+    inputs: list[Tensor] = []
+    handles = [
+        layer.register_forward_pre_hook(lambda _layer, args: inputs.append(args[0].detach())) for layer in mixtures
+    ]
+    try:
+        with torch.no_grad():
+            copy.deepcopy(supernet)(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    times: list[dict[Side, dict[Implementation, float]]] = []
+    for layer, features in zip(mixtures, inputs, strict=True):
+        before = layer.implementation
+        row: dict[Side, dict[Implementation, float]] = {side: {} for side in SIDES}
+        for name in IMPLEMENTATIONS:
+            layer.implementation = dict.fromkeys(SIDES, name)
+            for side in SIDES:
+                row[side][name] = step_ms(layer, features, side)
+        layer.implementation = before
+        times.append(row)
+    return times
