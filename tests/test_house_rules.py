@@ -13,18 +13,20 @@ PROJECT = Path(__file__).resolve().parents[1]
 FILES = sorted((PROJECT / "workbench").rglob("*.py"))
 TRUNK = {"records", "spaces", "data", "networks", "tasks", "training"}
 MAY_IMPORT: dict[str, set[str]] = {
-    "records": set(),
     "spaces": set(),
+    "records": {"spaces"},
     "data": {"records"},
     "networks": {"spaces"},
     "tasks": {"networks", "spaces", "data", "records"},
     "training": TRUNK,
-    "evaluation": TRUNK,
     "search": {"spaces", "records"},
+    "evaluation": TRUNK | {"search"},
     "insight": TRUNK | {"evaluation", "search"},
     "methods": TRUNK | {"evaluation", "search", "insight"},
+    "lessons": TRUNK | {"evaluation", "search", "insight", "methods"},
 }
 MOST_LINES = 320
+MOST_LINES_OF_A_METHOD = 450  # method.py tells a paper's method from top to bottom
 MOST_BYTES = 500_000
 
 
@@ -58,8 +60,9 @@ def test_every_folder_has_its_place() -> None:
 
 
 def test_files_stay_readable() -> None:
-    lengths = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
-    assert {name: length for name, length in lengths.items() if length > MOST_LINES} == {}
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
+    most = {path: MOST_LINES_OF_A_METHOD if path.name == "method.py" else MOST_LINES for path in FILES}
+    assert {str(path): length for path, length in lengths.items() if length > most[path]} == {}
 
 
 def test_packages_import_by_full_path() -> None:

@@ -52,7 +52,7 @@ def test_a_score_carries_costs_of_its_own_network(scorer):
     arch = SPACE.uniform(3)
     score = scorer(arch, phase="p", step=2)
     assert (score.macs, score.params) == (SPACE.macs(arch, 32), SPACE.params(arch))
-    assert (score.arch, score.step, score.error) == (arch.key, 2, None)
+    assert (score.arch, score.step, score.error) == (arch, 2, None)
 
 
 def test_without_recalibration_the_stale_statistics_are_used(scorer):

@@ -10,6 +10,7 @@ from matplotlib.patches import Rectangle
 from workbench.evaluation.statistics import Interval
 from workbench.insight import allocation_plots, field_studies, widgets
 from workbench.records.score import Score
+from workbench.spaces.arch import Arch
 from workbench.spaces.published import CRNAS
 from workbench.spaces.residual import residual_spec
 
@@ -38,9 +39,7 @@ def rows():
             for option in range(3):
                 choices = (*prefix, option)
                 yield Score(
-                    arch=str(choices),
-                    choices=choices,
-                    space="s",
+                    arch=Arch("s", choices),
                     metrics={"AP": 0.1 * option + 0.01 * sum(prefix), "AP_error": 0.02},
                     macs=1,
                     params=1,

@@ -12,6 +12,7 @@ from workbench.insight.papers import paper_table
 from workbench.insight.widgets import arch_editor, cost_line
 from workbench.records.ledger import Entry
 from workbench.records.score import Score
+from workbench.spaces.arch import Arch
 from workbench.spaces.catalogue import space_named
 
 SPACE = space_named("shuffle-tiny")
@@ -26,9 +27,7 @@ def _close():
 def _score(value):
     metrics = {} if value is None else {"AP": value}
     return Score(
-        arch="a",
-        choices=(0,),
-        space="s",
+        arch=Arch("s", (0,)),
         metrics=metrics,
         macs=1,
         params=1,

@@ -38,7 +38,7 @@ def walked(tmp_path_factory):
 def test_every_eligible_allocation_is_ranked_at_equal_macs(walked):
     study, _, _, ranked, _ = walked
     space = crnas.stage_space(study)
-    assert [candidates.arch_of(score) for score in ranked] == eligible(space, study.plan.budget)
+    assert [score.arch for score in ranked] == eligible(space, study.plan.budget)
     assert len({score.macs for score in ranked}) == 1 and len({score.params for score in ranked}) > 1
     table = crnas.ranking_table(ranked, "AP")
     assert list(table["AP"]) == sorted(table["AP"], reverse=True)
@@ -57,9 +57,11 @@ def test_the_beam_scores_prefixes_and_ends_with_whole_networks(walked):
     _, _, operations, _, beam = walked
     blocks = len(operations.supernet.space.decisions)
     assert len(beam) == 3 + 6 * (blocks - 1)  # the smoke beam keeps two
-    assert [len(score.choices) for score in beam] == [1] * 3 + [step for step in range(2, blocks + 1) for _ in range(6)]
+    assert [len(score.arch.choices) for score in beam] == [1] * 3 + [
+        step for step in range(2, blocks + 1) for _ in range(6)
+    ]
     winner = crnas.beam_winner(beam, "AP")
-    assert len(winner.choices) == blocks and len(crnas.dilations_of_score(winner)) == blocks
+    assert len(winner.arch.choices) == blocks and len(crnas.dilations_of_score(winner)) == blocks
     assert len({(score.macs, score.params) for score in beam}) == 1
     assert all(score.error is None and {"AP", "AP_error"} <= score.metrics.keys() for score in beam)
 
@@ -74,7 +76,7 @@ def test_a_killed_beam_goes_on_with_the_same_candidates(walked, monkeypatch):
     kept = [line for line in whole if line not in rows] + rows[: len(rows) // 2]
     lines.write_text("".join(kept), encoding="utf-8")
     again = crnas.beam(study, candidates.detection_scorer(study, operations), phase="beam")
-    assert [(s.choices, s.metrics, s.step) for s in again] == [(s.choices, s.metrics, s.step) for s in beam]
+    assert [(s.arch, s.metrics, s.step) for s in again] == [(s.arch, s.metrics, s.step) for s in beam]
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +94,7 @@ def test_prefixes_that_do_not_fit_into_memory_are_computed_again(walked, without
     scorer = candidates.detection_scorer(study, operations)
     assert crnas.reusing(study, scorer).reuse is not None
     assert crnas.reusing(tight, scorer).reuse is None
-    assert [s.choices for s in scores] == [s.choices for s in beam]
+    assert [s.arch for s in scores] == [s.arch for s in beam]
     for mine, reused in zip(scores, beam, strict=True):
         assert mine.metrics["AP"] == pytest.approx(reused.metrics["AP"], abs=1e-5)
 
@@ -118,7 +120,7 @@ def test_control_searches_take_as_many_evaluations_as_the_beam(walked):
     scorer = candidates.detection_scorer(study, operations)
     for kind in ("random", "evolution"):
         scores = crnas.control_search(study, scorer, phase=kind, kind=kind)
-        assert len(scores) == len(beam) == len({score.choices for score in scores})
+        assert len(scores) == len(beam) == len({score.arch for score in scores})
 
 
 def test_contenders_have_equal_macs_and_the_table_has_params(walked):

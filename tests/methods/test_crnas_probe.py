@@ -57,7 +57,7 @@ def test_the_beam_finds_dilation_in_late_blocks_when_the_cue_is_far(far, superne
     accuracy, winner = beam(far, supernet)
     assert accuracy["undilated"] < 0.7
     assert accuracy["found"] > accuracy["undilated"] + 0.2
-    assert accuracy["late only"] > accuracy["early only"] + 0.1, (winner.choices, accuracy)
+    assert accuracy["late only"] > accuracy["early only"] + 0.1, (winner.arch.choices, accuracy)
 
 
 def test_the_beam_needs_no_dilation_when_the_cue_is_near(tmp_path, supernet):
@@ -73,15 +73,12 @@ def test_best_takes_fewer_params_at_equal_scores():
         replace_score(space, choices, params)
         for choices, params in (((0, 0, 1), 300), ((0, 1, 0), 200), ((1, 0, 0), 200))
     ]
-    assert candidates.best(rows, "accuracy").choices == (0, 1, 0)
+    assert candidates.best(rows, "accuracy").arch.choices == (0, 1, 0)
 
 
 def replace_score(space, choices, params):
-    arch = space.arch(choices)
     return Score(
-        arch=arch.key,
-        choices=choices,
-        space=space.name,
+        arch=space.arch(choices),
         metrics={"accuracy": 0.5},
         macs=1,
         params=params,

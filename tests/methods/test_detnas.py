@@ -33,9 +33,7 @@ def walked(tmp_path_factory):
     scorer = candidates.detection_scorer(study, supernet)
     evolved = detnas.search(study, scorer, phase="evolution")
     drawn = detnas.search(study, scorer, phase="random", kind="random")
-    entrants = detnas_controls.contenders(
-        study, candidates.arch_of(candidates.best(evolved)), candidates.arch_of(candidates.best(drawn))
-    )
+    entrants = detnas_controls.contenders(study, candidates.best(evolved).arch, candidates.best(drawn).arch)
     return study, supernet, evolved, drawn, detnas_controls.train_all(study, entrants[:2])
 
 

@@ -44,7 +44,7 @@ def walked(request, tmp_path_factory):
     search = fna.search(study, seed)
     found = fna.derived(search).arch
     drawn = fna.random_search(study, search, found)
-    winner = candidates.arch_of(candidates.best(drawn, fna_weights.task_of(study).metric))
+    winner = candidates.best(drawn, fna_weights.task_of(study).metric).arch
     entrants = fna_controls.contenders(study, seed, search.space, found, winner, "all")
     return study, seed, search, drawn, entrants, fna.train_all(study, entrants)
 
@@ -57,7 +57,7 @@ def test_the_record_has_every_epoch_and_the_ledger_every_phase(walked):
     assert metric not in rows[0].metrics and {metric, "entropy", "expected MACs", "skipped"} <= set(rows[1].metrics)
     assert len(drawn) == 1 == len(fna.scored_epochs(study, search))
     found = fna.derived(search).arch
-    assert rows[-1].arch == found.key
+    assert rows[-1].arch == found
     assert abs(drawn[0].macs - rows[-1].macs) <= 0.1 * rows[-1].macs
     phases_known = {entry.phase for entry in study.run.ledger.entries}
     assert {"search", "score search", "random on search", "finetune fna", "finetune seed-network"} <= phases_known

@@ -53,9 +53,9 @@ def test_every_epoch_is_in_the_record_and_scored_once_alpha_moves(walked):
     assert rows[0].metrics == pytest.approx(
         {"entropy": 1.0, "margin": 0.0, "ties": 20.0}
     )  # alpha stands still: all ties
-    assert rows[0].choices == (0,) * 20
+    assert rows[0].arch.choices == (0,) * 20
     assert {"AP", "AP_error", "entropy", "margin", "ties"} <= set(rows[1].metrics)
-    assert rows[1].choices == nats.derived(search).arch.choices and rows[1].metrics["entropy"] < 1
+    assert rows[1].arch == nats.derived(search).arch and rows[1].metrics["entropy"] < 1
     table = nats.trajectory(study, search)
     assert list(table["epoch"]) == [1, 2] and table["AP"].isna().tolist() == [True, False]
     assert [score.step for score in nats.scored_epochs(study, search)] == [1]

@@ -4,13 +4,12 @@ from typing import Any
 import pytest
 
 from workbench.records.score import Score
+from workbench.spaces.arch import Arch
 
 
 def score(**changes: Any) -> Score:
     values: dict[str, Any] = {
-        "arch": "k1",
-        "choices": (0, 3, 1),
-        "space": "shuffle-tiny",
+        "arch": Arch("shuffle-tiny", (0, 3, 1)),
         "metrics": {"AP": 0.25, "AP_error": 0.01},
         "macs": 5_000_000,
         "params": 100_000,
@@ -27,9 +26,15 @@ def test_json_round_trip_is_exact(row: Score) -> None:
     assert Score.from_json(json.loads(json.dumps(row.to_json()))) == row
 
 
+def test_rows_of_earlier_versions_are_read() -> None:
+    data = score().to_json()
+    old = {**data, **data["arch"], "arch": score().arch.key}
+    assert Score.from_json(old) == score()
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_non_finite_metrics_are_refused(value: float) -> None:
-    with pytest.raises(ValueError, match="'AP' of k1"):
+    with pytest.raises(ValueError, match="'AP' of shuffle-tiny-"):
         score(metrics={"AP": value})
     with pytest.raises(ValueError, match="finite seconds"):
         score(seconds=value)
@@ -40,8 +45,9 @@ def test_non_finite_metrics_are_refused(value: float) -> None:
     [
         ("macs", 1.5),
         ("macs", True),
-        ("choices", [0, "1"]),
-        ("choices", "012"),
+        ("arch", {"space": "shuffle-tiny", "choices": [0, "1"]}),
+        ("arch", {"space": "shuffle-tiny", "choices": "012"}),
+        ("arch", {"choices": [0]}),
         ("metrics", []),
         ("arch", 3),
         ("metrics", {"AP": "0.2"}),

@@ -95,9 +95,7 @@ class Scorer:
                 raise  # would hit every candidate alike, and stay in the record: mend it and continue the run
             error = f"{type(failure).__name__}: {failure}"
         return Score(
-            arch=arch.key,
-            choices=arch.choices,
-            space=arch.space,
+            arch=arch,
             metrics=metrics,
             macs=space.macs(networks[0], self.image_size),
             params=space.params(networks[0]),
@@ -165,7 +163,7 @@ def run_search(
     while len(scores) < evaluations:
         told = []
         for query in searcher.ask(min(generation, evaluations - len(scores))):
-            row = recorded.get(query.arch.key)
+            row = recorded.get(query.arch)
             if row is None:
                 row = score(query.arch, phase=phase, step=step, completions=query.completions)
                 run.append(row)

@@ -95,7 +95,7 @@ def plot_beam(scores: Sequence[Score], metric: str, width: int, names: Sequence[
     for step in steps:
         row = sorted((s for s in scores if s.step == step and not s.error), key=lambda s: -s.metrics[metric])
         for rank, score in enumerate(row):
-            option = score.choices[-1]
+            option = score.arch.choices[-1]
             colour = DILATION_COLOURS[option + 1]
             face = colour if rank < width else "none"
             ax.scatter(step + 0.18 * (option - 1), score.metrics[metric], s=42, facecolor=face, edgecolor=colour)

@@ -19,7 +19,6 @@ from workbench.records.ledger import Entry, peak_memory
 from workbench.records.progress import duration, reporter
 from workbench.records.score import Score
 from workbench.records.seeds import generator
-from workbench.spaces.arch import Arch
 from workbench.tasks.classification import Classification
 from workbench.tasks.detection import Detection
 
@@ -184,10 +183,6 @@ def best(scores: Sequence[Score], metric: str = "AP") -> Score:
     if not good:
         raise ValueError(f"All {len(scores)} candidates failed; the first error was: {scores[0].error}")
     return max(good, key=lambda score: (score.metrics[metric], -score.params))
-
-
-def arch_of(score: Score) -> Arch:
-    return Arch(score.space, score.choices)
 
 
 def path_supernet(scorer: Scorer) -> Supernet:

@@ -18,7 +18,7 @@ from workbench.evaluation.prefix_reuse import PrefixReuse, beam_macs, clocked, p
 from workbench.evaluation.scoring import Scorer
 from workbench.evaluation.statistics import Interval, rank_correlation
 from workbench.methods import candidates, one_shot
-from workbench.methods.candidates import ImageBatches, arch_of, best, detection_scorer
+from workbench.methods.candidates import ImageBatches, best, detection_scorer
 from workbench.methods.crnas_presets import CRNASPlan
 from workbench.methods.one_shot import TrainedSupernet
 from workbench.methods.phases import Study
@@ -190,11 +190,11 @@ def control_search(study: Study, scorer: Scorer, *, phase: str, kind: str) -> li
 
 
 def depths_of_score(score: Score) -> tuple[int, ...]:
-    return depths_of(space_named(score.space), arch_of(score))
+    return depths_of(space_named(score.arch.space), score.arch)
 
 
 def dilations_of_score(score: Score) -> tuple[int, ...]:
-    return tuple(RATES[choice] for choice in score.choices)
+    return tuple(RATES[choice] for choice in score.arch.choices)
 
 
 def ranking_table(scores: Sequence[Score], metric: str) -> pd.DataFrame:

@@ -122,7 +122,7 @@ def architecture_table(results: Sequence[Result]) -> pd.DataFrame:
 
 def alone_against_supernet(results: Sequence[Result], scores: Sequence[Score], metric: str) -> pd.DataFrame:
     """Undilated networks that were also ranked: columns `network`, `depths`, and the metric as `supernet`, `alone`."""
-    ranked = {depths_of(space_named(s.space), space_named(s.space).arch(s.choices)): s for s in scores if not s.error}
+    ranked = {depths_of(space_named(s.arch.space), s.arch): s for s in scores if not s.error}
     rows: list[dict[str, Any]] = []
     for result in results:
         depths, rates = architecture_of(result)

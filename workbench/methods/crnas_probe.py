@@ -228,10 +228,12 @@ def ablated(study: Study, scorer: Scorer, winner: Score, phase: str) -> dict[str
     space = scorer.supernet.space
     late = [decision.stage > space.decisions[0].stage for decision in space.decisions]
     codes = {
-        "found": winner.choices,
+        "found": winner.arch.choices,
         "undilated": (0,) * len(late),
-        "late only": tuple(choice if is_late else 0 for choice, is_late in zip(winner.choices, late, strict=True)),
-        "early only": tuple(0 if is_late else choice for choice, is_late in zip(winner.choices, late, strict=True)),
+        "late only": tuple(choice if is_late else 0 for choice, is_late in zip(winner.arch.choices, late, strict=True)),
+        "early only": tuple(
+            0 if is_late else choice for choice, is_late in zip(winner.arch.choices, late, strict=True)
+        ),
     }
     archs = {name: space.arch(code) for name, code in codes.items()}
     distinct = list(dict.fromkeys(archs.values()))

@@ -14,7 +14,7 @@ import pandas as pd
 
 from workbench.evaluation.scoring import Scorer
 from workbench.methods import candidates, one_shot
-from workbench.methods.candidates import arch_of, detection_scorer
+from workbench.methods.candidates import detection_scorer
 from workbench.methods.detnas_presets import DetNASPlan
 from workbench.methods.one_shot import TrainedSupernet
 from workbench.methods.phases import Study
@@ -115,7 +115,7 @@ def recalibration_check(study: Study, supernet: TrainedSupernet, scores: Sequenc
     for row in rows:
         stale = known.get(row.arch)
         if stale is None:
-            stale = scorer(arch_of(row), phase="without recalibration", step=0)
+            stale = scorer(row.arch, phase="without recalibration", step=0)
             study.run.append(stale)
-        table.append({"key": row.arch, "with": row.metrics["AP"], "without": stale.metrics.get("AP", float("nan"))})
+        table.append({"key": row.arch.key, "with": row.metrics["AP"], "without": stale.metrics.get("AP", float("nan"))})
     return pd.DataFrame(table)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from workbench.methods import candidates
-from workbench.methods.candidates import arch_of, best, classification_scorer, detection_scorer, detection_task
+from workbench.methods.candidates import best, classification_scorer, detection_scorer, detection_task
 from workbench.methods.compare import Contender, Result, frozen_random_backbone
 from workbench.methods.detnas import finetune_supernet, limits_of, search, space_of
 from workbench.methods.detnas_presets import DetNASPlan
@@ -39,7 +39,7 @@ def ablation_contenders(study: Study, pretrained: TrainedSupernet) -> list[Conte
     by_accuracy = best(search(study, classification_scorer(study, pretrained), phase="ClsNAS"), "top1")
     scratch = finetune_supernet(study, None, "finetune supernet from scratch")
     by_scratch = best(search(study, detection_scorer(study, scratch), phase="DetNAS-scratch"), study.plan.fitness)
-    found = {"ClsNAS": arch_of(by_accuracy), "DetNAS-scratch": arch_of(by_scratch)}
+    found = {"ClsNAS": by_accuracy.arch, "DetNAS-scratch": by_scratch.arch}
     return [Contender(name=name, spec=space.spec(arch), arch=arch) for name, arch in found.items()]
 
 

@@ -179,7 +179,7 @@ def trajectory(study: Study, search: LayerSearch) -> pd.DataFrame:
     Both MACs are of the whole backbone, fixed blocks included.
     """
     rows = [
-        {"epoch": score.step + 1, "network": score.arch, "MACs": score.macs, **score.metrics}
+        {"epoch": score.step + 1, "network": score.arch.key, "MACs": score.macs, **score.metrics}
         for score in study.run.scores(search.phase)
     ]
     frame = pd.DataFrame(rows)

@@ -96,9 +96,7 @@ def derived_score(
         score = scorer(arch, phase=phase, step=epoch)
         return replace(score, metrics={**score.metrics, **told})
     return Score(
-        arch=arch.key,
-        choices=arch.choices,
-        space=space.name,
+        arch=arch,
         metrics=dict(told),
         macs=space.macs(arch, study.plan.macs_at),
         params=space.params(arch),

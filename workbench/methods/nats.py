@@ -207,7 +207,8 @@ def random_search(study: Study, search: MixedSearch) -> list[Score]:
 def trajectory(study: Study, search: MixedSearch) -> pd.DataFrame:
     """One row for each epoch: entropy, margin, ties of alpha, the key of the derived network, and its score if any."""
     rows = [
-        {"epoch": score.step + 1, "network": score.arch, **score.metrics} for score in study.run.scores(search.phase)
+        {"epoch": score.step + 1, "network": score.arch.key, **score.metrics}
+        for score in study.run.scores(search.phase)
     ]
     return pd.DataFrame(rows)
 

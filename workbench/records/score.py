@@ -5,6 +5,20 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from workbench.spaces.arch import Arch
+
+KINDS: dict[str, tuple[Any, str]] = {  # what each field of a row holds, and that in words
+    "arch": (dict, "an object with a space and choices"),
+    "metrics": (dict, "an object of numbers"),
+    "macs": (int, "an integer"),
+    "params": (int, "an integer"),
+    "seconds": (int | float, "a number"),
+    "seed": (int, "an integer"),
+    "phase": (str, "text"),
+    "step": (int, "an integer"),
+    "error": (str | None, "text or null"),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
@@ -14,9 +28,7 @@ class Score:
     Raises ValueError for a metric that is not a finite number: a network that went non-finite is an `error`.
     """
 
-    arch: str  # the key of the architecture
-    choices: tuple[int, ...]  # one option index per decision
-    space: str
+    arch: Arch  # in a beam search the prefix decided so far
     metrics: dict[str, float]
     macs: int
     params: int
@@ -29,58 +41,36 @@ class Score:
     def __post_init__(self) -> None:
         for name, value in self.metrics.items():
             if not math.isfinite(value):
-                raise ValueError(f"Metric {name!r} of {self.arch} is {value}; write non-finite results into `error`.")
+                raise ValueError(
+                    f"Metric {name!r} of {self.arch.key} is {value}; write non-finite results into `error`."
+                )
         if not math.isfinite(self.seconds):
-            raise ValueError(f"Expected finite seconds for {self.arch}, got {self.seconds}.")
+            raise ValueError(f"Expected finite seconds for {self.arch.key}, got {self.seconds}.")
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data; `Score.from_json` reads it back to an equal value."""
-        return {**dataclasses.asdict(self), "choices": list(self.choices)}
+        return {**dataclasses.asdict(self), "arch": self.arch.to_json()}
 
     @staticmethod
     def from_json(data: object) -> "Score":
         """The score written by `to_json`; ValueError naming the field when the data is anything else."""
         if not isinstance(data, dict):
             raise ValueError(f"Expected a score as a JSON object, got {type(data).__name__}.")
-        expected = {field.name for field in dataclasses.fields(Score)}
-        missing, unknown = sorted(expected - {"error"} - set(data)), sorted(set(data) - expected, key=str)
+        data = {"error": None, **data}
+        if isinstance(data.get("arch"), str):  # an older row: the key of the architecture, its parts next to it
+            data["arch"] = {name: data.pop(name, None) for name in ("space", "choices")}
+        missing, unknown = sorted(set(KINDS) - set(data)), sorted(set(data) - set(KINDS), key=str)
         if missing or unknown:
             raise ValueError(f"Expected a score's fields; missing: {missing}, unknown: {unknown}.")
-        choices, metrics, error = data["choices"], data["metrics"], data.get("error")
-        if not isinstance(choices, list):
-            raise ValueError(f"Field 'choices' of a score must be a list of integers, got {choices!r}.")
-        if not isinstance(metrics, dict):
-            raise ValueError(f"Field 'metrics' of a score must be an object of numbers, got {metrics!r}.")
-        if error is not None and not isinstance(error, str):
-            raise ValueError(f"Field 'error' of a score must be text or null, got {error!r}.")
-        return Score(
-            arch=_text(data, "arch"),
-            choices=tuple(_whole(choice, "choices") for choice in choices),
-            space=_text(data, "space"),
-            metrics={name: _number(value, f"metrics.{name}") for name, value in metrics.items()},
-            macs=_whole(data["macs"], "macs"),
-            params=_whole(data["params"], "params"),
-            seconds=_number(data["seconds"], "seconds"),
-            seed=_whole(data["seed"], "seed"),
-            phase=_text(data, "phase"),
-            step=_whole(data["step"], "step"),
-            error=error,
-        )
+        for field, (kind, words) in KINDS.items():
+            _expect(data[field], field, kind, words)
+        for name, value in data["metrics"].items():
+            _expect(value, f"metrics.{name}", int | float, "a number")
+        metrics = {name: float(value) for name, value in data["metrics"].items()}
+        values = {"arch": Arch.from_json(data["arch"]), "metrics": metrics, "seconds": float(data["seconds"])}
+        return Score(**{**data, **values})
 
 
-def _text(data: dict[str, Any], field: str) -> str:
-    if not isinstance(data[field], str):
-        raise ValueError(f"Field {field!r} of a score must be text, got {data[field]!r}.")
-    return str(data[field])
-
-
-def _whole(value: object, field: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"Field {field!r} of a score must hold integers, got {value!r}.")
-    return value
-
-
-def _number(value: object, field: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"Field {field!r} of a score must be a number, got {value!r}.")
-    return float(value)
+def _expect(value: object, field: str, kind: Any, words: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, kind):  # True is an int, but no count
+        raise ValueError(f"Field {field!r} of a score must be {words}, got {value!r}.")

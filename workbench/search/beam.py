@@ -4,7 +4,6 @@ The paper calls it greedy; K prefixes survive each step.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from workbench.records.score import Score
 from workbench.records.seeds import generator
@@ -64,7 +63,7 @@ class BeamSearch:
 
     def tell(self, scores: Sequence[Score]) -> None:
         """Keeps the best prefixes of the step; equal scores keep their order, so the smaller dilation wins."""
-        good = [(score.metrics[self.metric], score.choices) for score in scores if score.error is None]
+        good = [(score.metrics[self.metric], score.arch.choices) for score in scores if score.error is None]
         if not good:
             raise RuntimeError(f"All {len(scores)} candidates of a beam step failed; the first: {scores[0].error}")
         good.sort(key=lambda row: -row[0])
@@ -76,12 +75,3 @@ class BeamSearch:
         if self.step < len(self.space.decisions):
             raise ValueError(f"The beam has made {self.step} of {len(self.space.decisions)} decisions.")
         return self.kept[0][0], self.space.arch(self.kept[0][1])
-
-    @property
-    def state(self) -> dict[str, Any]:
-        """Plain JSON data; `restore` continues from it exactly."""
-        return {"step": self.step, "kept": [[score, list(prefix)] for score, prefix in self.kept]}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self.step = state["step"]
-        self.kept = [(score, tuple(prefix)) for score, prefix in state["kept"]]

@@ -1,8 +1,7 @@
 """The evolutionary search of DetNAS (section 5 of its specification; it is SPOS's with other numbers)."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from workbench.records.score import Score
 from workbench.records.seeds import generator
@@ -78,7 +77,7 @@ class Evolution:
         """Adds a generation's scores to the archive."""
         for score in scores:
             if score.error is None:
-                self.archive.append((score.metrics[self.metric], self.space.arch(score.choices)))
+                self.archive.append((score.metrics[self.metric], self.space.check(score.arch)))
         self.archive.sort(key=lambda row: -row[0])  # stable: equal fitness keeps the order of arrival
 
     @property
@@ -89,25 +88,6 @@ class Evolution:
                 "Nothing has been scored yet, or every candidate failed; look at the errors in the record."
             )
         return self.archive[0]
-
-    @property
-    def state(self) -> dict[str, Any]:
-        """Plain JSON data; `restore` continues from it exactly."""
-        return {
-            "config": asdict(self.config),
-            "rng": self.rng.bit_generator.state,
-            "asked": sorted(list(arch.choices) for arch in self.asked),
-            "archive": [[fitness, list(arch.choices)] for fitness, arch in self.archive],
-            "generation": self.generation,
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        if state["config"] != asdict(self.config):
-            raise ValueError(f"The stored search used {state['config']}, this one {asdict(self.config)}; start afresh.")
-        self.rng.bit_generator.state = state["rng"]
-        self.asked = {self.space.arch(choices) for choices in state["asked"]}
-        self.archive = [(fitness, self.space.arch(choices)) for fitness, choices in state["archive"]]
-        self.generation = state["generation"]
 
     def _pick(self, parents: list[Arch]) -> Arch:
         return parents[int(self.rng.integers(len(parents)))]

@@ -1,7 +1,6 @@
 """Scores every architecture of a list: the search of CR-NAS over stage allocations (section 3.3.1, equation 1)."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from workbench.records.score import Score
 from workbench.search.query import Query, SpaceExhausted
@@ -25,11 +24,3 @@ class ExhaustiveSearch:
 
     def tell(self, scores: Sequence[Score]) -> None:
         """The ranking is read from the record."""
-
-    @property
-    def state(self) -> dict[str, Any]:
-        """Plain JSON data; `restore` continues from it exactly."""
-        return {"position": self.position}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self.position = state["position"]

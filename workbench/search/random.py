@@ -1,7 +1,6 @@
 """Random search: the control of every other search."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -33,15 +32,6 @@ class RandomSearch:
 
     def tell(self, scores: Sequence[Score]) -> None:
         """Random search does not learn."""
-
-    @property
-    def state(self) -> dict[str, Any]:
-        """Plain JSON data; `restore` continues from it exactly."""
-        return {"rng": self.rng.bit_generator.state, "asked": sorted(list(arch.choices) for arch in self.asked)}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self.rng.bit_generator.state = state["rng"]
-        self.asked = {self.space.arch(choices) for choices in state["asked"]}
 
 
 class RandomOfCost:
