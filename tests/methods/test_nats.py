@@ -12,7 +12,7 @@ from workbench.methods import candidates, compare, mixture_choice, nats, nats_co
 from workbench.methods.nats_presets import PRESETS, SMOKE, with_options
 from workbench.networks.backbone import Backbone
 from workbench.networks.count import count_backbone
-from workbench.networks.mixed_dilation import usual_implementation
+from workbench.networks.dilation_mixture import usual_implementation
 from workbench.networks.seeds import torchvision_names
 from workbench.spaces.branches import dilation_parts
 from workbench.spaces.catalogue import space_named

@@ -21,8 +21,8 @@ from workbench.methods.nats_presets import NATSPlan
 from workbench.methods.phases import Study, forward_macs, new_model, train_phase
 from workbench.methods.presets import Data, find_file, input_sizes
 from workbench.networks.backbone import Backbone
-from workbench.networks.seeds import load_torchvision, read_state
 from workbench.networks.dilation_mixture import use
+from workbench.networks.seeds import load_torchvision, read_state
 from workbench.networks.supernet import Supernet
 from workbench.networks.weight_reuse import reuse_weights
 from workbench.records.files import digest
