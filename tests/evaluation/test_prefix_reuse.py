@@ -37,8 +37,8 @@ def make_scorer(sharing="separate", images=16):
     supernet = model.get_submodule("backbone.body")
 
     def measure(model, before_batch):
-        found = task.predict(model, data, CPU, BATCH, before_batch)
-        return {"AP": float(torch.cat([row["scores"] for row in found]).double().mean())}
+        found = task.outputs(model, data, CPU, BATCH, before_batch)
+        return {"AP": float(torch.cat([output["scores"] for _, _, output in found]).double().mean())}
 
     calibration = ImageBatches(task, data, range(images), BATCH, CPU)
     plain = Scorer(

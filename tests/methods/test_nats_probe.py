@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from workbench.networks.mixed_supernet import MixedSupernet
 
 from workbench.data.scenes import Scenes
 from workbench.methods.crnas_probe import Interleaved, dot_task
 from workbench.networks.backbone import Backbone
-from workbench.networks.mixed_supernet import MixedSupernet
 from workbench.search.relaxation import softmax
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.channel_dilation import base_spec, searched_layers
@@ -37,8 +37,9 @@ def search(distance, training_distances):
         softmax(alpha) @ np.array([height**2 for height, _ in layer.genotypes])
         for layer, alpha in zip(searched_layers(SPACE), supernet.alpha_values(), strict=True)
     ]
-    accuracy = task.evaluate(model, Scenes(dot_task(distance), 0, "test", 200), torch.device("cpu"))["accuracy"]
-    return float(np.mean(squares)), accuracy
+    test = Scenes(dot_task(distance), 0, "test", 200)
+    metrics, _ = task.measure(model, test, torch.device("cpu"), rng=np.random.default_rng(0))
+    return float(np.mean(squares)), metrics["accuracy"]
 
 
 @pytest.fixture(scope="module")

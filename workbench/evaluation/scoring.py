@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -18,6 +18,7 @@ from workbench.records.score import Score
 from workbench.spaces.arch import Arch
 from workbench.spaces.costs import ImageSize
 from workbench.spaces.space import SearchSpace
+from workbench.tasks.task import Task
 
 
 class Asked(Protocol):
@@ -58,7 +59,7 @@ class Scorer:
 
     model: nn.Module
     supernet: Switchable
-    task: Any
+    task: Task
     calibration: Iterable[list[torch.Tensor]]  # batches of images, the same ones each time
     measure: Callable[[nn.Module, Callable[[int], None]], dict[str, float]]
     image_size: ImageSize

@@ -97,7 +97,8 @@ def classification_scorer(study: Study, supernet: Scorable) -> Scorer:
     task = classification_task(study)
 
     def measure(model: nn.Module, before_batch: Callable[[int], None]) -> dict[str, float]:
-        return task.evaluate(model, study.data.crops_search, study.device, before_batch=before_batch)
+        rng = generator(study.seed, "bootstrap")
+        return task.measure(model, study.data.crops_search, study.device, rng=rng, before_batch=before_batch)[0]
 
     return supernet_scorer(study, supernet, task, study.data.crops, measure)
 

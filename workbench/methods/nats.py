@@ -24,9 +24,10 @@ from workbench.networks.backbone import Backbone
 from workbench.networks.dilation_mixture import use
 from workbench.networks.seeds import load_torchvision, read_state
 from workbench.networks.supernet import Supernet
-from workbench.networks.weight_reuse import reuse_weights
+from workbench.networks.weight_slicing import reuse_weights
 from workbench.records.files import digest
 from workbench.records.score import Score
+from workbench.records.seeds import generator
 from workbench.search.random import RandomSearch
 from workbench.search.relaxation import Derived, derive
 from workbench.spaces.arch import Arch
@@ -116,8 +117,9 @@ def seed_network(study: Study, seed_weights: str = "") -> SeedNetwork:
     )
     body = model.get_submodule("backbone")
     assert isinstance(body, Backbone)
-    top1 = task.evaluate(model, study.data.crops_test, study.device)["top1"]
-    return SeedNetwork(backbone=body.cpu(), origin={"pretrained": trained.key}, top1=top1)
+    rng = generator(study.seed, "bootstrap")
+    metrics, _ = task.measure(model, study.data.crops_test, study.device, rng=rng)
+    return SeedNetwork(backbone=body.cpu(), origin={"pretrained": trained.key}, top1=metrics["top1"])
 
 
 def search(study: Study, pretrained: SeedNetwork, groups: str = "", phase: str = "") -> MixedSearch:
