@@ -205,7 +205,7 @@ def _costs(run: RunFolder) -> Table:
         name = f"{entry.phase} (cached)" if entry.cached and entry.phase != "total" else entry.phase
         rows.append((name, duration(entry.seconds), f"{entry.images:,}", *macs, memory))
     columns = ("phase", "time", "images seen", "forward MACs", "backward MACs", "peak memory")
-    note = "Cached phases are counted at their original cost."
+    note = "Cached phases are counted at their original cost; the total of the peaks is the largest."
     return Table(title="Cost", note=note, columns=columns, numeric=(False, *[True] * 5), rows=tuple(rows))
 
 

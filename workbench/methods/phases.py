@@ -15,7 +15,7 @@ from torch import nn
 
 from workbench.networks.count import count_layers
 from workbench.records.files import base_folder, digest, read_json, write_bytes, write_json
-from workbench.records.ledger import Entry, peak_memory
+from workbench.records.ledger import Entry, peak_memory, reset_peak_memory
 from workbench.records.progress import Progress, duration, reporter
 from workbench.records.run_folder import RunFolder
 from workbench.records.seeds import integer
@@ -111,6 +111,7 @@ def train_phase(
         train(copied, task, data, two, seed=0, device=study.device, image_side=image_side, progress=progress)
 
     print(f"{name}: {recipe.steps} steps of {recipe.batch_size} images, {estimate(trial, recipe.steps)}")
+    reset_peak_memory(study.device)
     clock = PhaseClock(folder, reporter(name))
     per_image = forward_macs(model, task, data, study.device, before_step)
     synchronise_batch_norm(model, study.device)

@@ -1,6 +1,8 @@
 """What each phase of a run cost."""
 
+import contextlib
 import dataclasses
+import re
 import resource
 import sys
 from dataclasses import dataclass
@@ -22,7 +24,7 @@ class Entry:
     images: int  # images seen, repetitions counted
     forward_macs: int  # multiply-accumulates of all forward passes
     backward_macs: int = 0
-    peak_memory: int = 0  # bytes, of the GPU where it computed there
+    peak_memory: int = 0  # bytes, of the GPU where it computed there; 0: not measured on its own
     cached: bool = False
 
 
@@ -59,14 +61,31 @@ class Ledger:
         )
 
 
-def peak_memory(device: "torch.device") -> int:
-    """The most memory in bytes that this process has used so far: the GPU's where it computes there."""
+def reset_peak_memory(device: "torch.device") -> None:
+    """Begins a phase: `peak_memory` counts from here, starting at what is in use now."""
     if device.type == "cuda":
         import torch  # a CUDA device is torch's own, so this costs nothing
 
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with contextlib.suppress(OSError):  # macOS has no such file
+            Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+
+
+def peak_memory(device: "torch.device") -> int:
+    """The most memory in bytes in use since `reset_peak_memory`: the GPU's where it computes there.
+
+    Where the system does not forget a peak (macOS) it is that of the process so far.
+    """
+    if device.type == "cuda":
+        import torch
+
         return torch.cuda.max_memory_allocated(device)
+    status = Path("/proc/self/status")
+    if status.is_file() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="utf-8"))):
+        return int(found[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux kilobytes
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, others kilobytes
 
 
 def _entries(data: object, path: Path) -> list[Entry]:
