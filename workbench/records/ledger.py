@@ -9,10 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench.records.files import read_json, write_json
+from workbench.records.files import compiled, fields, read_json, write_json
 
 if TYPE_CHECKING:  # reading records must not cost the seconds that importing torch takes
     import torch
+
+
+ENTRY = fields(
+    {"phase": "string", "seconds": "number", "images": "integer", "forward_macs": "integer"},
+    {"backward_macs": "integer", "peak_memory": "integer", "cached": "boolean"},
+)
+ENTRIES = compiled({"type": "array", "items": ENTRY}, "the ledger of a run")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +42,8 @@ class Ledger:
         self.path = Path(path)
         self._entries: dict[str, Entry] = {}
         if self.path.exists():
-            for entry in _entries(read_json(self.path), self.path):
-                self._entries[entry.phase] = entry
+            rows = read_json(self.path, ENTRIES)
+            self._entries = {row["phase"]: Entry(**row) for row in rows}
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -86,17 +93,3 @@ def peak_memory(device: "torch.device") -> int:
         return int(found[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, others kilobytes
-
-
-def _entries(data: object, path: Path) -> list[Entry]:
-    try:
-        if not isinstance(data, list):
-            raise TypeError("it is not a list")
-        entries = [Entry(**each) for each in data]
-        for entry in entries:
-            for name, value in dataclasses.asdict(entry).items():
-                if not isinstance(value, str if name == "phase" else int | float):
-                    raise TypeError(f"{name} is {value!r}")
-    except TypeError as error:
-        raise ValueError(f"Expected ledger entries in {path}, got something else ({error}).") from error
-    return entries
