@@ -7,13 +7,14 @@ import os
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import nbformat
 
-from workbench.batch.tables import Table, aggregate, number, table_names
+from workbench.batch.tables import aggregate, number, table_names
 from workbench.records.files import compiled, digest, fields, read_json, write_text
 from workbench.records.progress import duration
 from workbench.records.run_folder import NOT_IDENTITY, RunFolder
@@ -142,7 +143,7 @@ def _rendered(template: str, sections: Sequence[dict[str, Any]]) -> str:
         keep_trailing_newline=True,
     )
     environment.globals["zip"] = zip
-    environment.filters["markdown"] = _in_markdown
+    environment.filters |= {"markdown": _in_markdown, "duration": duration, "macs": partial(number, "macs")}
     return environment.get_template(template).render(sections=sections)
 
 
@@ -159,15 +160,12 @@ def _section(title: str, group: Group, only: Sequence[str] = ()) -> dict[str, An
 def _section_of_run(run: RunFolder, base: Path) -> dict[str, Any]:
     """What the page shows of one run; links are relative to `base`."""
     notebook = run.path / "notebook.ipynb"
-    scores = run.scores()
     return {
         **_section(f"{title_of(run)}, seed {run.seed}", Group(runs=(run,), left_out=())),
         "run": run,
-        "scores": len(scores),
-        "failed": sum(score.error is not None for score in scores),
+        "scores": run.scores(),
         "notebook": os.path.relpath(notebook, base) if notebook.exists() else "",
         "figures": _figures(run),
-        "costs": [_costs(run)] if run.ledger.entries else [],
         "environment": _read(run.path / "env.json"),
     }
 
@@ -177,18 +175,6 @@ def _figures(run: RunFolder) -> list[tuple[str, str]]:
     captions = _read(run.path / "figures" / "captions.json")
     paths = sorted((run.path / "figures").glob("*.png"), key=lambda path: (path.stat().st_mtime_ns, path.name))
     return [(captions.get(path.name, path.stem), base64.b64encode(path.read_bytes()).decode()) for path in paths]
-
-
-def _costs(run: RunFolder) -> Table:
-    rows = []
-    for entry in (*run.ledger.entries, run.ledger.total()):
-        memory = f"{entry.peak_memory / 1e6:,.0f} MB" if entry.peak_memory else "–"
-        macs = [number("macs", value) for value in (entry.forward_macs, entry.backward_macs)]
-        name = f"{entry.phase} (cached)" if entry.cached and entry.phase != "total" else entry.phase
-        rows.append((name, duration(entry.seconds), f"{entry.images:,}", *macs, memory))
-    columns = ("phase", "time", "images seen", "forward MACs", "backward MACs", "peak memory")
-    note = "Cached phases are counted at their original cost; the total of the peaks is the largest."
-    return Table(title="Cost", note=note, columns=columns, numeric=(False, *[True] * 5), rows=tuple(rows))
 
 
 def _read(path: Path, checked: Callable[[object], Any] = OBJECT) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import resource
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from workbench.records.files import compiled, fields, read_json, write_json
 
@@ -57,15 +57,10 @@ class Ledger:
 
     def total(self) -> Entry:
         """The sums over all phases (the largest peak memory), as an entry named "total"."""
-        return Entry(
-            phase="total",
-            seconds=sum(entry.seconds for entry in self.entries),
-            images=sum(entry.images for entry in self.entries),
-            forward_macs=sum(entry.forward_macs for entry in self.entries),
-            backward_macs=sum(entry.backward_macs for entry in self.entries),
-            peak_memory=max((entry.peak_memory for entry in self.entries), default=0),
-            cached=any(entry.cached for entry in self.entries),
-        )
+        names = ("seconds", "images", "forward_macs", "backward_macs")
+        sums: dict[str, Any] = {name: sum(getattr(entry, name) for entry in self.entries) for name in names}
+        peak = max((entry.peak_memory for entry in self.entries), default=0)
+        return Entry(phase="total", **sums, peak_memory=peak, cached=any(entry.cached for entry in self.entries))
 
 
 def reset_peak_memory(device: "torch.device") -> None:

@@ -117,7 +117,7 @@ class RunFolder:
         return [row for row in rows if phase is None or row.phase == phase]
 
     def store(self, name: str, key: str, value: Mapping[str, Any]) -> None:
-        """Keep the result of a finished phase under a key that tells what it was computed from."""
+        """Keep the result of a finished phase under a key that says what it was computed from."""
         write_json(inside(self.path / "phases", name + ".json"), {"key": key, "value": dict(value)})
 
     def load(self, name: str, key: str) -> dict[str, Any] | None:
