@@ -69,6 +69,6 @@ def test_recalibration_repairs_stale_statistics():
 def test_a_network_with_nan_weights_is_an_error_not_a_zero():
     model = TASK.build(Supernet(SPACE))
     with torch.no_grad():
-        model.backbone.active_blocks()[2].main[0].weight.fill_(float("nan"))
+        model.backbone.blocks[2].options[0][0].main[0].weight.fill_(float("nan"))
     with pytest.raises(FloatingPointError, match="not finite"):
         recalibrate(model, TASK, [list(torch.rand(4, 3, 32, 32))])

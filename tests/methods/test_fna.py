@@ -18,9 +18,9 @@ from workbench.methods.fna_presets import PRESETS, plan_named, two_tasks, with_o
 from workbench.methods.presets import shortened
 from workbench.methods.task_data import load_task_data
 from workbench.networks.backbone import Backbone
-from workbench.networks.mixed_layers import LayerSupernet
 from workbench.networks.remap import remap
 from workbench.networks.seeds import load_torchvision, read_state
+from workbench.networks.supernet import Supernet
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.layers import seed_spec
 from workbench.spaces.mbconv import FNA_LAYERS, fna_spec
@@ -134,10 +134,10 @@ def test_random_supernets_and_plain_norms_are_other_searches(tmp_path):
     random = fna.search(study, seed, init="random", phase="search (random)")
     plain = fna.search(replace(study, plan=replace(study.plan, affine=False)), seed, phase="search (plain)")
     assert random.key != plain.key
-    assert all(norm.weight is None for layer in plain.supernet.layers() for norm in layer.modules()
+    assert all(norm.weight is None for layer in plain.supernet.choices() for norm in layer.modules()
                if isinstance(norm, torch.nn.BatchNorm2d))  # fmt: skip
     space = fna.space_of(study)
-    ours, theirs = LayerSupernet(space, None), LayerSupernet(space, seed.backbone)
+    ours, theirs = Supernet(space), Supernet(space, pretrained=seed.backbone)
     for number in (0, 1):  # stem and first stage, before any training
         own, remapped = (net.blocks[number].state_dict() for net in (ours, theirs))
         given = seed.backbone.blocks[number].state_dict()
@@ -226,8 +226,8 @@ def test_every_plan_builds_on_the_meta_device(preset):
         space = space_named(plan.space)
         study = phases.Study(run=None, plan=plan, data=Named(), seed=0, device=torch.device("cpu"))
         with torch.device("meta"):
-            model = fna_weights.task_of(study).build(LayerSupernet(space, None, affine=plan.affine))
-        assert isinstance(compare.body_of(model), LayerSupernet)
+            model = fna_weights.task_of(study).build(Supernet(space, norm="own" if plan.affine else "plain"))
+        assert isinstance(compare.body_of(model), Supernet)
         assert plan.task == task
         rng = np.random.default_rng(0)
         compare.body_of(model).activate(space.sample(rng))

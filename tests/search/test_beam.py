@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from workbench.records.score import Score
 from workbench.search.beam import BeamSearch
 from workbench.search.exhaustive import ExhaustiveSearch
-from workbench.search.query import SpaceExhausted
+from workbench.search.limits import Limit
+from workbench.search.query import NoFeasibleArchitecture, SpaceExhausted
 from workbench.spaces.allocation import eligible
 from workbench.spaces.catalogue import space_named
 
@@ -128,3 +129,16 @@ def test_exhaustive_search_asks_for_everything_once():
     assert asked == archs and len(archs) == 9
     with pytest.raises(SpaceExhausted, match="0 of 9 are left"):
         search.ask(1)
+
+
+def test_a_beam_within_a_limit_asks_only_for_what_keeps_it():
+    space = space_named("shuffle-tiny")
+    limit = Limit("MACs", 20_600_000, lambda arch: space.macs(arch, 128))
+    beam = BeamSearch(space, width=3, completions=4, seed=0, metric="AP", limits=[limit])
+    asked = run(beam, lambda query: np.random.default_rng(len(query.arch.choices)).random())
+    archs = [arch for queries in asked for query in queries for arch in query.completions]
+    assert archs and all(limit.allows(arch) for arch in archs) and limit.allows(beam.best[1])
+    assert beam.ask(100) == []
+    with pytest.raises(NoFeasibleArchitecture, match="No candidate of step 1 in shuffle-tiny keeps MACs <= 1"):
+        BeamSearch(space, width=3, completions=4, seed=0, metric="AP", limits=[Limit("MACs", 1, limit.measure)]).ask(9)
+    assert len(ExhaustiveSearch(space.all(), [limit]).archs) < space.size

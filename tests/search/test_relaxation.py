@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from workbench.search.relaxation import derive, entropy, margin, softmax
+from workbench.search.limits import Limit
+from workbench.search.query import NoFeasibleArchitecture
+from workbench.search.relaxation import by_probability, derive, entropy, margin, softmax
 from workbench.spaces.catalogue import space_named
 
 SPACE = space_named("channel-dilation-resnet-bottleneck-tiny-n4-C")
@@ -49,3 +51,22 @@ def test_logits_that_are_none_are_refused():
         derive(SPACE, [np.zeros((4, 5))] * 4 + [np.zeros((3, 5))])
     with pytest.raises(ValueError, match="diverged"):
         derive(SPACE, [np.full((4, 5), np.nan)] * 5)
+
+
+def test_architectures_come_by_falling_probability_each_once():
+    rows = list(np.random.default_rng(0).normal(size=(4, 3)))
+    ranked = list(by_probability(rows))
+    totals = [sum(row[choice] for row, choice in zip(rows, choices, strict=True)) for choices in ranked]
+    assert len({tuple(choices) for choices in ranked}) == 3**4 and totals == sorted(totals, reverse=True)
+
+
+def test_a_limit_takes_the_most_probable_architecture_that_keeps_it():
+    space = space_named("shuffle-tiny")
+    alpha = list(np.random.default_rng(1).normal(size=(8, 1, 4)))
+    free = derive(space, alpha).arch
+    limit = Limit("MACs", space.macs(free, 128) - 1, lambda arch: space.macs(arch, 128))
+    found = derive(space, alpha, [limit]).arch
+    legal = [arch for arch in space.all() if limit.allows(arch)]
+    assert found == max(legal, key=lambda arch: sum(r[0][c] for r, c in zip(alpha, arch.choices, strict=True)))
+    with pytest.raises(NoFeasibleArchitecture, match="keeps MACs <= 1; loosen"):
+        derive(space, alpha, [Limit("MACs", 1, limit.measure)])

@@ -68,11 +68,9 @@ class PrefixReuse:
     def _advance(self, calibration: Batches, scoring: Batches, choices: tuple[int, ...]) -> tuple[Batches, Batches]:
         """One decision further: batch statistics from the calibration batches, then the scoring batches with them."""
         supernet = self.supernet
-        stop = segment_of_decision(supernet, len(choices))
+        supernet.choose(choices)
         with evaluating(self.model), torch.no_grad():
-            for index in range(calibration[0].start, stop):
-                if (decision := supernet.decision_of_block.get(index)) is not None:
-                    supernet.choice(index).choose(choices[decision])
+            for index in range(calibration[0].start, segment_of_decision(supernet, len(choices))):
                 with averaging(batch_norms(supernet.blocks[index])):
                     calibration = [self._step(prefix, index) for prefix in calibration]
                 scoring = [self._step(prefix, index) for prefix in scoring]
@@ -86,8 +84,8 @@ class PrefixReuse:
 
 def segment_of_decision(supernet: Supernet, decision: int) -> int:
     """Index of the supernet's module that decides `decision`; the number of modules when nothing is left to decide."""
-    places = {known: index for index, known in supernet.decision_of_block.items()}
-    return places.get(decision, len(supernet.blocks))
+    places = (index for index, answered in enumerate(supernet.decisions) if decision in answered)
+    return next(places, len(supernet.blocks))
 
 
 def prefix_bytes(space: SearchSpace, image_size: ImageSize, images: int, kept: int) -> int:
@@ -102,7 +100,7 @@ def prefix_bytes(space: SearchSpace, image_size: ImageSize, images: int, kept: i
 
 
 def beam_macs(space: SearchSpace, width: int, image_size: ImageSize) -> tuple[int, int]:
-    """Backbone MACs per image of a whole beam search: with every candidate computed from the picture on, and reusing.
+    """Backbone MACs per image of a whole beam search: with every candidate computed from the image on, and reusing.
 
     The options of a decision must cost the same, as dilations do.
     """
@@ -112,9 +110,9 @@ def beam_macs(space: SearchSpace, width: int, image_size: ImageSize) -> tuple[in
         for block in segment.blocks:
             cost, size = block_cost(block, size)
             macs += cost.macs
-        segments.append((segment.decision, macs))
+        segments.append((segment.decisions, macs))
     total = sum(macs for _, macs in segments)
-    places = {decision: index for index, (decision, _) in enumerate(segments) if decision is not None}
+    places = {decision: index for index, (answered, _) in enumerate(segments) for decision in answered}
     recomputed = reused = done = 0
     kept = 1
     for decision, part in enumerate(space.decisions):

@@ -19,8 +19,9 @@ from workbench.methods import candidates
 from workbench.methods.crnas import correlation
 from workbench.methods.one_shot import TrainedSupernet
 from workbench.methods.phases import Study, new_model, train_phase
+from workbench.networks.aligned_options import align_options
 from workbench.networks.backbone import Backbone
-from workbench.networks.supernet import Sharing, Supernet, align_options
+from workbench.networks.supernet import Sharing, Supernet
 from workbench.records.files import digest
 from workbench.records.score import Score
 from workbench.search.exhaustive import ExhaustiveSearch

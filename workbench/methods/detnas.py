@@ -19,7 +19,6 @@ from workbench.methods.detnas_presets import DetNASPlan
 from workbench.methods.one_shot import TrainedSupernet
 from workbench.methods.phases import Study
 from workbench.networks.blocks import initialise_like_detnas
-from workbench.networks.latency import latency_table
 from workbench.networks.supernet import Supernet
 from workbench.records.score import Score
 from workbench.search.evolution import Evolution
@@ -38,14 +37,10 @@ def space_of(study: Study) -> SearchSpace:
 
 
 def limits_of(study: Study) -> list[Limit]:
-    """The hard limits of the search: backbone MACs at the stated image size, and what else the plan limits."""
+    """The hard limit of the search: backbone MACs at the stated image size."""
     plan: DetNASPlan = study.plan
     space = space_of(study)
-    measures: dict[str, Callable[[Arch], float]] = {"params": space.params}
-    if any(quantity == "latency_ms" for quantity, _ in plan.other_limits):
-        measures["latency_ms"] = latency_table(space, plan.macs_at, study.device)
-    macs = Limit(f"MACs at {plan.macs_at} px", plan.macs_limit, lambda arch: space.macs(arch, plan.macs_at))
-    return [macs, *(Limit(quantity, maximum, measures[quantity]) for quantity, maximum in plan.other_limits)]
+    return [Limit(f"MACs at {plan.macs_at} px", plan.macs_limit, lambda arch: space.macs(arch, plan.macs_at))]
 
 
 def path_sampler(study: Study) -> PathSampler:

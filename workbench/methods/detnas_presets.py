@@ -20,7 +20,6 @@ class DetNASPlan(OneShotPlan):
     space: str
     path_sampling: Literal["uniform", "binned"]  # binned: uniform over bins of full MACs, as the original code does
     macs_limit: int  # backbone only
-    other_limits: tuple[tuple[Literal["params", "latency_ms"], float], ...]
     evolution: EvolutionConfig
     evaluations: int  # of each search, the random control too; the paper takes AP on COCO and AP50 on VOC as fitness
     recalibration_check: int  # architectures scored with and without recalibration
@@ -71,7 +70,6 @@ TINY = DetNASPlan(
     path_sampling="uniform",
     macs_limit=21_700_000,
     macs_at=128,
-    other_limits=(),
     fitness="AP",
     evolution=EvolutionConfig(population=10, parents=5, mutants=4, crossings=4, mutation_probability=0.15),
     evaluations=40,
@@ -197,7 +195,6 @@ def paper_plan(
         path_sampling="binned" if space == "shuffle-20" else "uniform",  # the original's bins exist for 20 blocks only
         macs_limit=300_000_000 if space == "shuffle-20" else 1_300_000_000,
         macs_at=224,
-        other_limits=(),
         fitness="AP" if data == "coco" else "AP50",
         evolution=EvolutionConfig(),
         evaluations=20 * 50,

@@ -6,6 +6,7 @@
 4. `start`: the *seed's* weights remapped once more, into the found network (section 3); fine-tuning is the comparison's
 """
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +21,8 @@ from workbench.methods.fna_plan import FNAPlan
 from workbench.methods.fna_weights import Init, seed_network, task_of
 from workbench.methods.gradient_search import MixtureSearch, SeedNetwork, derived_score, finished, search_phase
 from workbench.methods.phases import Study, forward_macs, new_model
-from workbench.networks.mixed_layers import LayerSupernet, cost_penalty
+from workbench.networks.backbone import Backbone
+from workbench.networks.supernet import Supernet
 from workbench.records.score import Score
 from workbench.records.seeds import integer
 from workbench.search.random import RandomOfCost
@@ -30,7 +32,7 @@ from workbench.spaces.catalogue import space_named
 from workbench.spaces.space import SKIP, SearchSpace
 from workbench.training.alternating import Turn, check_recipe
 
-LayerSearch = MixtureSearch[LayerSupernet]
+LayerSearch = MixtureSearch[Supernet]
 
 
 def space_of(study: Study) -> SearchSpace:
@@ -59,12 +61,12 @@ def search(study: Study, seed: SeedNetwork, *, init: Init = "remap", phase: str 
     space, task = space_of(study), task_of(study)
     weights = seed.backbone if init == "remap" else None
     model = new_model(
-        lambda: task.build(LayerSupernet(space, weights, affine=plan.affine, temperature=plan.temperature)),
+        lambda: task.build(layer_supernet(plan, weights)),
         study.seed,
         "supernet",
     )
     supernet = body_of(model)
-    assert isinstance(supernet, LayerSupernet)
+    assert isinstance(supernet, Supernet)
     images = study.data.train
     per_path = forward_macs(model, task, images, study.device, lambda rng: supernet.activate(space.sample(rng)))
     supernet.mix()
@@ -75,7 +77,7 @@ def search(study: Study, seed: SeedNetwork, *, init: Init = "remap", phase: str 
 
     def before_step(trained: nn.Module, turn: Turn, rng: np.random.Generator) -> None:
         layers = body_of(trained)
-        assert isinstance(layers, LayerSupernet)
+        assert isinstance(layers, Supernet)
         if turn == "alpha":
             layers.mix()
         else:  # uniform while alpha stands still, then by alpha
@@ -114,6 +116,22 @@ def search(study: Study, seed: SeedNetwork, *, init: Init = "remap", phase: str 
         after_epoch=after_epoch,
     )
     return finished(study, found, searched, scorer)
+
+
+def layer_supernet(plan: FNAPlan, pretrained: Backbone | None) -> Supernet:
+    """The supernet of the plan's space: every option of every layer holds the seed's weights remapped (section 3.3)."""
+    return Supernet(
+        space_named(plan.space),
+        pretrained=pretrained,
+        norm="own" if plan.affine else "plain",
+        temperature=plan.temperature,
+        alpha_noise=1e-3,
+    )
+
+
+def cost_penalty(macs: torch.Tensor, *, strength: float, scale: float, base: float) -> torch.Tensor:
+    """The cost loss lambda * log(gamma * cost) / log(tau), cost in billions of MACs."""
+    return strength * torch.log(scale * macs / 1e9) / math.log(base)
 
 
 def derived(search: LayerSearch, epoch: int = -1) -> Derived:
@@ -175,7 +193,7 @@ def scored_epochs(study: Study, search: LayerSearch) -> list[Score]:
     return gradient_search.scored_epochs(study, search.phase, task_of(study).metric)
 
 
-def _derived_score(study: Study, scorer: Scorer, supernet: LayerSupernet, phase: str, epoch: int) -> Score:
+def _derived_score(study: Study, scorer: Scorer, supernet: Supernet, phase: str, epoch: int) -> Score:
     found = derive(supernet.space, supernet.alpha_values())
     with torch.no_grad():
         expected = float(supernet.expected_macs(study.plan.macs_at))

@@ -11,24 +11,32 @@ from torch import nn
 from workbench.methods.candidates import detection_task
 from workbench.methods.phases import Study
 from workbench.methods.presets import input_sizes
-from workbench.networks.mixed_dilation import SIDES, Implementation, Side
-from workbench.networks.mixed_supernet import MixedSupernet, measure_implementations
+from workbench.networks.dilation_mixture import (
+    SIDES,
+    Implementation,
+    Side,
+    measure_implementations,
+    use,
+    usual_implementation,
+)
+from workbench.networks.supernet import Supernet
 from workbench.spaces.channel_dilation import searched_layers
 from workbench.spaces.space import SearchSpace
 from workbench.training.alternating import train_alternating
 from workbench.training.parallel import world
 
 
-def implementations(study: Study, supernet: MixedSupernet, phase: str) -> list[dict[Side, Implementation]]:
-    """How each searched layer is computed: as the plan says, or the faster way of each side by a short measurement.
+def implementations(study: Study, supernet: Supernet, phase: str) -> list[dict[Side, Implementation]]:
+    """How each searched layer is computed: by the rule of its size ("auto"), or as the plan says.
 
-    What was measured stays with the run, so that a run continued on the same device computes as before, to the last
-    bit. Several processes must agree: they take what is usually faster, unmeasured.
+    "measured" takes the faster way of each side by a stopwatch. The two ways differ in their last bits, and a search
+    turns last bits into other choices: two runs of one seed may then find two networks. What was measured stays with
+    the run, so that a continued one computes as before. Several processes must agree and do not measure.
     """
-    if study.plan.implementation != "auto":
+    if study.plan.implementation == "auto" or (study.plan.implementation == "measured" and world()[1] > 1):
+        return [usual_implementation(layer) for layer in supernet.mixtures()]
+    if study.plan.implementation != "measured":
         return [dict.fromkeys(SIDES, study.plan.implementation) for _ in supernet.mixtures()]
-    if world()[1] > 1:
-        return [{"weights": "composite", "alpha": "branches"} for _ in supernet.mixtures()]
     where = _where(study, supernet.space)
     known = study.run.load(f"implementations {phase}", where)
     if known is None:
@@ -40,14 +48,16 @@ def implementations(study: Study, supernet: MixedSupernet, phase: str) -> list[d
     return [{side: min(ms, key=ms.get) for side, ms in row.items()} for row in known["ms"]]
 
 
-def chosen_implementations(study: Study, space: SearchSpace, phase: str) -> pd.DataFrame:
-    """What was measured and chosen for each searched layer and side; empty where the plan forces one way."""
-    known = study.run.load(f"implementations {phase}", _where(study, space))
+def chosen_implementations(study: Study, supernet: Supernet, phase: str) -> pd.DataFrame:
+    """How each searched layer is computed on each side, with the milliseconds where they were measured."""
+    measured = study.run.load(f"implementations {phase}", _where(study, supernet.space)) or {}
     rows = []
-    for layer, by_side in zip(searched_layers(space), (known or {"ms": []})["ms"], strict=False):
-        for side, ms in by_side.items():
-            times = {f"{name} ms": value for name, value in ms.items()}
-            rows.append({"block": layer.block, "who learns": side, **times, "chosen": min(ms, key=ms.get)})
+    pairs = zip(supernet.mixtures(), searched_layers(supernet.space), strict=True)
+    for index, (layer, searched) in enumerate(pairs):
+        for side, chosen in layer.implementation.items():
+            times = measured["ms"][index][side] if measured else {}
+            timed = {f"{name} ms": value for name, value in times.items()}
+            rows.append({"block": searched.block, "who learns": side, **timed, "chosen": chosen})
     return pd.DataFrame(rows)
 
 
@@ -60,7 +70,7 @@ def step_ratio(study: Study, model: nn.Module, turns: int = 5) -> float:
     short = replace(plan.search, weights=replace(plan.search.weights, steps=2), epochs=1, warm_epochs=0)
     models = [copy.deepcopy(model) for _ in range(2)]
     best = [float("inf")] * 2
-    models[1].get_submodule("backbone.body").use("branches")  # type: ignore[operator]
+    use(models[1].get_submodule("backbone.body"), "branches")
     for _ in range(turns):
         for which, trial in enumerate(models):
             marks: list[float] = []

@@ -21,8 +21,9 @@ from workbench.methods.nats_presets import NATSPlan
 from workbench.methods.phases import Study, forward_macs, new_model, train_phase
 from workbench.methods.presets import Data, find_file, input_sizes
 from workbench.networks.backbone import Backbone
-from workbench.networks.mixed_supernet import MixedSupernet
+from workbench.networks.dilation_mixture import use
 from workbench.networks.seeds import load_torchvision, read_state
+from workbench.networks.supernet import Supernet
 from workbench.networks.weight_reuse import reuse_weights
 from workbench.records.files import digest
 from workbench.records.score import Score
@@ -46,7 +47,7 @@ from workbench.spaces.space import SearchSpace
 from workbench.training.alternating import check_recipe
 from workbench.training.loop import place
 
-MixedSearch = MixtureSearch[MixedSupernet]
+MixedSearch = MixtureSearch[Supernet]
 
 
 def space_of(study: Study, groups: str = "") -> SearchSpace:
@@ -129,15 +130,16 @@ def search(study: Study, pretrained: SeedNetwork, groups: str = "", phase: str =
     space, task = space_of(study, groups), detection_task(study)
     phase = phase or f"search {groups or plan.groups}"
     model = new_model(
-        lambda: task.build(MixedSupernet(space, pretrained.backbone, plan.kernels)), study.seed, "mixture"
+        lambda: task.build(Supernet(space, plan.kernels, pretrained=pretrained.backbone)), study.seed, "mixture"
     )
     supernet = model.get_submodule("backbone.body")
-    assert isinstance(supernet, MixedSupernet)
-    supernet.use("branches")  # what the method computes; the other way must not change its price
+    assert isinstance(supernet, Supernet)
+    supernet.mix()
+    use(supernet, "branches")  # what the method computes; the other way must not change its price
     per_image = forward_macs(model, task, study.data.train, study.device)
     place(model, plan.search.weights, study.device)  # measured in the memory format that is trained in
     chosen = implementations(study, supernet, phase)
-    supernet.use(chosen)
+    use(supernet, chosen)
     recorded = {score.step for score in study.run.scores(phase)}
     found = MixedSearch(model=model, supernet=supernet, phase=phase)
     scorer = candidates.detection_scorer(study, found)
@@ -226,7 +228,7 @@ def vote_table(space: SearchSpace, arch: Arch) -> pd.DataFrame:
     return pd.DataFrame(rows).fillna(0.0)
 
 
-def _derived_score(study: Study, scorer: Scorer, supernet: MixedSupernet, phase: str, epoch: int) -> Score:
+def _derived_score(study: Study, scorer: Scorer, supernet: Supernet, phase: str, epoch: int) -> Score:
     found = derive(supernet.space, supernet.alpha_values())
     firmness = {"entropy": found.entropy, "margin": found.margin, "ties": float(found.ties)}
     return derived_score(study, scorer, found, firmness, phase, epoch)

@@ -26,7 +26,7 @@ class NATSPlan(ClassifierPlan):
     genotypes: str  # set of dilations, A, B or C (section 4.3)
     kernels: Kernels  # of the search: a copy for each dilation as in the paper, or one for all
     reading: Reading  # how pretrained kernels are cut (section 3.4)
-    implementation: Implementation | Literal["auto"]  # of the mixture; auto measures each layer and takes the faster
+    implementation: Implementation | Literal["auto", "measured"]  # of the mixture; auto: by a rule of the layer
     search: AlternatingRecipe
     transfer: DetectorConfig  # the detector that the found network is moved to
     transfer_finetune: Recipe

@@ -14,7 +14,8 @@ from torch import nn
 from workbench.methods.candidates import classification_task, detection_task
 from workbench.methods.phases import Study, Trained, new_model, train_phase
 from workbench.methods.presets import ClassifierPlan
-from workbench.networks.supernet import Supernet, align_options
+from workbench.networks.aligned_options import align_options
+from workbench.networks.supernet import Supernet
 from workbench.spaces.arch import Arch
 from workbench.training.recipe import Recipe
 

@@ -18,9 +18,9 @@ from workbench.methods.fna_weights import Init, contender, task_of
 from workbench.methods.gradient_search import SeedNetwork
 from workbench.methods.phases import Study
 from workbench.networks.backbone import Backbone
-from workbench.networks.mixed_layers import LayerSupernet
 from workbench.networks.remap import Kernel, Width, remap
 from workbench.networks.remap_report import function_gap
+from workbench.networks.supernet import Supernet
 from workbench.spaces.arch import Arch
 from workbench.spaces.branches import searched_width
 from workbench.spaces.catalogue import space_named
@@ -123,7 +123,7 @@ def supernet_gaps(space: SearchSpace, seed: Backbone, pictures: Tensor) -> dict[
     reference, _ = remap(seed, space.spec(arch))
     gaps = {}
     for name, affine in (("seed's batch norm kept", True), ("plain batch norm (paper)", False)):
-        supernet = LayerSupernet(space, seed, affine=affine)
+        supernet = Supernet(space, pretrained=seed, norm="own" if affine else "plain")
         supernet.activate(arch)
         gaps[name] = function_gap(reference, supernet, pictures)
     return gaps

@@ -1,95 +1,98 @@
-"""The one-shot supernet: every option of every decision in one module, one path of it active at a time."""
+"""The supernet: every option of every decision in one module, one path of it active at a time, or all of them mixed.
 
+One-shot methods train and score it path by path (DetNAS, section 3.1; CR-NAS, section 3.2), gradient methods also mix
+the options of each decision by the softmax of its logits alpha (NATS, equation 3; FNA, section 3.2).
+"""
+
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Literal, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.networks.backbone import Backbone, run_blocks
-from workbench.networks.blocks import ShuffleDownUnit, ShuffleUnit, build_block
+from workbench.networks.blocks import TappedChain, build_block
+from workbench.networks.dilation_mixture import DilationMixture, Kernels
+from workbench.networks.remap import remap
+from workbench.networks.weight_slicing import main_chain, searched_position, sort_channels
 from workbench.spaces.arch import Arch
-from workbench.spaces.branches import spatial_dilation
+from workbench.spaces.branches import foldable, searched_width, spatial_dilation
+from workbench.spaces.costs import ImageSize
 from workbench.spaces.network_spec import BlockSpec
-from workbench.spaces.space import SearchSpace
+from workbench.spaces.space import SKIP, SearchSpace
 
 Sharing = Literal["separate", "shared"]
+Norm = Literal["own", "plain"]
+Logits = Sequence[npt.NDArray[np.float64]]  # of each choice, (decisions, options)
 
 
-class ChoiceBlock(nn.Module):
-    """All options of one decision, each a chain of blocks; only the chosen one runs.
+class Choice(Protocol):
+    """What answers some decisions of a supernet: `SeparateOptions`, `NestedDepths` or a `DilationMixture`."""
 
-    So only it gets gradients and batch statistics.
+    alpha: nn.Parameter  # (decisions, options)
+    temperature: float
+    chosen: tuple[int, ...] | None  # an option for each decision; None: the mixture
+
+    def shares(self) -> Tensor: ...
+
+
+class SeparateOptions(nn.Module):
+    """All options of one decision, each a chain of blocks with weights of its own; an empty one skips.
+
+    Only the chosen one runs, so only it gets gradients and batch statistics; or the sum of all, weighted by `shares`.
     """
 
-    def __init__(self, options: Sequence[nn.Sequential]) -> None:
+    def __init__(self, options: Sequence[Sequence[nn.Module]]) -> None:
         super().__init__()
-        self.options = nn.ModuleList(options)
-        self.chosen = 0
+        self.options = nn.ModuleList(nn.Sequential(*chain) for chain in options)
+        self.alpha = nn.Parameter(torch.zeros(1, len(options)))
+        self.temperature = 1.0
+        self.chosen: tuple[int, ...] | None = (0,)
 
-    def choose(self, option: int) -> None:
-        self.chosen = option
-
-    def blocks_of(self, option: int) -> list[nn.Module]:
-        chain = self.options[option]
-        assert isinstance(chain, nn.Sequential)
-        return list(chain)
+    def shares(self) -> Tensor:
+        """(1, options), of sum 1."""
+        return (self.alpha / self.temperature).softmax(dim=1)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.options[self.chosen](features)
+        if self.chosen is not None:
+            return self.options[self.chosen[0]](features)
+        return mixed(self.shares()[0], [option(features) for option in self.options])
+
+    def tapped(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Also the map behind the expansion, mixed by the same shares (SSDLite reads it)."""
+        chains = [chain for option in self.options for chain in option.children() if isinstance(chain, TappedChain)]
+        if self.chosen is not None:
+            return chains[self.chosen[0]].tapped(features)
+        inside, outputs = zip(*(chain.tapped(features) for chain in chains), strict=True)
+        return mixed(self.shares()[0], inside), mixed(self.shares()[0], outputs)
 
 
-class NestedStage(nn.Module):
+class NestedDepths(nn.Module):
     """The blocks of the deepest option; a shallower one runs the first of them (CR-NAS leaves open which it is)."""
 
     def __init__(self, blocks: Sequence[nn.Module], depths: Sequence[int]) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.depths = tuple(depths)
-        self.chosen = 0
+        self.alpha = nn.Parameter(torch.zeros(1, len(depths)))
+        self.temperature = 1.0
+        self.chosen: tuple[int, ...] | None = (0,)
 
-    def choose(self, option: int) -> None:
-        self.chosen = option
-
-    def blocks_of(self, option: int) -> list[nn.Module]:
-        return list(self.blocks)[: self.depths[option]]
+    def shares(self) -> Tensor:
+        """(1, depths), of sum 1."""
+        return (self.alpha / self.temperature).softmax(dim=1)
 
     def forward(self, features: Tensor) -> Tensor:
-        for block in self.blocks_of(self.chosen):
+        behind: list[Tensor] = []  # each depth
+        for block in list(self.blocks)[: self.depths[self.chosen[0]] if self.chosen else None]:
             features = block(features)
-        return features
-
-
-class SharedDilation(nn.Module):
-    """One block for all its dilations: they share the kernel, and the choice moves its taps apart."""
-
-    def __init__(self, options: Sequence[BlockSpec]) -> None:
-        super().__init__()
-        self.block = build_block(options[0])
-        self.dilations = tuple(spatial_dilation(option) for option in options)
-        sample = next(option for option in options if spatial_dilation(option) != (1, 1))
-        reference = (layer.dilation for layer in build_block(sample).modules() if isinstance(layer, nn.Conv2d))
-        pairs = zip(_convolutions(self.block), reference, strict=True)
-        (self.place,) = (index for index, (_, dilation) in enumerate(pairs) if dilation != (1, 1))
-        self.chosen = 0
-
-    def choose(self, option: int) -> None:
-        self.chosen = option
-        layer = _convolutions(self.block)[self.place]
-        layer.dilation = self.dilations[option]
-        reach = layer.kernel_size[0] // 2
-        layer.padding = (reach * self.dilations[option][0], reach * self.dilations[option][1])
-
-    def blocks_of(self, option: int) -> list[nn.Module]:
-        return [self.block]
-
-    def forward(self, features: Tensor) -> Tensor:
-        return self.block(features)
-
-
-Choice = ChoiceBlock | NestedStage | SharedDilation
+            behind.append(features)
+        return features if self.chosen else mixed(self.shares()[0], [behind[depth - 1] for depth in self.depths])
 
 
 @dataclass(frozen=True)
@@ -102,134 +105,225 @@ class Prefix:
 
 
 class Supernet(nn.Module):
-    """A `Backbone` whose architecture can be switched: `activate(arch)`, then use it like any backbone.
+    """A `Backbone` whose architecture can be switched: `activate(arch)` runs one network, `mix()` all of them at once.
 
-    Built from the space's specifications alone: what decision d does with option o are the blocks that the space's own
-    network with option o there would have. `sharing="shared"` lets the options of a decision share weights: depths are
-    nested, dilations use one kernel. Unsampled options stay untouched by a training step because their gradients are
-    None (the optimiser skips them, also momentum and weight decay); use `zero_grad(set_to_none=True)`, PyTorch's
-    default.
+    Built from the space's specifications alone: what a decision does with an option are the blocks that the space's own
+    network with that option has there. `weights="shared"` lets the options of a decision share weights: depths are
+    nested, dilations use one kernel. Decisions about groups of a convolution's channels are a `DilationMixture` in its
+    place. `pretrained` gives every option its own copy of that network's weights, remapped where shapes differ (FNA,
+    section 3.3); else weights are random. `norm="plain"` takes scale, shift and statistics from the batch norms of
+    searched blocks, which then normalise by the batch (as FNA's code does).
 
-    While `prefix` is set, `forward` goes on from it instead of reading the images.
+    Unsampled options stay untouched by a training step because their gradients are None (the optimiser skips them, also
+    momentum and weight decay); use `zero_grad(set_to_none=True)`, PyTorch's default. While `prefix` is set, `forward`
+    goes on from it instead of reading the images.
     """
 
-    def __init__(self, space: SearchSpace, sharing: Sharing = "separate") -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        weights: Sharing = "separate",
+        *,
+        pretrained: Backbone | None = None,
+        norm: Norm = "own",
+        temperature: float = 1.0,
+        alpha_noise: float = 0.0,
+    ) -> None:
+        """Alpha, divided by `temperature` before the softmax, starts at normal numbers of spread `alpha_noise`.
+
+        ValueError where options cannot share weights, or cannot be remapped from `pretrained`.
+        """
         super().__init__()
         self.space = space
-        first = space.uniform(0)
-        spec = space.spec(first)
-        if spec.expanded:
-            raise ValueError(f"{space.name} taps the inside of a block, which only a LayerSupernet can.")
-        self.channels = spec.channels
-        self.strides = spec.strides
-        self.decision_of_block: dict[int, int] = {}
-        self.blocks = nn.ModuleList()  # one module for each segment of the space
+        self.norm = norm
+        spec = space.spec(space.uniform(0))
+        self.channels, self.strides = spec.channels, spec.strides
         self.prefix: Prefix | None = None
-        ends, position = [], -1
-        for index, segment in enumerate(space.segments(first)):
-            position += len(segment.blocks)
-            ends.append(position)
-            if segment.decision is None:
-                self.blocks.append(build_block(segment.blocks[0]))
-                continue
-            self.decision_of_block[index] = segment.decision
-            options = []
-            for option in range(len(space.decisions[segment.decision].options)):
-                choices = [0] * len(space.decisions)
-                choices[segment.decision] = option
-                options.append(space.segments(space.arch(choices))[index].blocks)
-            self.blocks.append(_choice(options, sharing))
+        builder = _Builder(space, weights, pretrained)
+        self.blocks = nn.ModuleList()  # one module for each segment of the space
+        self.decisions: list[tuple[int, ...]] = []  # that each of them answers
+        ends, end = [], -1
+        for index, segment in enumerate(space.segments(space.uniform(0))):
+            end += len(segment.blocks)
+            ends.append(end)
+            block = builder.module(index, tapped=end in spec.expanded)
+            self.blocks.append(without_scale(block) if norm == "plain" and segment.decisions else block)
+            self.decisions.append(segment.decisions)
         self.taps = tuple(ends.index(tap) for tap in spec.taps)
+        self.expanded = tuple(ends.index(tap) for tap in spec.expanded)
+        for choice in self.choices():
+            choice.temperature = temperature
+            if alpha_noise:
+                choice.alpha = nn.Parameter(alpha_noise * torch.randn(choice.alpha.shape))
+        self.choose((0,) * len(space.decisions))
+
+    def choices(self) -> list[Choice]:
+        """What answers the decisions, in their order."""
+        return [m for m in self.modules() if isinstance(m, SeparateOptions | NestedDepths | DilationMixture)]
+
+    def mixtures(self) -> list[DilationMixture]:
+        """Those of them that mix dilations inside a block."""
+        return [layer for layer in self.modules() if isinstance(layer, DilationMixture)]
+
+    def alphas(self) -> list[nn.Parameter]:
+        """The logits of the choices in order, each (decisions, options)."""
+        return [choice.alpha for choice in self.choices()]
+
+    def alpha_values(self) -> list[npt.NDArray[np.float64]]:
+        """A copy of the logits as plain numbers, for `search.relaxation`."""
+        return [alpha.detach().cpu().double().numpy().copy() for alpha in self.alphas()]
 
     def activate(self, arch: Arch) -> None:
-        """Makes `arch` the path that `forward` runs."""
-        self.space.check(arch)
-        for block, decision in self.decision_of_block.items():
-            self.choice(block).choose(arch.choices[decision])
+        """Makes `forward` compute the network of `arch` alone."""
+        self.choose(self.space.check(arch).choices)
 
-    def choice(self, block: int) -> Choice:
-        """The module that decides at that place of `blocks`."""
-        module = self.blocks[block]
-        assert isinstance(module, ChoiceBlock | NestedStage | SharedDilation)
-        return module
+    def choose(self, prefix: Sequence[int]) -> None:
+        """`activate` for the first decisions only; a choice that they do not answer wholly stays as it is."""
+        for choice, decisions in zip(self.choices(), filter(None, self.decisions), strict=True):
+            if decisions[-1] < len(prefix):
+                choice.chosen = tuple(prefix[decision] for decision in decisions)
 
-    def active_blocks(self) -> list[nn.Module]:
-        """The modules that the active path runs, in order."""
-        chosen = []
-        for index, block in enumerate(self.blocks):
-            decides = index in self.decision_of_block
-            chosen += self.choice(index).blocks_of(self.choice(index).chosen) if decides else [block]
-        return chosen
+    def mix(self, alpha: Logits | None = None) -> None:
+        """Makes `forward` compute the mixture, with these logits when they are given."""
+        for choice in self.choices():
+            choice.chosen = None
+        if alpha is not None:
+            with torch.no_grad():
+                for logits, values in zip(self.alphas(), alpha, strict=True):
+                    logits.copy_(torch.from_numpy(np.asarray(values)))
+
+    def sample(self, rng: np.random.Generator) -> Arch:
+        """A network drawn from the softmax of alpha, decision by decision (FNA, section 3.2: the step of weights)."""
+        rows = [row for choice in self.choices() for row in choice.shares().detach().cpu().double().numpy()]
+        return self.space.arch([int(rng.choice(len(row), p=row / row.sum())) for row in rows])
+
+    def expected_macs(self, image_size: ImageSize) -> Tensor:
+        """MACs of the searched blocks, expected over the options (FNA, section 3.2); alpha gets its gradient."""
+        rows = [row for choice in self.choices() for row in choice.shares()]
+        pairs = zip(rows, self.space.option_macs(image_size), strict=True)
+        return torch.stack([(row * row.new_tensor(costs)).sum() for row, costs in pairs]).sum()
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        if (known := self.prefix) is None:
-            return run_blocks(self.blocks, self.taps, images)
-        return run_blocks(self.blocks, self.taps, known.features, start=known.start, maps=known.maps)
+        known = self.prefix or Prefix(0, images, ())
+        return run_blocks(
+            self.blocks, self.taps, known.features, start=known.start, maps=known.maps, expanded=self.expanded
+        )
 
     def extract(self, arch: Arch) -> Backbone:
-        """A stand-alone network of `arch` with a copy of the supernet's weights and batch statistics for that path."""
-        backbone = Backbone(self.space.spec(arch))
-        sources: list[nn.Module] = []
-        for index, block in enumerate(self.blocks):
-            decision = self.decision_of_block.get(index)
-            sources += [block] if decision is None else self.choice(index).blocks_of(arch.choices[decision])
-        for target, source in zip(backbone.blocks, sources, strict=True):
-            target.load_state_dict(source.state_dict())
+        """A stand-alone network with a copy of the weights of `arch`; it computes what `activate(arch)` computes."""
+        backbone = Backbone(self.space.exact_spec(arch))
+        place = 0
+        for block, decisions in zip(self.blocks, self.decisions, strict=True):
+            chosen = tuple(arch.choices[decision] for decision in decisions)
+            for source in blocks_of(block, chosen):
+                target, spec = backbone.blocks[place], backbone.spec.blocks[place]
+                _copy(source, without_scale(target) if self.norm == "plain" and decisions else target, spec, chosen)
+                place += 1
         return backbone.train(self.training)
 
 
-def _choice(options: Sequence[tuple[BlockSpec, ...]], sharing: Sharing) -> Choice:
-    if sharing == "separate":
-        return ChoiceBlock([nn.Sequential(*map(build_block, option)) for option in options])
-    deepest = max(options, key=len)
-    if all(option == deepest[: len(option)] for option in options):
-        return NestedStage([build_block(block) for block in deepest], [len(option) for option in options])
-    return SharedDilation([block for option in options for block in option])
+def mixed(shares: Tensor, maps: Sequence[Tensor]) -> Tensor:
+    """The sum of the maps, weighted by the shares (NATS, equation 2; FNA, section 3.2)."""
+    total = shares[0] * maps[0]
+    for share, features in zip(shares[1:], maps[1:], strict=True):
+        total = total + share * features
+    return total
 
 
-def align_options(supernet: Supernet) -> None:
-    """Starts the options of a choice block as (nearly) the same function, so that random paths agree.
-
-    Ours, not the papers': with a few hundred steps instead of 300,000 a supernet of unrelated options hardly learns,
-    because every layer is fed by another network at each step. Training then tells the options apart.
-    """
-    for block in supernet.blocks:
-        if not isinstance(block, ChoiceBlock):
-            continue
-        options = [block.blocks_of(option) for option in range(len(block.options))]
-        if isinstance(options[0][0], ShuffleUnit | ShuffleDownUnit):
-            _align_shuffle([option[0] for option in options])
-            continue
-        deepest = max(options, key=len)  # depths and dilations: equal shapes, so equal weights
-        for option in options:
-            for target, source in zip(option, deepest, strict=False):
-                target.load_state_dict(source.state_dict())
+def blocks_of(block: nn.Module, chosen: Sequence[int]) -> list[nn.Module]:
+    """The plain blocks, one after the other, that one of a supernet's modules runs when `chosen` is chosen."""
+    if isinstance(block, SeparateOptions):
+        return list(block.options[chosen[0]].children())
+    if isinstance(block, NestedDepths):
+        return list(block.blocks)[: block.depths[chosen[0]]]
+    return [block]
 
 
-def _align_shuffle(options: Sequence[nn.Module]) -> None:
-    """Gives kernels of ShuffleNetV2 blocks one function.
+class _Builder:
+    """Makes the modules of a supernet, with random weights or copies of a pretrained network's."""
 
-    Larger kernels hold the 3x3 kernel in their centre and zeros around it, which is the same function; the Xception
-    block gets the same three layers with identities between them, which is the same up to one more ReLU (correlation
-    0.8).
-    """
-    plain, *kernels, xception = options
-    with torch.no_grad():
-        for option in kernels:
-            for source, target in zip(_convolutions(plain), _convolutions(option), strict=True):
-                margin = (target.kernel_size[0] - source.kernel_size[0]) // 2
-                target.weight.copy_(F.pad(source.weight, [margin] * 4))
-        first, depthwise, last = _convolutions(plain.get_submodule("main"))
-        chain = _convolutions(xception.get_submodule("main"))
-        for identity in (chain[0], chain[3], chain[4]):
-            nn.init.dirac_(identity.weight, identity.groups)
-        for source, target in ((first, chain[1]), (depthwise, chain[2]), (last, chain[5])):
-            target.weight.copy_(source.weight)
-        if isinstance(plain, ShuffleDownUnit):
-            shortcuts = (_convolutions(option.get_submodule("projection")) for option in (plain, xception))
-            for source, target in zip(*shortcuts, strict=True):
-                target.weight.copy_(source.weight)
+    def __init__(self, space: SearchSpace, weights: Sharing, pretrained: Backbone | None) -> None:
+        self.space, self.weights = space, weights
+        self.archs = option_archs(space)
+        self.segments = [space.segments(arch) for arch in self.archs]
+
+        @cache
+        def given(option: int) -> Backbone:
+            assert pretrained is not None
+            spec = space.spec(self.archs[option])
+            return copy.deepcopy(pretrained) if pretrained.spec.blocks == spec.blocks else remap(pretrained, spec)[0]
+
+        self.given = given if pretrained is not None else None
+
+    def module(self, index: int, tapped: bool) -> nn.Module:
+        """The module of segment `index`; `tapped`: also gives the map behind its expansion."""
+        segment = self.segments[0][index]
+        if not segment.decisions:
+            return self._chain(0, index, tapped)[0]
+        decision = self.space.decisions[segment.decisions[0]]
+        specs = [
+            () if name == SKIP else self.segments[option][index].blocks for option, name in enumerate(decision.options)
+        ]
+        deepest = max(specs, key=len)
+        dilated = len(deepest) == 1 and all(same_but_dilation(spec, deepest) for spec in specs)
+        if len(segment.decisions) > 1 or (self.weights == "shared" and dilated):
+            (block,) = self._chain(0, index, tapped)
+            rates = [spatial_dilation(spec[0]) for spec in specs]
+            chain, place = main_chain(block), searched_position(block, specs[0][0])
+            conv = chain[place]
+            assert isinstance(conv, nn.Conv2d)
+            kernels: Kernels = "shared" if self.weights == "shared" else "replicated"
+            chain[place] = DilationMixture(conv, rates, len(segment.decisions), kernels)
+            return block
+        if self.weights == "separate":
+            return SeparateOptions([self._chain(o, index, tapped) if spec else [] for o, spec in enumerate(specs)])
+        if all(spec == deepest[: len(spec)] for spec in specs):
+            return NestedDepths(self._chain(specs.index(deepest), index, tapped), [len(spec) for spec in specs])
+        raise ValueError(
+            f"The options of {decision.name} in {self.space.name} differ in more than depth or dilation: they have no"
+            " weights to share. Use separate ones."
+        )
+
+    def _chain(self, option: int, index: int, tapped: bool) -> list[nn.Module]:
+        """The blocks that stand in segment `index` with that option."""
+        segments = self.segments[option]
+        if self.given is None:
+            blocks = [build_block(block) for block in segments[index].blocks]
+            return [TappedChain.of(block) for block in blocks] if tapped else blocks
+        start = sum(len(segment.blocks) for segment in segments[:index])
+        return list(self.given(option).blocks[start : start + len(segments[index].blocks)])
 
 
-def _convolutions(module: nn.Module) -> list[nn.Conv2d]:
-    return [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]
+def option_archs(space: SearchSpace) -> list[Arch]:
+    """For each option the deepest network that has it wherever a decision offers it."""
+    offered = [sum(name != SKIP for name in decision.options) for decision in space.decisions]
+    return [space.arch([min(option, count - 1) for count in offered]) for option in range(max(offered))]
+
+
+def same_but_dilation(first: Sequence[BlockSpec], second: Sequence[BlockSpec]) -> bool:
+    return [replace(block, dilations=()) for block in first] == [replace(block, dilations=()) for block in second]
+
+
+def without_scale(block: nn.Module) -> nn.Module:
+    """The block; its batch norms now normalise by the current batch and have neither scale and shift nor statistics."""
+    for parent in block.modules():
+        for name, layer in parent.named_children():
+            if isinstance(layer, nn.BatchNorm2d):
+                plain = nn.BatchNorm2d(layer.num_features, eps=layer.eps, affine=False, track_running_stats=False)
+                setattr(parent, name, plain)
+    return block
+
+
+def _copy(source: nn.Module, target: nn.Module, spec: BlockSpec, chosen: tuple[int, ...]) -> None:
+    """Copies a plain block, or the path `chosen` of a block with a mixture of dilations."""
+    state = source.state_dict()
+    for name, layer in source.named_modules():
+        if isinstance(layer, DilationMixture):
+            del state[f"{name}.alpha"]
+            state[f"{name}.weight"] = layer.plain_kernel(chosen)
+    target.load_state_dict(state)
+    if len(chosen) > 1 and foldable(spec):
+        width = searched_width(spec) // len(chosen)
+        groups = sorted(range(len(chosen)), key=lambda group: chosen[group])
+        order = [channel for group in groups for channel in range(group * width, (group + 1) * width)]
+        sort_channels(target, spec, order)

@@ -5,9 +5,12 @@ The paper calls it greedy; K prefixes survive each step.
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from workbench.records.score import Score
 from workbench.records.seeds import generator
-from workbench.search.query import Query
+from workbench.search.limits import Limit, describe, feasible
+from workbench.search.query import NoFeasibleArchitecture, Query
 from workbench.spaces.arch import Arch
 from workbench.spaces.space import SearchSpace
 
@@ -17,10 +20,22 @@ class BeamSearch:
 
     A prefix is scored by `completions` random ways to finish it. All candidates of a step get the same ones (common
     random numbers, ours): their differences then come from what they decided. The paper draws one completion for each
-    mini-batch and does not say whether candidates share them.
+    mini-batch and does not say whether candidates share them. With `limits` only completions within them count, and a
+    prefix of which none is found is not a candidate.
     """
 
-    def __init__(self, space: SearchSpace, *, width: int, completions: int, seed: int, metric: str) -> None:
+    attempts = 100  # draws for each completion that must keep the limits
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        width: int,
+        completions: int,
+        seed: int,
+        metric: str,
+        limits: Sequence[Limit] = (),
+    ) -> None:
         if width < 1 or completions < 1:
             raise ValueError(f"A beam keeps at least 1 prefix and needs 1 completion; got {width} and {completions}.")
         self.space = space
@@ -28,12 +43,13 @@ class BeamSearch:
         self.completions = completions
         self.seed = seed
         self.metric = metric
+        self.limits = tuple(limits)
         self.step = 0  # decisions made
         self.kept: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]  # best first
 
     @property
     def evaluations(self) -> int:
-        """How many candidates a whole search scores: 3 + 9 (B - 1) for three options and K = 3."""
+        """How many candidates a whole search scores without limits: 3 + 9 (B - 1) for three options and K = 3."""
         total, kept = 0, 1
         for decision in self.space.decisions:
             total += kept * len(decision.options)
@@ -41,10 +57,13 @@ class BeamSearch:
         return total
 
     def ask(self, count: int) -> list[Query]:
-        """All candidates of the next step: each kept prefix with each option of the next decision.
+        """All candidates of the next step: each kept prefix with each option of the next decision; [] at the end.
 
-        ValueError when `count` does not reach for the step, because its candidates are compared with each other.
+        ValueError when `count` does not reach for the step, because its candidates are compared with each other;
+        NoFeasibleArchitecture when no candidate keeps the limits.
         """
+        if self.step == len(self.space.decisions):
+            return []
         options = len(self.space.decisions[self.step].options)
         candidates = [(*prefix, option) for _, prefix in self.kept for option in range(options)]
         if count < len(candidates):
@@ -56,10 +75,29 @@ class BeamSearch:
         rng = generator(self.seed, "beam completions", str(self.step))
         whole = self.step == len(self.space.decisions)
         drawn = [self.space.sample(rng).choices[self.step :] for _ in range(1 if whole else self.completions)]
-        return [
-            Query(Arch(self.space.name, candidate), tuple(Arch(self.space.name, (*candidate, *rest)) for rest in drawn))
-            for candidate in candidates
-        ]
+        completed = {candidate: self._completed(candidate, drawn, rng) for candidate in candidates}
+        queries = [Query(Arch(self.space.name, prefix), archs) for prefix, archs in completed.items() if archs]
+        if not queries:
+            raise NoFeasibleArchitecture(
+                f"No candidate of step {self.step} in {self.space.name} keeps {describe(self.limits)}; loosen the limits"
+                " or widen the beam."
+            )
+        return queries
+
+    def _completed(
+        self, prefix: tuple[int, ...], drawn: Sequence[tuple[int, ...]], rng: np.random.Generator
+    ) -> tuple[Arch, ...]:
+        """The prefix with each of the drawn endings; one that breaks a limit is drawn anew, or left out."""
+        found = []
+        for ending in drawn:
+            arch = Arch(self.space.name, (*prefix, *ending))
+            for _ in range(self.attempts if len(ending) else 0):
+                if feasible(arch, self.limits):
+                    break
+                arch = Arch(self.space.name, (*prefix, *self.space.sample(rng).choices[self.step :]))
+            if feasible(arch, self.limits):
+                found.append(arch)
+        return tuple(found)
 
     def tell(self, scores: Sequence[Score]) -> None:
         """Keeps the best prefixes of the step; equal scores keep their order, so the smaller dilation wins."""

@@ -108,6 +108,14 @@ def searched_group(block: BlockSpec) -> int:
     return searched_width(block) // block.groups if block.groups > 1 else 1
 
 
+def foldable(block: BlockSpec) -> bool:
+    """Whether only layers within the block touch the channels of its searched convolution, before and behind it.
+
+    A basic block's second 3x3 is added to the shortcut, and an mbconv without expansion reads the block's input.
+    """
+    return block.kind == "bottleneck" or (block.kind == "mbconv" and block.expansion != 1)
+
+
 def dilation_parts(block: BlockSpec) -> tuple[Part, ...]:
     """`block.dilations`, checked: the parts are all channels of the searched convolution and cut none of its groups.
 

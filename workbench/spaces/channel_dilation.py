@@ -14,7 +14,7 @@ from functools import lru_cache, partial
 from typing import Literal
 
 from workbench.spaces.arch import Arch
-from workbench.spaces.branches import Part, searched_group, searched_width
+from workbench.spaces.branches import Part, foldable, searched_group, searched_width
 from workbench.spaces.network_spec import BlockSpec, NetworkSpec
 from workbench.spaces.residual import dilatable_blocks, layout_named, residual_spec
 from workbench.spaces.space import Decision, SearchSpace
@@ -81,7 +81,8 @@ def channel_dilation_space(name: str) -> SearchSpace:
     return SearchSpace(
         name=name,
         decisions=decisions,
-        build=partial(_build, spec, layers),
+        build=partial(_built, spec, layers, "contiguous"),
+        build_exact=partial(_built, spec, layers, "index"),
         image_size=layout_named(spec.name.split()[0]).image_size,
         costs="equal",
     )
@@ -129,15 +130,7 @@ def decoded(space: SearchSpace, arch: Arch, reading: Reading = "contiguous") -> 
     in one convolution: the same cost in more and thinner convolutions.
     """
     spec, layers = _parsed(space.name)
-    return _built(spec, layers, space.check(arch).choices, reading)
-
-
-def foldable(block: BlockSpec) -> bool:
-    """Whether only layers within the block touch the channels of its searched convolution, before and behind it.
-
-    A basic block's second 3x3 is added to the shortcut, and an mbconv without expansion reads the block's input.
-    """
-    return block.kind == "bottleneck" or (block.kind == "mbconv" and block.expansion != 1)
+    return _built(spec, layers, reading, space.check(arch).choices)
 
 
 def same_everywhere(space: SearchSpace, genotype: Genotype) -> Arch:
@@ -212,7 +205,7 @@ def _by_layer(layers: Sequence[SearchedLayer], choices: Sequence[int]) -> list[t
     return found
 
 
-def _built(spec: NetworkSpec, layers: Sequence[SearchedLayer], choices: Sequence[int], reading: Reading) -> NetworkSpec:
+def _built(spec: NetworkSpec, layers: Sequence[SearchedLayer], reading: Reading, choices: Sequence[int]) -> NetworkSpec:
     blocks = list(spec.blocks)
     for layer, chosen in zip(layers, _by_layer(layers, choices), strict=True):
         runs: list[list[int]] = []  # genotype index, groups
@@ -226,7 +219,3 @@ def _built(spec: NetworkSpec, layers: Sequence[SearchedLayer], choices: Sequence
         plain = parts == ((layer.channels, 1, 1),)
         blocks[layer.block] = replace(blocks[layer.block], dilations=() if plain else parts)
     return replace(spec, blocks=tuple(blocks))
-
-
-def _build(spec: NetworkSpec, layers: Sequence[SearchedLayer], choices: tuple[int, ...]) -> NetworkSpec:
-    return _built(spec, layers, choices, "contiguous")

@@ -32,9 +32,9 @@ class Decision:
 
 @dataclass(frozen=True)
 class Segment:
-    """Neighbouring blocks that one decision governs (`decision` is its index), or a single fixed block (None)."""
+    """Neighbouring blocks that the same decisions govern (their indices), or a single fixed block: ()."""
 
-    decision: int | None
+    decisions: tuple[int, ...]
     blocks: tuple[BlockSpec, ...]
 
 
@@ -42,16 +42,17 @@ class Segment:
 class SearchSpace:
     """All architectures that answer every decision; spaces are compared by identity (see `catalogue.space_named`).
 
-    `build` turns one option index per decision into a specification. `costs` says where costs come from: a table, when
-    that of an option does not depend on the other decisions ("separable"); any one architecture, when all cost the same
-    ("equal"); or each specification ("whole").
+    `build` turns one option index per decision into a specification. `build_exact` is needed where that sorts channels:
+    it leaves every channel in its place. `costs` says where costs come from: a table, when that of an option does not
+    depend on the other decisions ("separable"), or any one architecture, when all cost the same ("equal").
     """
 
     name: str
     decisions: tuple[Decision, ...]
     build: Callable[[tuple[int, ...]], NetworkSpec]
     image_size: int  # the side at which the space's costs are usually stated
-    costs: Literal["separable", "equal", "whole"] = "separable"
+    costs: Literal["separable", "equal"] = "separable"
+    build_exact: Callable[[tuple[int, ...]], NetworkSpec] | None = None
 
     @property
     def size(self) -> int:
@@ -106,13 +107,20 @@ class SearchSpace:
         """The network that `arch` stands for."""
         return self.build(self.check(arch).choices)
 
+    def exact_spec(self, arch: Arch) -> NetworkSpec:
+        """The network that a supernet's path of `arch` computes, channel for channel."""
+        return (self.build_exact or self.build)(self.check(arch).choices)
+
     def segments(self, arch: Arch) -> list[Segment]:
-        """The blocks of `arch` in order, gathered by the decision that governs them.
+        """The blocks of `arch` in order, gathered by the decisions that govern them.
 
         All architectures have equally many segments, also where their numbers of blocks differ.
         """
-        by_block = {decision.block: index for index, decision in enumerate(self.decisions)}
-        by_stage = {decision.stage: index for index, decision in enumerate(self.decisions) if decision.block is None}
+        by_block: dict[int, tuple[int, ...]] = {}
+        by_stage: dict[int, tuple[int, ...]] = {}
+        for index, decision in enumerate(self.decisions):
+            governed, place = (by_stage, decision.stage) if decision.block is None else (by_block, decision.block)
+            governed[place] = (*governed.get(place, ()), index)
         left_out = {d.block for d, option in self.describe(arch) if option == SKIP}
         segments: list[Segment] = []
         blocks = iter(self.spec(arch).blocks)
@@ -122,11 +130,11 @@ class SearchSpace:
                 continue
             if (block := next(blocks, None)) is None:
                 break
-            decision = by_block.get(position, by_stage.get(block.stage))
-            if segments and decision is not None and segments[-1].decision == decision:
-                segments[-1] = Segment(decision, (*segments[-1].blocks, block))
+            decisions = by_block.get(position, by_stage.get(block.stage, ()))
+            if segments and decisions and segments[-1].decisions == decisions:
+                segments[-1] = Segment(decisions, (*segments[-1].blocks, block))
             else:
-                segments.append(Segment(decision, (block,)))
+                segments.append(Segment(decisions, (block,)))
         return segments
 
     def option_macs(self, image_size: ImageSize) -> tuple[tuple[int, ...], ...]:
@@ -156,8 +164,6 @@ class SearchSpace:
         return _option_counts(self)
 
     def _cost(self, arch: Arch, image_size: ImageSize, quantity: int) -> int:
-        if self.costs == "whole":
-            return backbone_cost(self.spec(arch), image_size)[quantity]
         if self.costs == "equal":
             return _any_cost(self, height_width(image_size))[quantity]
         base, table = _cost_table(self, height_width(image_size))[quantity]
@@ -176,8 +182,8 @@ def _option_macs(space: SearchSpace, image_size: tuple[int, int]) -> tuple[tuple
     for segment in space.segments(space.uniform(0)):
         for block in segment.blocks:
             cost, size = block_cost(block, size)
-            if segment.decision is not None:
-                own[segment.decision] += cost.macs
+            for decision in segment.decisions:
+                own[decision] += cost.macs
     return tuple(tuple(base + more for more in row) for base, row in zip(own, added, strict=True))
 
 

