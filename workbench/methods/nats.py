@@ -8,9 +8,6 @@
 
 import hashlib
 
-import numpy as np
-import pandas as pd
-
 from workbench.evaluation.scoring import Scorer
 from workbench.methods import candidates, gradient_search
 from workbench.methods.candidates import classification_task, detection_task
@@ -23,7 +20,7 @@ from workbench.methods.presets import Data, find_file, input_sizes
 from workbench.networks.backbone import Backbone
 from workbench.networks.dilation_mixture import use
 from workbench.networks.seeds import load_torchvision, read_state
-from workbench.networks.supernet import Supernet
+from workbench.networks.supernet import Sharing, Supernet
 from workbench.networks.weight_slicing import reuse_weights
 from workbench.records.files import digest
 from workbench.records.score import Score
@@ -37,11 +34,9 @@ from workbench.spaces.channel_dilation import (
     base_spec,
     channel_dilation_name,
     channel_order,
-    genotype_name,
     layer_choices,
     logits,
     searched_layers,
-    votes,
 )
 from workbench.spaces.residual import check_dilations
 from workbench.spaces.space import SearchSpace
@@ -131,8 +126,9 @@ def search(study: Study, pretrained: SeedNetwork, groups: str = "", phase: str =
     plan: NATSPlan = study.plan
     space, task = space_of(study, groups), detection_task(study)
     phase = phase or f"search {groups or plan.groups}"
+    weights: Sharing = "shared" if plan.kernels == "shared" else "separate"
     model = new_model(
-        lambda: task.build(Supernet(space, plan.kernels, pretrained=pretrained.backbone)), study.seed, "mixture"
+        lambda: task.build(Supernet(space, weights, pretrained=pretrained.backbone)), study.seed, "mixture"
     )
     supernet = model.get_submodule("backbone.body")
     assert isinstance(supernet, Supernet)
@@ -206,28 +202,9 @@ def random_search(study: Study, search: MixedSearch) -> list[Score]:
         search.supernet.mix()
 
 
-def trajectory(study: Study, search: MixedSearch) -> pd.DataFrame:
-    """One row for each epoch: entropy, margin, ties of alpha, the key of the derived network, and its score if any."""
-    rows = [
-        {"epoch": score.step + 1, "network": score.arch.key, **score.metrics}
-        for score in study.run.scores(search.phase)
-    ]
-    return pd.DataFrame(rows)
-
-
 def scored_epochs(study: Study, search: MixedSearch) -> list[Score]:
     """The derived networks of the epochs in which alpha moved, in order."""
     return gradient_search.scored_epochs(study, search.phase, study.plan.fitness)
-
-
-def vote_table(space: SearchSpace, arch: Arch) -> pd.DataFrame:
-    """Share of the groups of every searched layer that voted for each genotype (equation 5), a row for each layer."""
-    rows = []
-    for layer, chosen in zip(searched_layers(space), layer_choices(space, arch), strict=True):
-        shares = dict(zip(layer.genotypes, np.array(votes(layer, chosen)) / layer.groups, strict=True))
-        names = {genotype_name(genotype): share for genotype, share in shares.items()}
-        rows.append({"stage": layer.stage, "block": layer.block, "channels": layer.channels, **names})
-    return pd.DataFrame(rows).fillna(0.0)
 
 
 def _derived_score(study: Study, scorer: Scorer, supernet: Supernet, phase: str, epoch: int) -> Score:
