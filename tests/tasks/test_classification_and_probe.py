@@ -12,7 +12,7 @@ from workbench.spaces.residual import residual_spec
 from workbench.spaces.shuffle import shuffle_spec
 from workbench.tasks.classification import Classification
 from workbench.tasks.probe import Probe
-from workbench.training.loop import train
+from workbench.training.fit import fit
 from workbench.training.recipe import Recipe
 
 CPU = torch.device("cpu")
@@ -29,7 +29,7 @@ def test_classifier_learns_crops_better_than_chance():
     task = Classification(categories=data.categories, hidden=64, dropout=0.0)
     model = task.build(backbone(0))
     recipe = Recipe(steps=60, batch_size=32, lr=0.01, optimizer="adamw", augment="flip")
-    train(model, task, data, recipe, seed=0, image_side=32)
+    fit(model, task, data, recipe, seed=0, image_side=32)
     test = SceneCrops(SceneConfig(), 0, "test", 140, side=32)
     metrics, scores = task.measure(model, test, CPU, rng=generator(0, "b"))
     assert len(scores) == 140 and scores[0].sum() == pytest.approx(1)
@@ -103,7 +103,7 @@ def probe_accuracy(distance):
     task = Probe(categories=data.categories)
     model = task.build(backbone(0))
     recipe = Recipe(steps=100, batch_size=32, lr=0.01, optimizer="adamw", weight_decay=0.01)
-    train(model, task, data, recipe, seed=0)
+    fit(model, task, data, recipe, seed=0)
     return task.measure(model, test, CPU, rng=generator(0, "b"))[0]["accuracy"]
 
 

@@ -17,7 +17,7 @@ from workbench.data.scenes import SceneConfig, Scenes
 from workbench.evaluation.scoring import Scorer
 from workbench.evaluation.statistics import rank_correlation
 from workbench.methods import candidates
-from workbench.methods.one_shot import TrainedSupernet
+from workbench.methods.one_shot import TrainedSupernet, random_path
 from workbench.methods.phases import Study, new_model, train_phase
 from workbench.networks.aligned_options import align_options
 from workbench.networks.backbone import Backbone
@@ -207,7 +207,7 @@ def train_supernet(study: Study, name: str, space: SearchSpace, recipe: Recipe) 
         study.data.train,
         recipe,
         origin={"space": space.name, "sharing": sharing},
-        before_step=lambda rng: supernet.activate(space.sample(rng)),
+        before_step=random_path(space.sample),
     )
     return TrainedSupernet(model=model, supernet=supernet, trained=trained)
 

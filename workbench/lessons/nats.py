@@ -44,7 +44,7 @@ from workbench.spaces.channel_dilation import (
 from workbench.spaces.network_spec import NetworkSpec
 from workbench.spaces.residual import dilatable_blocks
 from workbench.spaces.space import SearchSpace
-from workbench.training.alternating import train_alternating
+from workbench.training.fit import AlphaSide, fit
 
 
 def chosen_implementations(study: Study, supernet: Supernet, phase: str) -> pd.DataFrame:
@@ -73,15 +73,15 @@ def step_ratio(study: Study, model: nn.Module, turns: int = 5) -> float:
     for _ in range(turns):
         for which, trial in enumerate(models):
             marks: list[float] = []
-            train_alternating(
+            alphas = trial.get_submodule("backbone.body").alphas()  # type: ignore[operator]
+            fit(
                 trial,
-                trial.get_submodule("backbone.body").alphas(),  # type: ignore[operator]
                 task,
                 study.data.train,
-                study.data.search,
-                short,
+                short.weights,
                 seed=0,
                 device=study.device,
+                search=AlphaSide(parameters=alphas, data=study.data.search, recipe=short),
                 progress=lambda done, total, text, marks=marks: marks.append(time.perf_counter()),
             )
             best[which] = min(best[which], marks[1] - marks[0])  # the first step also warms up

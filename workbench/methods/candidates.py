@@ -204,7 +204,11 @@ def enter_search(
     images = len(scores) * (calibration + len(scored_on))
     space = scorer.supernet.space
     per_image = forward_macs(
-        scorer.model, scorer.task, scored_on, study.device, lambda rng: scorer.supernet.activate(space.sample(rng))
+        scorer.model,
+        scorer.task,
+        scored_on,
+        study.device,
+        lambda _model, _turn, rng: scorer.supernet.activate(space.sample(rng)),
     )
     study.run.ledger.add(
         Entry(

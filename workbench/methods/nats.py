@@ -40,8 +40,7 @@ from workbench.spaces.channel_dilation import (
 )
 from workbench.spaces.residual import check_dilations
 from workbench.spaces.space import SearchSpace
-from workbench.training.alternating import check_recipe
-from workbench.training.loop import place
+from workbench.training.fit import place
 
 MixedSearch = MixtureSearch[Supernet]
 
@@ -58,7 +57,6 @@ def check_plan(plan: NATSPlan, data: Data, seed_weights: str = "") -> str:
     Maps are those of the median picture; how many pictures are too small for some dilation is told in the returned
     text, along with the space.
     """
-    check_recipe(plan.search)
     space, sizes = space_named(plan.space), input_sizes(plan, data)
     layers = searched_layers(space)
     usual = sorted(sizes, key=lambda size: (min(size), size))[len(sizes) // 2]

@@ -17,8 +17,7 @@ from workbench.data.splits import split_train
 from workbench.records.files import base_folder, digest
 from workbench.spaces.costs import ImageSize
 from workbench.tasks.detection import DetectorConfig
-from workbench.training.alternating import AlternatingRecipe
-from workbench.training.recipe import Recipe
+from workbench.training.recipe import AlternatingRecipe, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
