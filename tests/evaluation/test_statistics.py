@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from workbench.evaluation.statistics import best_so_far, mean_interval, pareto_front, rank_correlation
+from workbench.evaluation.statistics import best_so_far, mean_interval, pareto_front, rank_correlation, share_of_steps
 
 
 def test_mean_interval_is_students():
@@ -23,10 +23,18 @@ def test_rank_correlation():
     assert rank_correlation([1, 2, 3, 4], [4, 3, 2, 1], rng).value == -1.0
     noisy = rank_correlation(np.arange(30), np.arange(30) + rng.normal(size=30) * 8, rng)
     assert noisy.low < noisy.value < noisy.high and noisy.n == 30
-    with pytest.raises(ValueError, match="at least 3"):
-        rank_correlation([1, 2], [1, 2], rng)
+    assert np.isnan(rank_correlation([1, 2], [1, 2], rng).value)
+    with pytest.raises(ValueError, match="the same items; got 3 and 2"):
+        rank_correlation([1, 2, 3], [1, 2], rng)
 
 
 def test_pareto_front_and_best_so_far():
     assert pareto_front([3, 1, 2, 2], [0.5, 0.2, 0.4, 0.3]) == [1, 2, 0]
     assert best_so_far([0.2, 0.1, 0.4, 0.3]) == [0.2, 0.2, 0.4, 0.4]
+
+
+def test_share_of_steps_to_another_networks_last_loss():
+    slow, fast = [1.0 - 0.01 * step for step in range(100)], [1.0 - 0.04 * min(step, 30) for step in range(100)]
+    assert share_of_steps(slow, slow) == 1.0
+    assert 0.2 < share_of_steps(fast, slow, window=1) < 0.3
+    assert np.isnan(share_of_steps(slow, [0.0] * 5))

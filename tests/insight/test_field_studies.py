@@ -19,7 +19,7 @@ from workbench.insight.field_studies import (
     structure_field,
 )
 from workbench.insight.receptive_field import chain_spread, predicted_sigma, raw_sigma
-from workbench.methods.field_presets import PRESETS
+from workbench.lessons.receptive_fields import PRESETS
 from workbench.spaces.costs import backbone_cost
 from workbench.spaces.residual import residual_spec
 

@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from workbench.insight.allocation_plots import ranking_table
+from workbench.lessons import crnas as lesson
 from workbench.methods import candidates, compare, crnas, crnas_controls, phases, presets
 from workbench.methods.crnas_presets import PRESETS, SMOKE, paper_plan, with_budget
 from workbench.networks.supernet import Supernet
@@ -40,7 +42,7 @@ def test_every_eligible_allocation_is_ranked_at_equal_macs(walked):
     space = crnas.stage_space(study)
     assert [score.arch for score in ranked] == eligible(space, study.plan.budget)
     assert len({score.macs for score in ranked}) == 1 and len({score.params for score in ranked}) > 1
-    table = crnas.ranking_table(ranked, "AP")
+    table = ranking_table(ranked, "AP")
     assert list(table["AP"]) == sorted(table["AP"], reverse=True)
     assert all(sum(depths) == study.plan.budget for depths in table["depths"])
 
@@ -105,9 +107,11 @@ def test_reuse_is_in_the_ledger_and_in_its_table(walked, without_memory):
     entries = {entry.phase: entry for entry in study.run.ledger.entries}
     assert entries["beam"].forward_macs < entries["beam without memory"].forward_macs
     assert entries["beam"].images == entries["beam without memory"].images
-    first = crnas.reuse_table(study, operations, measured=True)
-    assert crnas.reuse_table(study, operations, measured=True).equals(first)  # also when it is replayed from the record
-    (row,) = crnas.reuse_table(tight, operations, measured=True)["prefixes"]
+    first = lesson.reuse_table(study, operations, measured=True)
+    assert lesson.reuse_table(study, operations, measured=True).equals(
+        first
+    )  # also when it is replayed from the record
+    (row,) = lesson.reuse_table(tight, operations, measured=True)["prefixes"]
     assert row.startswith("recomputed (") and "GiB would be needed" in row
     table = first.set_index("prefixes")
     assert table.loc["reused", "backbone seconds"] > 0 and table.loc["recomputed", "backbone seconds"] > 0
@@ -137,10 +141,10 @@ def test_contenders_have_equal_macs_and_the_table_has_params(walked):
     results = candidates.train_all(study, [entrants[0], entrants[2], *entrants[4:5]])
     table = compare.comparison_table(results)
     assert table["MACs"].nunique() == 1 and {"params", "AP_rel_s", "AP_rel_l"} <= set(table)
-    assert crnas_controls.architecture_of(results[0]) == (depths, rates)
-    networks = crnas_controls.architecture_table(results)
+    assert lesson.architecture_of(results[0]) == (depths, rates)
+    networks = lesson.architecture_table(results)
     assert networks["blocks"].iloc[0] == ".".join(map(str, depths))
-    check = crnas_controls.alone_against_supernet(results, ranked, "AP")
+    check = lesson.alone_against_supernet(results, ranked, "AP")
     assert set(check["depths"]) <= {depths, study.plan.deeper}
 
 

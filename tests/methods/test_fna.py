@@ -10,9 +10,8 @@ from PIL import Image
 from torchvision.models import resnet18
 
 from tests.data.test_coco import SAMPLES
-from workbench.evaluation.whole_cost import WholeCost
 from workbench.insight.papers import paper_table
-from workbench.methods import candidates, compare, fna, fna_controls, fna_presets, fna_weights, phases, remap_studies
+from workbench.methods import candidates, compare, fna, fna_controls, fna_presets, fna_weights, phases
 from workbench.methods.fna_plan import CostPenalty
 from workbench.methods.fna_presets import PRESETS, plan_named, two_tasks, with_options
 from workbench.methods.presets import shortened
@@ -22,7 +21,6 @@ from workbench.networks.remap import remap
 from workbench.networks.seeds import load_torchvision, read_state
 from workbench.networks.supernet import Supernet
 from workbench.spaces.catalogue import space_named
-from workbench.spaces.layers import seed_spec
 from workbench.spaces.mbconv import FNA_LAYERS, fna_spec
 
 TASKS = ("detection", "segmentation", "pose")
@@ -177,49 +175,6 @@ def test_refreshed_statistics_are_those_of_the_task(tmp_path, monkeypatch):
     assert all(torch.equal(t, again.weights.state_dict()[n]) for n, t in fresh.weights.state_dict().items())
 
 
-def test_the_grid_and_the_rules_of_the_remapping_lesson(tmp_path):
-    study = study_of(tmp_path, "segmentation")
-    seed = fna_weights.seed_network(study.plan)
-    searches, cells = remap_studies.grid(study, seed)
-    grid = remap_studies.grid_table(study, cells)
-    assert grid[["supernet", "target"]].to_numpy().tolist() == [
-        ["random", "random"], ["random", "remap"], ["remap", "random"], ["remap", "remap"]
-    ]  # fmt: skip
-    for (where, search), pair in zip(searches.items(), (cells[:2], cells[2:]), strict=True):
-        found = search.space.spec(fna.derived(search).arch)
-        own = remap(seed.backbone, found)[0].state_dict()
-        for cell in pair:
-            assert cell.contender.spec == found and cell.contender.name.startswith(where)
-            same = [torch.equal(own[name], t) for name, t in cell.contender.start.weights.state_dict().items()]
-            assert all(same) == cell.contender.name.endswith("remap target")
-    spec = remap_studies.variant_spec(fna.space_of(study))
-    entrants = [fna_weights.contender(study, seed, name, spec, **how) for name, how in remap_studies.VARIANTS.items()]
-    starts = [torch.cat([p.flatten() for p in entrant.start.weights.parameters()]) for entrant in entrants]
-    for first in range(len(starts)):
-        for second in range(first):
-            assert not torch.equal(starts[first], starts[second])  # every rule is another start
-
-
-def test_pictures_through_remapped_networks():
-    plan = plan_named("smoke", "segmentation")
-    seed = fna_weights.seed_network(plan)
-    torch.manual_seed(0)
-    pictures = torch.randn(2, 3, 64, 64)
-    space = space_named(plan.space)
-    front = remap(seed.backbone, fna_weights.seed_spec(plan.seed_network))[0].eval()
-    table = remap_studies.kept_function(front, pictures).set_index("change")["largest change"]
-    for name in ("nothing", "all kernels 7x7", "expansion 8 instead of 6 (new channels repeat old ones)"):
-        assert table[name] < 1e-4, name
-    for name in ("one more layer in every stage (a clone)", "all kernels 3x3 (the centre of larger ones)"):
-        assert table[name] > 1e-2, name
-    gaps = remap_studies.supernet_gaps(space, front, pictures)
-    assert gaps["seed's batch norm kept"] < 1e-4 < 1e-2 < gaps["plain batch norm (paper)"]
-    told = remap_studies.other_pairs().set_index("pair")["what happens"]
-    assert told["CR-NAS: ResNet-50 into depths 1.3.5.7"].startswith("remapped")
-    assert told["DetNAS: 3x3 blocks into 7x7"].startswith("remapped")
-    assert (told[-4:].str.startswith("refused: ")).sum() == 4
-
-
 @pytest.mark.parametrize("preset", list(PRESETS))
 def test_every_plan_builds_on_the_meta_device(preset):
     for task, plan in PRESETS[preset].items():
@@ -328,43 +283,6 @@ def test_presets_name_every_task():
     assert fna_presets.PRESETS["tiny"]["detection"].data.test_images == 400
 
 
-def test_share_of_steps_to_another_networks_last_loss():
-    slow, fast = [1.0 - 0.01 * step for step in range(100)], [1.0 - 0.04 * min(step, 30) for step in range(100)]
-    assert remap_studies.share_of_steps(slow, slow) == 1.0
-    assert 0.2 < remap_studies.share_of_steps(fast, slow, window=1) < 0.3
-    assert np.isnan(remap_studies.share_of_steps(slow, [0.0] * 5))
-
-
-@pytest.mark.parametrize("form", ["", "os16"])
-@pytest.mark.parametrize("name", ["efficientnet-lite0", "mobilenetv2"])
-def test_the_lesson_takes_every_mobile_seed_apart(name, form):
-    torch.manual_seed(0)
-    seed = Backbone(seed_spec(name, form)).eval()
-    with torch.no_grad():  # the random weights of so many layers would die out
-        for layer in seed.modules():
-            if isinstance(layer, torch.nn.BatchNorm2d):
-                layer.running_var.fill_(0.1)
-    table = remap_studies.kept_function(seed, torch.rand(1, 3, 32, 32)).set_index("change")
-    assert table["largest change"]["all kernels 7x7"] < 1e-4
-    assert table["largest change"]["expansion 8 instead of 6 (new channels repeat old ones)"] < 1e-4
-    assert len(table) == 8
-
-
-def test_costs_beside_detnas_below_within_and_above_its_ap():
-    def cost(name, macs, ap):
-        return WholeCost(name=name, parts={"search": macs}, seconds=1.0, ap=ap)
-
-    seed = fna_weights.seed_network(plan_named("smoke", "detection"))
-    curves = {"FNA": [cost("FNA, 1/4", 10, 0.1), cost("FNA", 40, 0.3)], "seed network": [cost("seed", 5, 0.2)]}
-    alone = fna_controls.cost_rows(curves, [curves["FNA"][-1]], seed)
-    assert alone["detector"].tolist()[:2] == ["FNA", "FNA, 1/4"] and "240" in alone["detector"].iloc[-1]
-    for ap, wanted in ((0.05, 10), (0.2, 25), (0.4, float("nan"))):
-        rows = fna_controls.cost_rows(curves, [curves["FNA"][-1], cost("DetNAS", 100, ap)], seed)
-        assert rows["detector"].iloc[0] == "DetNAS"
-        row = rows[rows["detector"].str.contains("at least DetNAS's AP")].iloc[0]
-        assert row["whole, TMACs"] * 1e12 == pytest.approx(wanted, nan_ok=True)
-
-
 def test_the_papers_networks_are_written_down_once():
     table = paper_table("fna_architectures").set_index("network")
     assert {name: tuple(row) for name, row in zip(table.index, table.to_numpy().tolist(), strict=True)} == FNA_LAYERS
@@ -419,5 +337,3 @@ def test_a_resnet_seed_is_searched_and_remapped(tmp_path):
     own = seed.backbone.blocks[2].main[0].weight  # a basic block's first kernel is not searched
     assert torch.equal(start.blocks[2].main[0].weight, own)
     assert search.searched is not None and np.isfinite(search.searched.trained.losses).all()
-    with pytest.raises(ValueError, match="takes inverted residuals apart"):
-        remap_studies.check_seed(seed.backbone.spec)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from workbench.lessons import nats as lesson
 from workbench.methods import candidates, compare, mixture_choice, nats, nats_controls, nats_presets, phases, presets
 from workbench.methods.nats_presets import PRESETS, SMOKE, with_options
 from workbench.networks.backbone import Backbone
@@ -56,7 +57,7 @@ def test_every_epoch_is_in_the_record_and_scored_once_alpha_moves(walked):
     assert rows[0].arch.choices == (0,) * 20
     assert {"AP", "AP_error", "entropy", "margin", "ties"} <= set(rows[1].metrics)
     assert rows[1].arch == nats.derived(search).arch and rows[1].metrics["entropy"] < 1
-    table = nats.trajectory(study, search)
+    table = lesson.trajectory(study, search)
     assert list(table["epoch"]) == [1, 2] and table["AP"].isna().tolist() == [True, False]
     assert [score.step for score in nats.scored_epochs(study, search)] == [1]
     assert not torch.equal(search.searched.alphas[0][0], search.searched.alphas[1][0])
@@ -163,18 +164,18 @@ def test_fine_tuned_networks_are_kept_for_other_runs_and_equal_ones_trained_once
 
 def test_the_lesson_gets_tables_that_say_what_was_found(walked):
     study, _, search, _, _, results = walked
-    votes = nats.vote_table(search.space, nats.derived(search).arch)
+    votes = lesson.vote_table(search.space, nats.derived(search).arch)
     assert np.allclose(votes[["1x1", "2x2", "3x3", "1x3", "3x1"]].sum(axis=1), 1) and len(votes) == 5
-    networks = nats_controls.network_table(results).set_index("network")
+    networks = lesson.network_table(results).set_index("network")
     assert networks.loc["baseline", "dilated share"] == 0 and networks.loc["baseline", "convolutions"] == 8
     assert (
         0 < networks.loc["NATS", "dilated share"] < 1
         and networks.loc["NATS", "sigma"] > networks.loc["baseline", "sigma"]
     )
-    rows = nats_controls.sweep_table(study, results, nats.derived(search), 0)
+    rows = lesson.sweep_table(study, results, nats.derived(search), 0)
     assert rows["groups"].tolist() == ["n4", "n1"]  # the found network and the path level
     assert np.allclose(rows["gain"], rows["AP"] - rows["baseline AP"])
-    latency = nats_controls.latency_table(study, ("n1", "n4", "n3"), repeats=1)
+    latency = lesson.latency_table(study, ("n1", "n4", "n3"), repeats=1)
     assert list(latency["groups"]) == ["baseline", "n1", "n4"]  # n3 does not fit and is left out
     assert latency["convolutions in a layer, at most"].tolist() == [1, 1, 4]
     assert latency["backbone ratio"].iloc[0] == 1
@@ -245,7 +246,7 @@ def test_no_stopwatch_decides_how_a_search_is_computed(walked, monkeypatch):
     monkeypatch.setattr(mixture_choice, "measure_implementations", lambda *_: pytest.fail("measured"))
     expected = [usual_implementation(layer) for layer in search.supernet.mixtures()]
     assert mixture_choice.implementations(study, search.supernet, "another search") == expected
-    table = mixture_choice.chosen_implementations(study, search.supernet, search.phase)
+    table = lesson.chosen_implementations(study, search.supernet, search.phase)
     assert list(table["chosen"]) == [way for row in expected for way in row.values()]
 
 
@@ -324,10 +325,10 @@ def test_the_hand_made_control_is_dilation_two_or_the_largest_square():
 
 
 def test_stored_sweeps_are_read_by_what_varies():
-    frame, source = nats_controls.stored_sweep()
-    assert {*nats_controls.USUAL, "gain", "seed"} <= set(frame) and "runs" in source
+    frame, source = lesson.stored_sweep()
+    assert {*lesson.USUAL, "gain", "seed"} <= set(frame) and "runs" in source
     for column in ("groups", "genotypes", "kernels", "reading"):
-        part = nats_controls.varied(frame, column)
-        assert len(part) and all(part[name].nunique() == 1 for name in nats_controls.USUAL if name != column)
+        part = lesson.varied(frame, column)
+        assert len(part) and all(part[name].nunique() == 1 for name in lesson.USUAL if name != column)
         assert not part.duplicated([column, "seed"]).any()  # a seed counts once
-    assert nats_presets.TINY.groups == nats_controls.USUAL["groups"]
+    assert nats_presets.TINY.groups == lesson.USUAL["groups"]

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from workbench.networks.dilation_mixture import use
+from workbench.networks.supernet import Supernet
 
 from workbench.data.scenes import Scenes
-from workbench.methods.crnas_probe import Interleaved, dot_task
+from workbench.lessons.field_controls import Interleaved, dot_task
 from workbench.networks.backbone import Backbone
-from workbench.networks.mixed_supernet import MixedSupernet
 from workbench.search.relaxation import softmax
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.channel_dilation import base_spec, searched_layers
@@ -26,9 +27,10 @@ def search(distance, training_distances):
     torch.manual_seed(0)
     train = Interleaved(tuple(Scenes(dot_task(near), 0, "train", 400) for near in training_distances))
     task = Probe(categories=train.categories)
-    model = task.build(MixedSupernet(SPACE, Backbone(base_spec(SPACE))))
+    model = task.build(Supernet(SPACE, pretrained=Backbone(base_spec(SPACE))))
     supernet = model.get_submodule("backbone")
-    supernet.use("composite")
+    supernet.mix()
+    use(supernet, "composite")
     recipe = AlternatingRecipe(weights=STEPS, alpha=ALPHA, epochs=5, warm_epochs=2)
     train_alternating(
         model, supernet.alphas(), task, train, Scenes(dot_task(distance), 0, "search", 400), recipe, seed=0
@@ -47,7 +49,7 @@ def far():
 
 
 def test_a_far_cue_is_learned_and_draws_alpha_to_large_dilations(far):
-    """An undilated network of these blocks stays at chance at 48 pixels (`test_crnas_probe`)."""
+    """An undilated network of these blocks stays at chance at 48 pixels (`tests/lessons/test_field_controls.py`)."""
     squared, accuracy = far
     assert accuracy > 0.85
     assert squared > 1.1 * UNIFORM

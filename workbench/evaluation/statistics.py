@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from workbench.records.seeds import generator
+
 
 class Interval(NamedTuple):
     """An estimate with its interval and the number of observations."""
@@ -28,17 +30,19 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
 
 
 def rank_correlation(
-    first: Sequence[float], second: Sequence[float], rng: np.random.Generator, resamples: int = 500
+    first: Sequence[float], second: Sequence[float], rng: np.random.Generator | None = None, resamples: int = 500
 ) -> Interval:
     """Kendall's tau-b of two scorings of the same items, with a 95 % bootstrap interval over items.
 
-    ValueError for fewer than three items. A scoring that is constant has no order: tau is nan.
+    Resampling begins at a fixed seed where no `rng` is given. Fewer than three items, or a scoring that is constant,
+    have no order: tau is nan. ValueError for scorings of different items.
     """
+    rng = rng or generator(0, "correlation")
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
-    if len(a) != len(b) or len(a) < 3:
-        raise ValueError(
-            f"Rank correlation needs two scorings of the same items, at least 3; got {len(a)} and {len(b)}."
-        )
+    if len(a) != len(b):
+        raise ValueError(f"Rank correlation needs two scorings of the same items; got {len(a)} and {len(b)}.")
+    if len(a) < 3:
+        return Interval(float("nan"), float("nan"), float("nan"), len(a))
     tau = float(stats.kendalltau(a, b).statistic)
     draws = (rng.integers(len(a), size=len(a)) for _ in range(resamples))
     values = np.array([stats.kendalltau(a[draw], b[draw]).statistic for draw in draws])
@@ -69,3 +73,22 @@ def smoothed(values: Sequence[float], window: int) -> npt.NDArray[np.float64]:
     total = np.cumsum(np.asarray(values, dtype=float))
     before = np.concatenate([np.zeros(min(window, len(total))), total[:-window]])
     return (total - before) / np.minimum(np.arange(1, len(total) + 1), window)
+
+
+def share_of_steps(losses: Sequence[float], reference: Sequence[float], window: int = 15) -> float:
+    """The share of its steps after which a loss, averaged over `window` steps, is at the last one of `reference`.
+
+    NaN when it never is.
+    """
+    smooth, level = smoothed(losses, window), smoothed(reference, window)[-1]
+    return float((smooth <= level).argmax() + 1) / len(smooth) if (smooth <= level).any() else float("nan")
+
+
+def losses_at(losses: Sequence[float]) -> dict[str, float]:
+    """Loss before the first update, and the mean of the last tenth of the first quarter, half, and of all steps."""
+    told = {"loss at step 0": losses[0]}
+    for name, share in (("1/4", 0.25), ("1/2", 0.5), ("end", 1.0)):
+        stop = max(1, round(share * len(losses)))
+        part = losses[max(0, stop - max(1, len(losses) // 10)) : stop]
+        told[f"loss at {name}"] = sum(part) / len(part)
+    return told

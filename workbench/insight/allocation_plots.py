@@ -11,6 +11,8 @@ from matplotlib.patches import Patch, Rectangle
 from workbench.evaluation.statistics import Interval
 from workbench.insight.plots import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, new_axes
 from workbench.records.score import Score
+from workbench.spaces.allocation import centre_of_mass, depths_of
+from workbench.spaces.catalogue import space_named
 from workbench.spaces.costs import ImageSize, backbone_cost
 from workbench.spaces.network_spec import NetworkSpec
 from workbench.spaces.residual import dilatable_blocks
@@ -153,3 +155,15 @@ def _stages(spec: NetworkSpec) -> dict[int, list[int]]:
 
 def _short(count: int) -> str:
     return f"{count / 1e6:.1f}M" if count >= 1e6 else f"{count / 1e3:.0f}k"
+
+
+def ranking_table(scores: Sequence[Score], metric: str) -> pd.DataFrame:
+    """One row for each allocation that was scored, best by `metric` first: depths, centre of mass, metrics, costs."""
+    rows = []
+    for score in scores:
+        if score.error is None:
+            depths = depths_of(space_named(score.arch.space), score.arch)
+            cost = {"MACs": score.macs, "params": score.params}
+            rows.append({"depths": depths, "centre of mass": centre_of_mass(depths), **score.metrics, **cost})
+    frame = pd.DataFrame(rows)
+    return frame.sort_values([metric, "params"], ascending=[False, True]).reset_index(drop=True)

@@ -12,25 +12,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import pandas as pd
-
-from workbench.evaluation.prefix_reuse import PrefixReuse, beam_macs, clocked, prefix_bytes
+from workbench.evaluation.prefix_reuse import PrefixReuse, beam_macs, prefix_bytes
 from workbench.evaluation.scoring import Scorer
-from workbench.evaluation.statistics import Interval, rank_correlation
 from workbench.methods import candidates, one_shot
-from workbench.methods.candidates import ImageBatches, best, detection_scorer
+from workbench.methods.candidates import ImageBatches, best
 from workbench.methods.crnas_presets import CRNASPlan
 from workbench.methods.one_shot import TrainedSupernet
 from workbench.methods.phases import Study
 from workbench.methods.presets import Data, input_sizes
 from workbench.networks.supernet import Supernet
 from workbench.records.score import Score
-from workbench.records.seeds import generator
 from workbench.search.beam import BeamSearch
 from workbench.search.evolution import Evolution, EvolutionConfig
 from workbench.search.exhaustive import ExhaustiveSearch
 from workbench.search.random import RandomSearch
-from workbench.spaces.allocation import PREFIX, allocation, centre_of_mass, depths_of, eligible
+from workbench.spaces.allocation import PREFIX, allocation, depths_of, eligible
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.dilation import RATES, dilation_space_name
 from workbench.spaces.residual import check_dilations, dilatable_blocks, dilated, layout_named, residual_spec
@@ -195,65 +191,6 @@ def depths_of_score(score: Score) -> tuple[int, ...]:
 
 def dilations_of_score(score: Score) -> tuple[int, ...]:
     return tuple(RATES[choice] for choice in score.arch.choices)
-
-
-def ranking_table(scores: Sequence[Score], metric: str) -> pd.DataFrame:
-    """One row for each allocation that was scored, best by `metric` first: depths, centre of mass, metrics, costs."""
-    rows = []
-    for score in scores:
-        if score.error is None:
-            depths = depths_of_score(score)
-            cost = {"MACs": score.macs, "params": score.params}
-            rows.append({"depths": depths, "centre of mass": centre_of_mass(depths), **score.metrics, **cost})
-    frame = pd.DataFrame(rows)
-    return frame.sort_values([metric, "params"], ascending=[False, True]).reset_index(drop=True)
-
-
-def correlation(first: Sequence[float], second: Sequence[float]) -> Interval:
-    """Kendall's tau with its bootstrap interval; nan where fewer than three networks were compared."""
-    if len(first) < 3:
-        return Interval(float("nan"), float("nan"), float("nan"), len(first))
-    return rank_correlation(first, second, generator(0, "correlation"))
-
-
-def reuse_table(study: Study, supernet: TrainedSupernet, *, measured: bool) -> pd.DataFrame:
-    """What reusing prefixes saves: backbone MACs per image of a whole beam; with `measured` also seconds, by two beams.
-
-    The two beams must agree in every score, which the column `largest difference` shows. Seconds are empty when a
-    search was interrupted; one row alone says that prefixes do not fit into memory and were computed again.
-    """
-    plain = detection_scorer(study, supernet)
-    macs = beam_macs(
-        supernet.supernet.space, study.plan.beam_width, input_sizes(study.plan, study.data)[0]
-    )  # recomputed, reused
-    ways = {"recomputed": plain, "reused": reusing(study, plain)}
-    if ways["reused"].reuse is None:
-        gib = prefix_memory(study, plain) / 2**30
-        return pd.DataFrame(
-            [{"prefixes": f"recomputed ({gib:.1f} GiB would be needed)", "backbone MACs per image": macs[0]}]
-        )
-    rows = [
-        dict(zip(("prefixes", "backbone MACs per image"), row, strict=True)) for row in zip(ways, macs, strict=True)
-    ]
-    if measured:
-        scores: dict[str, list[Score]] = {}
-        for row, (way, scorer) in zip(rows, ways.items(), strict=True):
-            phase = f"beam, {way}"
-            known = study.run.load(f"clock {phase}", scorer.origin)
-            whole = not study.run.scores(phase)
-            with clocked(supernet.supernet) as clock:
-                scores[way] = beam(study, scorer, phase=phase, reuse=False)
-            built = scorer.reuse.seconds if scorer.reuse else 0.0
-            if known is None:
-                known = {"seconds": clock.seconds + built if whole else float("nan")}
-                study.run.store(f"clock {phase}", scorer.origin, {"seconds": known["seconds"]} if whole else {})
-            row["backbone seconds"] = known.get("seconds", float("nan"))
-            row["seconds"] = sum(score.seconds for score in scores[way])
-        pairs = zip(scores["recomputed"], scores["reused"], strict=True)
-        metric = study.plan.fitness
-        gap = max(abs(a.metrics[metric] - b.metrics[metric]) for a, b in pairs)
-        rows = [{**row, "largest difference": gap} for row in rows]
-    return pd.DataFrame(rows)
 
 
 def _calibration(scorer: Scorer) -> ImageBatches:

@@ -1,23 +1,17 @@
 """What CR-NAS's winner is compared with, everybody trained alike: table 4 of the paper and what it leaves out."""
 
 from collections.abc import Sequence
-from typing import Any
 
-import pandas as pd
-
-from workbench.insight.receptive_field import predicted_sigma
 from workbench.methods.candidates import detection_task
-from workbench.methods.compare import Contender, Result, frozen_random_backbone
+from workbench.methods.compare import Contender, frozen_random_backbone
 from workbench.methods.crnas_presets import CRNASPlan
 from workbench.methods.phases import Study
-from workbench.records.score import Score
 from workbench.records.seeds import generator
 from workbench.search.random import draw_new
-from workbench.spaces.allocation import PREFIX, centre_of_mass, depths_of, eligible
-from workbench.spaces.branches import spatial_dilation
+from workbench.spaces.allocation import PREFIX, depths_of, eligible
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.dilation import RATES, dilation_space_name
-from workbench.spaces.residual import LAYOUTS, dilatable_blocks, residual_spec
+from workbench.spaces.residual import LAYOUTS, residual_spec
 
 
 def baseline_depths(study: Study) -> tuple[int, ...]:
@@ -90,43 +84,3 @@ def random_dilations(study: Study, depths: Sequence[int], taken: Sequence[Sequen
 def frozen_control(study: Study, entrant: Contender) -> float:
     """Test AP50 when the found network keeps random weights and only the detector on top learns."""
     return frozen_random_backbone(study, entrant.spec, detection=detection_task(study), finetune=study.plan.finetune)
-
-
-def architecture_of(result: Result) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Blocks in each searched stage, and one dilation for each residual block."""
-    spec = result.contender.spec
-    rates = tuple(spatial_dilation(spec.blocks[index])[0] for index in dilatable_blocks(spec))
-    searched = LAYOUTS[spec.name.split()[0]].searched
-    return tuple(sum(block.stage == stage for block in spec.blocks) for stage in searched), rates
-
-
-def architecture_table(results: Sequence[Result]) -> pd.DataFrame:
-    """Blocks, dilations, predicted spread of the field (pixels, last map) and AP by size of every trained network."""
-    rows = []
-    for result in results:
-        depths, rates = architecture_of(result)
-        sizes = {name: result.metrics.get(name, float("nan")) for name in ("AP_rel_s", "AP_rel_m", "AP_rel_l")}
-        codes = {"blocks": ".".join(map(str, depths)), "dilations": "".join(map(str, rates))}
-        sigma = predicted_sigma(result.contender.spec)[-1][0]
-        rows.append(
-            {
-                "network": result.contender.name,
-                **codes,
-                "centre of mass": centre_of_mass(depths),
-                "sigma": sigma,
-                **sizes,
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def alone_against_supernet(results: Sequence[Result], scores: Sequence[Score], metric: str) -> pd.DataFrame:
-    """Undilated networks that were also ranked: columns `network`, `depths`, and the metric as `supernet`, `alone`."""
-    ranked = {depths_of(space_named(s.arch.space), s.arch): s for s in scores if not s.error}
-    rows: list[dict[str, Any]] = []
-    for result in results:
-        depths, rates = architecture_of(result)
-        if max(rates) == 1 and depths in ranked and depths not in {row["depths"] for row in rows}:
-            row = {"network": result.contender.name, "depths": depths, "supernet": ranked[depths].metrics[metric]}
-            rows.append({**row, "alone": result.metrics[metric]})
-    return pd.DataFrame(rows)

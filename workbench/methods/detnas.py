@@ -10,11 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from workbench.evaluation.scoring import Scorer
 from workbench.methods import candidates, one_shot
-from workbench.methods.candidates import detection_scorer
 from workbench.methods.detnas_presets import DetNASPlan
 from workbench.methods.one_shot import TrainedSupernet
 from workbench.methods.phases import Study
@@ -101,21 +99,3 @@ def search(study: Study, scorer: Scorer, *, phase: str, kind: str = "evolution")
     return candidates.search(
         study, searcher, scorer, phase=phase, evaluations=plan.evaluations, generation=plan.evolution.population
     )
-
-
-def recalibration_check(study: Study, supernet: TrainedSupernet, scores: Sequence[Score]) -> pd.DataFrame:
-    """The first few recorded architectures scored again without recalibration.
-
-    Columns `key`, `with`, `without` (AP).
-    """
-    scorer = detection_scorer(study, supernet, recalibrated=False)
-    rows = [score for score in scores if score.error is None][: study.plan.recalibration_check]
-    known = {score.arch: score for score in study.run.scores("without recalibration")}
-    table = []
-    for row in rows:
-        stale = known.get(row.arch)
-        if stale is None:
-            stale = scorer(row.arch, phase="without recalibration", step=0)
-            study.run.append(stale)
-        table.append({"key": row.arch.key, "with": row.metrics["AP"], "without": stale.metrics.get("AP", float("nan"))})
-    return pd.DataFrame(table)

@@ -1,14 +1,7 @@
-"""Which way each layer of a mixture is computed: measured before a search, kept with the run, shown after it."""
+"""Which way each layer of a mixture is computed: by a rule, or measured before a search and kept with the run."""
 
-import copy
-import time
-from dataclasses import replace
-
-import pandas as pd
 import torch
-from torch import nn
 
-from workbench.methods.candidates import detection_task
 from workbench.methods.phases import Study
 from workbench.methods.presets import input_sizes
 from workbench.networks.dilation_mixture import (
@@ -16,13 +9,10 @@ from workbench.networks.dilation_mixture import (
     Implementation,
     Side,
     measure_implementations,
-    use,
     usual_implementation,
 )
 from workbench.networks.supernet import Supernet
-from workbench.spaces.channel_dilation import searched_layers
 from workbench.spaces.space import SearchSpace
-from workbench.training.alternating import train_alternating
 from workbench.training.parallel import world
 
 
@@ -37,7 +27,7 @@ def implementations(study: Study, supernet: Supernet, phase: str) -> list[dict[S
         return [usual_implementation(layer) for layer in supernet.mixtures()]
     if study.plan.implementation != "measured":
         return [dict.fromkeys(SIDES, study.plan.implementation) for _ in supernet.mixtures()]
-    where = _where(study, supernet.space)
+    where = measured_on(study, supernet.space)
     known = study.run.load(f"implementations {phase}", where)
     if known is None:
         height, width = input_sizes(study.plan, study.data)[0]
@@ -48,46 +38,6 @@ def implementations(study: Study, supernet: Supernet, phase: str) -> list[dict[S
     return [{side: min(ms, key=ms.get) for side, ms in row.items()} for row in known["ms"]]
 
 
-def chosen_implementations(study: Study, supernet: Supernet, phase: str) -> pd.DataFrame:
-    """How each searched layer is computed on each side, with the milliseconds where they were measured."""
-    measured = study.run.load(f"implementations {phase}", _where(study, supernet.space)) or {}
-    rows = []
-    pairs = zip(supernet.mixtures(), searched_layers(supernet.space), strict=True)
-    for index, (layer, searched) in enumerate(pairs):
-        for side, chosen in layer.implementation.items():
-            times = measured["ms"][index][side] if measured else {}
-            timed = {f"{name} ms": value for name, value in times.items()}
-            rows.append({"block": searched.block, "who learns": side, **timed, "chosen": chosen})
-    return pd.DataFrame(rows)
-
-
-def step_ratio(study: Study, model: nn.Module, turns: int = 5) -> float:
-    """Time of a search step of `model` (weights, then alpha) as it is computed, over that by branches alone.
-
-    The two are timed in turn on copies, the fastest of `turns` each: what the machine does besides hits both alike.
-    """
-    plan, task = study.plan, detection_task(study)
-    short = replace(plan.search, weights=replace(plan.search.weights, steps=2), epochs=1, warm_epochs=0)
-    models = [copy.deepcopy(model) for _ in range(2)]
-    best = [float("inf")] * 2
-    use(models[1].get_submodule("backbone.body"), "branches")
-    for _ in range(turns):
-        for which, trial in enumerate(models):
-            marks: list[float] = []
-            train_alternating(
-                trial,
-                trial.get_submodule("backbone.body").alphas(),  # type: ignore[operator]
-                task,
-                study.data.train,
-                study.data.search,
-                short,
-                seed=0,
-                device=study.device,
-                progress=lambda done, total, text, marks=marks: marks.append(time.perf_counter()),
-            )
-            best[which] = min(best[which], marks[1] - marks[0])  # the first step also warms up
-    return best[0] / best[1]
-
-
-def _where(study: Study, space: SearchSpace) -> str:
+def measured_on(study: Study, space: SearchSpace) -> str:
+    """What a measurement depends on, as part of the name that it is stored under."""
     return f"{space.name} on {study.device.type}, {torch.get_num_threads()} threads"

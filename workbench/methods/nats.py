@@ -8,9 +8,6 @@
 
 import hashlib
 
-import numpy as np
-import pandas as pd
-
 from workbench.evaluation.scoring import Scorer
 from workbench.methods import candidates, gradient_search
 from workbench.methods.candidates import classification_task, detection_task
@@ -36,11 +33,9 @@ from workbench.spaces.channel_dilation import (
     base_spec,
     channel_dilation_name,
     channel_order,
-    genotype_name,
     layer_choices,
     logits,
     searched_layers,
-    votes,
 )
 from workbench.spaces.residual import check_dilations
 from workbench.spaces.space import SearchSpace
@@ -204,28 +199,9 @@ def random_search(study: Study, search: MixedSearch) -> list[Score]:
         search.supernet.mix()
 
 
-def trajectory(study: Study, search: MixedSearch) -> pd.DataFrame:
-    """One row for each epoch: entropy, margin, ties of alpha, the key of the derived network, and its score if any."""
-    rows = [
-        {"epoch": score.step + 1, "network": score.arch.key, **score.metrics}
-        for score in study.run.scores(search.phase)
-    ]
-    return pd.DataFrame(rows)
-
-
 def scored_epochs(study: Study, search: MixedSearch) -> list[Score]:
     """The derived networks of the epochs in which alpha moved, in order."""
     return gradient_search.scored_epochs(study, search.phase, study.plan.fitness)
-
-
-def vote_table(space: SearchSpace, arch: Arch) -> pd.DataFrame:
-    """Share of the groups of every searched layer that voted for each genotype (equation 5), a row for each layer."""
-    rows = []
-    for layer, chosen in zip(searched_layers(space), layer_choices(space, arch), strict=True):
-        shares = dict(zip(layer.genotypes, np.array(votes(layer, chosen)) / layer.groups, strict=True))
-        names = {genotype_name(genotype): share for genotype, share in shares.items()}
-        rows.append({"stage": layer.stage, "block": layer.block, "channels": layer.channels, **names})
-    return pd.DataFrame(rows).fillna(0.0)
 
 
 def _derived_score(study: Study, scorer: Scorer, supernet: Supernet, phase: str, epoch: int) -> Score:

@@ -15,8 +15,8 @@ from torch import nn
 
 from workbench.data.scenes import SceneConfig, Scenes
 from workbench.evaluation.scoring import Scorer
+from workbench.evaluation.statistics import rank_correlation
 from workbench.methods import candidates
-from workbench.methods.crnas import correlation
 from workbench.methods.one_shot import TrainedSupernet
 from workbench.methods.phases import Study, new_model, train_phase
 from workbench.networks.aligned_options import align_options
@@ -245,14 +245,14 @@ def ablated(study: Study, scorer: Scorer, winner: Score, phase: str) -> dict[str
 
 
 def depth_preference(rankings: dict[str, pd.DataFrame], alone: dict[str, dict[tuple[int, ...], float]]) -> pd.DataFrame:
-    """One row for each size of animals, from the table of `crnas.ranking_table`.
+    """One row for each size of animals, from the tables of `ranking_table`.
 
     `tau` is the rank correlation of accuracy with the centre of mass over all allocations: positive prefers deep ones.
     Then the best allocation's centre of mass, and the accuracy of the layouts trained alone.
     """
     rows = []
     for size, frame in rankings.items():
-        tau = correlation(frame["centre of mass"], frame["accuracy"])
+        tau = rank_correlation(frame["centre of mass"], frame["accuracy"])
         trained = {f"alone {list(depths)}": accuracy for depths, accuracy in alone[size].items()}
         rows.append(
             {

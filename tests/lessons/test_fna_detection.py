@@ -3,8 +3,9 @@
 import pandas as pd
 import pytest
 
-from workbench.methods import phases
-from workbench.methods.detnas_cost import detnas_cost, find_detnas_run
+from workbench.evaluation.whole_cost import WholeCost
+from workbench.lessons.fna_detection import cost_rows, detnas_cost, find_detnas_run
+from workbench.methods import fna_weights, phases
 from workbench.methods.fna_presets import plan_named
 from workbench.methods.task_data import load_task_data
 from workbench.records.ledger import Entry
@@ -34,3 +35,18 @@ def test_detnas_runs_are_found_by_preset_data_and_seed(tmp_path):
         find_detnas_run(study, str(run.path), "tiny", "scenes", "")
     with pytest.raises(ValueError, match="is no finished run of 10_detnas"):
         find_detnas_run(study, str(study.run.path), "smoke", "scenes", "")
+
+
+def test_costs_next_to_detnas_below_within_and_above_its_ap():
+    def cost(name, macs, ap):
+        return WholeCost(name=name, parts={"search": macs}, seconds=1.0, ap=ap)
+
+    seed = fna_weights.seed_network(plan_named("smoke", "detection"))
+    curves = {"FNA": [cost("FNA, 1/4", 10, 0.1), cost("FNA", 40, 0.3)], "seed network": [cost("seed", 5, 0.2)]}
+    alone = cost_rows(curves, [curves["FNA"][-1]], seed)
+    assert alone["detector"].tolist()[:2] == ["FNA", "FNA, 1/4"] and "240" in alone["detector"].iloc[-1]
+    for ap, wanted in ((0.05, 10), (0.2, 25), (0.4, float("nan"))):
+        rows = cost_rows(curves, [curves["FNA"][-1], cost("DetNAS", 100, ap)], seed)
+        assert rows["detector"].iloc[0] == "DetNAS"
+        row = rows[rows["detector"].str.contains("at least DetNAS's AP")].iloc[0]
+        assert row["whole, TMACs"] * 1e12 == pytest.approx(wanted, nan_ok=True)

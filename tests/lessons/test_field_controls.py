@@ -5,17 +5,18 @@ Late is behind the first stage: dilating the first stage alone does not help, di
 
 import pytest
 
-from workbench.methods import candidates, crnas, crnas_probe, phases
+from workbench.lessons import field_controls as lesson
+from workbench.methods import candidates, crnas, phases
 from workbench.records.score import Score
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.residual import residual_spec
 
-PLAN = crnas_probe.TINY
+PLAN = lesson.TINY
 SPACE = space_named("dilation-resnet-bottleneck-tiny-2.2.2")
 
 
 def open_task(root, distance):
-    data = crnas_probe.probe_data(PLAN, crnas_probe.dot_task(distance), 0)
+    data = lesson.probe_data(PLAN, lesson.dot_task(distance), 0)
     return phases.start_study(
         "probe", {"r": distance}, plan=PLAN, data=data, seed=0, device="cpu", runs=str(root), fresh=False
     )
@@ -28,7 +29,7 @@ def far(tmp_path_factory):
 
 def alone(study, dilations, starts=3):
     spec = residual_spec(PLAN.backbone, (2, 2, 2), dilations)
-    return crnas_probe.best_of_starts(study, f"network {dilations}", spec, starts)
+    return lesson.best_of_starts(study, f"network {dilations}", spec, starts)
 
 
 def test_only_a_network_dilated_in_its_last_blocks_sees_48_pixels(far):
@@ -44,13 +45,13 @@ def test_only_a_network_dilated_in_its_last_blocks_sees_48_pixels(far):
 @pytest.fixture(scope="module")
 def supernet(far):
     """One supernet over all dilations, trained on dots at several distances."""
-    return crnas_probe.train_supernet(crnas_probe.with_easier_distances(far), "supernet", SPACE, PLAN.supernet)
+    return lesson.train_supernet(lesson.with_easier_distances(far), "supernet", SPACE, PLAN.supernet)
 
 
 def beam(study, supernet):
-    scorer = crnas_probe.probe_scorer(study, supernet)
+    scorer = lesson.probe_scorer(study, supernet)
     winner = crnas.beam_winner(crnas.beam(study, scorer, phase="beam"), "accuracy")
-    return crnas_probe.ablated(study, scorer, winner, "ablated"), winner
+    return lesson.ablated(study, scorer, winner, "ablated"), winner
 
 
 def test_the_beam_finds_dilation_in_late_blocks_when_the_cue_is_far(far, supernet):

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from workbench.evaluation.statistics import smoothed
+from workbench.evaluation.statistics import losses_at, share_of_steps
 from workbench.methods import fna
 from workbench.methods.compare import Contender, Result
 from workbench.methods.fna_weights import Init, contender, task_of
@@ -253,22 +253,3 @@ def pictures_of(study: Study, count: int = 8) -> Tensor:
     height, width = (min(image.shape[axis] for image in images) // 16 * 16 for axis in (1, 2))
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (head.image_mean, head.image_std))
     return torch.stack([(image[:, :height, :width] - mean) / std for image in images])
-
-
-def share_of_steps(losses: Sequence[float], reference: Sequence[float], window: int = 15) -> float:
-    """The share of its steps after which a loss, averaged over `window` steps, is at the last one of `reference`.
-
-    NaN when it never is.
-    """
-    smooth, level = smoothed(losses, window), smoothed(reference, window)[-1]
-    return float((smooth <= level).argmax() + 1) / len(smooth) if (smooth <= level).any() else float("nan")
-
-
-def losses_at(losses: Sequence[float]) -> dict[str, float]:
-    """Loss before the first update, and the mean of the last tenth of the first quarter, half, and of all steps."""
-    told = {"loss at step 0": losses[0]}
-    for name, share in (("1/4", 0.25), ("1/2", 0.5), ("end", 1.0)):
-        stop = max(1, round(share * len(losses)))
-        part = losses[max(0, stop - max(1, len(losses) // 10)) : stop]
-        told[f"loss at {name}"] = sum(part) / len(part)
-    return told

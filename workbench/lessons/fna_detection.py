@@ -1,0 +1,176 @@
+"""What the lesson on FNA for detection counts: operations, whole models, whole searches, the sweep over the penalty."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from workbench.evaluation.whole_cost import SHARE, TOTAL, WholeCost, cost_at, cost_table, seed_pretraining, whole_cost
+from workbench.methods import fna
+from workbench.methods.compare import Result, slug
+from workbench.methods.fna_plan import FNAPlan
+from workbench.methods.fna_weights import contender, task_of
+from workbench.methods.gradient_search import SeedNetwork
+from workbench.methods.phases import Study, forward_macs
+from workbench.methods.presets import input_sizes
+from workbench.records.files import base_folder, read_json
+from workbench.records.run_folder import RunFolder
+from workbench.search.relaxation import Derived
+from workbench.spaces.arch import Arch
+from workbench.spaces.costs import ImageSize, backbone_cost
+from workbench.spaces.space import SKIP, SearchSpace
+
+# Its phases by the column of FNA's cost table.
+PHASES = {
+    "supernet pre-training": ("pretrain supernet",),
+    "supernet fine-tuning": ("finetune supernet",),
+    "search": ("evolution",),
+    "target pre-training": ("pretrain detnas",),
+    "target fine-tuning": ("finetune detnas",),
+}
+
+
+def find_detnas_run(study: Study, given: str, preset: str, data: str, runs: str) -> RunFolder | None:
+    """The DetNAS run to compare with: `given`, or the newest finished one of this preset, data and seed; None if none.
+
+    ValueError when the given folder is no finished run of DetNAS, or of other data.
+    """
+    wanted = (preset, data, study.seed, 0)
+    if given:
+        run = RunFolder(base_folder() / Path(given).expanduser())
+        if run.notebook != "10_detnas" or run.status != "finished":
+            raise ValueError(f"{given} is no finished run of 10_detnas, but one of {run.notebook} ({run.status}).")
+        if (theirs := _comparable(run)) != wanted:
+            raise ValueError(
+                f"{given} has preset, data, seed and max_steps {theirs}, this run needs {wanted}: compare whole runs on"
+                " the same pictures."
+            )
+        return run
+    folders = sorted((base_folder() / runs / "10_detnas").glob("*-*"), key=lambda path: path.stat().st_mtime)
+    known = (RunFolder(folder) for folder in reversed(folders) if (folder / "params.json").is_file())
+    return next((run for run in known if run.status == "finished" and _comparable(run) == wanted), None)
+
+
+def _comparable(run: RunFolder) -> tuple[object, ...]:
+    return (run.params.get("preset"), run.params.get("data"), run.seed, run.params.get("max_steps", 0))
+
+
+def detnas_cost(run: RunFolder) -> WholeCost:
+    """What DetNAS's detector of that run cost, and its AP on the test split."""
+    rows = read_json(run.path / "tables" / "comparison.json")["rows"]
+    ap = next(float(row["AP"]) for row in rows if row["network"] == "DetNAS")
+    return whole_cost("DetNAS", run.ledger.entries, PHASES, ap)
+
+
+SWEEP = Path(__file__).resolve().parents[2] / "data" / "results" / "fna_sweep.csv"
+
+
+def operation_costs(space: SearchSpace, image_size: ImageSize) -> pd.DataFrame:
+    """MMACs of each operation: a row for the first and one for the further layers of every stage (section 2.4)."""
+    rows: dict[tuple[int, str], dict[str, Any]] = {}
+    for decision, costs in zip(space.decisions, space.option_macs(image_size), strict=True):
+        which = "further" if SKIP in decision.options else "first"
+        named = {name: cost / 1e6 for name, cost in zip(decision.options, costs, strict=True)}
+        rows.setdefault((decision.stage, which), {"stage": decision.stage, "layers": which, **named})
+    return pd.DataFrame([rows[key] for key in sorted(rows)])
+
+
+def whole_models(study: Study, results: Sequence[Result]) -> pd.DataFrame:
+    """MMACs of backbone and whole model at the size that pictures enter with, params of both in thousands.
+
+    FNA prices the backbone only, which may be a small part of the model (pitfall P15).
+    """
+    size, task = input_sizes(study.plan, study.data)[0], task_of(study)
+    rows = []
+    for result in results:
+        whole = forward_macs(result.model, task, study.data.train, study.device)
+        rows.append(
+            {
+                "network": result.contender.name,
+                "backbone MMACs": backbone_cost(result.contender.spec, size).macs / 1e6,
+                "whole model MMACs": whole / 1e6,
+                "backbone k params": result.params / 1e3,
+                "whole model k params": result.detector_params / 1e3,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def sweep_table(study: Study, results: Sequence[Result], found: Derived) -> pd.DataFrame:
+    """What a sweep over the strength of the penalty is about: one row, MACs and accuracy of all."""
+    plan: FNAPlan = study.plan
+    metric = task_of(study).metric
+    by_name = {result.contender.name: result for result in results}
+    own = by_name["FNA"]
+    arch = own.contender.arch
+    assert arch is not None
+    options = [option for _, option in fna.space_of(study).describe(arch)]
+    row: dict[str, Any] = {
+        "strength": plan.penalty.strength,
+        "task": plan.task,
+        "seed network": plan.seed_network,
+        "norm": "affine" if plan.affine else "plain",
+        "MACs": own.macs,
+        metric: own.metrics[metric],
+        "skipped": options.count(SKIP) / len(options),
+        "entropy": found.entropy,
+    }
+    for name in ("seed network", "best-scored random"):
+        known = by_name.get(name)
+        row |= {f"{name} MACs": known.macs if known else None, f"{name} {metric}": known and known.metrics[metric]}
+    return pd.DataFrame([row])
+
+
+def stored_sweep() -> tuple[pd.DataFrame, str]:
+    """The stored study of sweeps (`report RUNS --csv sweep FILE`), and in words where it comes from."""
+    frame = pd.read_csv(SWEEP)
+    first = frame.iloc[0]
+    counts = frame.groupby("strength")["seed"].nunique()
+    seeds = " to ".join(dict.fromkeys([str(counts.min()), str(counts.max())]))
+    source = (
+        f"{frame['run'].nunique()} runs, n = {seeds} seeds for a strength, preset"
+        f" {first['preset']} on {first['data']}, {first['date']}"
+    )
+    return frame, source
+
+
+def train_short(study: Study, seed: SeedNetwork, space: SearchSpace, found: Arch, share: int) -> Result:
+    """The found network fine-tuned for one `share`-th of the steps, the schedule shrunk as a whole."""
+    entrant = contender(study, seed, f"FNA, 1/{share} of the steps", space.spec(found), found)
+    return fna.train_all(study, [entrant], max(1, study.plan.finetune.steps // share))[0]
+
+
+def cost_curves(study: Study, results: Sequence[Result], short: Mapping[int, Result]) -> dict[str, list[WholeCost]]:
+    """Whole cost and AP of FNA at every length of fine-tuning, and of the seed network without any search."""
+    entries, by_name = study.run.ledger.entries, {result.contender.name: result for result in results}
+
+    def cost(name: str, result: Result, *searches: str) -> WholeCost:
+        phases = {"search": searches, "target fine-tuning": (f"finetune {slug(result.contender.name)}",)}
+        return whole_cost(name, entries, {part: named for part, named in phases.items() if named}, result.metrics["AP"])
+
+    found = [cost(f"FNA, 1/{share}", result, "search") for share, result in sorted(short.items(), reverse=True)]
+    return {
+        "FNA": [*found, cost("FNA", by_name["FNA"], "search")],
+        "seed network": [cost("seed network, no search", by_name["seed network"])],
+    }
+
+
+def cost_rows(curves: Mapping[str, Sequence[WholeCost]], whole: Sequence[WholeCost], seed: SeedNetwork) -> pd.DataFrame:
+    """The cost table: DetNAS first if there is one, FNA at its own length and at DetNAS's AP, with the seed's training.
+
+    Shares are of the first row. A row is left empty where FNA does not reach DetNAS's AP.
+    """
+    others = list(whole[1:])
+    rows = [*others, *reversed(curves["FNA"]), *curves["seed network"]]
+    frame = cost_table(rows)
+    first = rows[0].macs
+    extra: list[dict[str, Any]] = []
+    for other in others:
+        macs = cost_at(curves["FNA"], other.ap)
+        name = f"FNA, least cost with at least {other.name}'s AP (between measured lengths)"
+        extra.append({"detector": name, TOTAL: macs / 1e12, SHARE: macs / first, "AP": other.ap})
+    own = whole[0].macs + seed_pretraining(seed.backbone.spec)
+    name = "FNA, with its seed's ImageNet training (240 passes, as the paper's seed likely had)"
+    extra.append({"detector": name, TOTAL: own / 1e12, SHARE: own / first, "AP": whole[0].ap})
+    return pd.concat([frame, pd.DataFrame(extra)], ignore_index=True)

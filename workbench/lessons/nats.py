@@ -1,0 +1,241 @@
+"""The tables of the lesson on NATS: epochs, assignments, networks, times, and what a sweep is about."""
+
+import copy
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from workbench.insight.receptive_field import predicted_sigma
+from workbench.methods import candidates
+from workbench.methods.candidates import detection_task
+from workbench.methods.compare import Result
+from workbench.methods.mixture_choice import measured_on
+from workbench.methods.nats import MixedSearch, space_of
+from workbench.methods.nats_presets import NATSPlan
+from workbench.methods.phases import Study, new_model
+from workbench.methods.presets import input_sizes
+from workbench.networks.backbone import Backbone
+from workbench.networks.count import latencies_of
+from workbench.networks.dilation_mixture import (
+    use,
+)
+from workbench.networks.supernet import Supernet
+from workbench.search.relaxation import Derived
+from workbench.spaces.arch import Arch
+from workbench.spaces.branches import searched_width
+from workbench.spaces.catalogue import space_named
+from workbench.spaces.channel_dilation import (
+    Reading,
+    channel_dilation_name,
+    equal_split,
+    genotype_name,
+    layer_choices,
+    same_everywhere,
+    searched_layers,
+    votes,
+)
+from workbench.spaces.network_spec import NetworkSpec
+from workbench.spaces.residual import dilatable_blocks
+from workbench.spaces.space import SearchSpace
+from workbench.training.alternating import train_alternating
+
+
+def chosen_implementations(study: Study, supernet: Supernet, phase: str) -> pd.DataFrame:
+    """How each searched layer is computed on each side, with the milliseconds where they were measured."""
+    measured = study.run.load(f"implementations {phase}", measured_on(study, supernet.space)) or {}
+    rows = []
+    pairs = zip(supernet.mixtures(), searched_layers(supernet.space), strict=True)
+    for index, (layer, searched) in enumerate(pairs):
+        for side, chosen in layer.implementation.items():
+            times = measured["ms"][index][side] if measured else {}
+            timed = {f"{name} ms": value for name, value in times.items()}
+            rows.append({"block": searched.block, "who learns": side, **timed, "chosen": chosen})
+    return pd.DataFrame(rows)
+
+
+def step_ratio(study: Study, model: nn.Module, turns: int = 5) -> float:
+    """Time of a search step of `model` (weights, then alpha) as it is computed, over that by branches alone.
+
+    The two are timed in turn on copies, the fastest of `turns` each: what the machine does besides hits both alike.
+    """
+    plan, task = study.plan, detection_task(study)
+    short = replace(plan.search, weights=replace(plan.search.weights, steps=2), epochs=1, warm_epochs=0)
+    models = [copy.deepcopy(model) for _ in range(2)]
+    best = [float("inf")] * 2
+    use(models[1].get_submodule("backbone.body"), "branches")
+    for _ in range(turns):
+        for which, trial in enumerate(models):
+            marks: list[float] = []
+            train_alternating(
+                trial,
+                trial.get_submodule("backbone.body").alphas(),  # type: ignore[operator]
+                task,
+                study.data.train,
+                study.data.search,
+                short,
+                seed=0,
+                device=study.device,
+                progress=lambda done, total, text, marks=marks: marks.append(time.perf_counter()),
+            )
+            best[which] = min(best[which], marks[1] - marks[0])  # the first step also warms up
+    return best[0] / best[1]
+
+
+SWEEP = Path(__file__).resolve().parents[2] / "data" / "results" / "nats_sweep.csv"
+
+
+# What a sweep varies, with the usual values: those of the tiny preset.
+USUAL: dict[str, Any] = {
+    "groups": "n16",
+    "genotypes": "C",
+    "kernels": "replicated",
+    "reading": "contiguous",
+    "warm epochs": "3 of 8",
+    "max_steps": 0,
+}
+
+
+GROUPS = ("n1", "n2", "n4", "n8", "n16", "n32", "c1", "c2", "c4", "c8", "c16")
+
+
+def network_table(results: Sequence[Result]) -> pd.DataFrame:
+    """Dilations, predicted spread of the field (pixels, last map) and AP by size of every trained network."""
+    rows = []
+    for result in results:
+        spec = result.contender.spec
+        high, wide = predicted_sigma(spec)[-1]
+        sizes = {name: result.metrics.get(name, float("nan")) for name in ("AP_rel_s", "AP_rel_m", "AP_rel_l")}
+        rows.append(
+            {
+                "network": result.contender.name,
+                "dilated share": dilated_share(spec),
+                "convolutions": sum(max(1, len(spec.blocks[index].dilations)) for index in dilatable_blocks(spec)),
+                "sigma": high,
+                "sigma wide": wide,
+                **sizes,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def dilated_share(spec: NetworkSpec) -> float:
+    """Share of the channels of all 3x3 convolutions that could be dilated that are."""
+    blocks = [spec.blocks[index] for index in dilatable_blocks(spec)]
+    dilated = sum(channels for block in blocks for channels, *rates in block.dilations if rates != [1, 1])
+    return dilated / sum(searched_width(block) for block in blocks)
+
+
+def latency_table(study: Study, groups: Sequence[str], repeats: int = 9) -> pd.DataFrame:
+    """Milliseconds of one picture through backbones with an equal split of every genotype, and through detectors.
+
+    With contiguous parts N allows no more and no thinner convolutions. Ratios are to the baseline, measured in turn.
+    """
+    plan: NATSPlan = study.plan
+    task = candidates.detection_task(study)
+    height, width = input_sizes(plan, study.data)[0]
+    picture = torch.rand(1, 3, height, width, device=study.device).contiguous(memory_format=torch.channels_last)
+    base = space_of(study)
+    specs = {"baseline": base.spec(same_everywhere(base, (1, 1)))}
+    for name in groups:
+        try:
+            space = space_named(channel_dilation_name(plan.backbone, name, plan.genotypes))
+        except ValueError:
+            continue  # this number of groups does not fit the channels
+        specs[name] = space.spec(equal_split(space))
+    models = []
+    for spec in specs.values():
+        model = new_model(lambda spec=spec: task.build(Backbone(spec)), 0, "latency")  # type: ignore[misc]
+        models.append(model.to(study.device, memory_format=torch.channels_last))  # type: ignore[call-overload]
+    bodies = latencies_of([(model.get_submodule("backbone.body"), picture) for model in models], repeats=repeats)
+    whole = latencies_of([(model, [picture[0]]) for model in models], repeats=repeats)
+    parts = [max(1, *(len(block.dilations) for block in spec.blocks)) for spec in specs.values()]
+    columns = {"groups": list(specs), "convolutions in a layer, at most": parts}
+    frame = pd.DataFrame({**columns, "backbone ms": bodies, "detector ms": whole})
+    for part in ("backbone", "detector"):
+        frame[f"{part} ratio"] = frame[f"{part} ms"] / frame[f"{part} ms"].iloc[0]
+    return frame
+
+
+def sweep_table(study: Study, results: Sequence[Result], found: Derived, max_steps: int) -> pd.DataFrame:
+    """What a sweep is about, a row for each setting that this run trained: AP, and that of the run's own baseline.
+
+    The run's own setting always; path level (n1) and the other reading where they are among the results.
+    """
+    plan: NATSPlan = study.plan
+    by_name = {result.contender.name: result for result in results}
+    other: Reading = "index" if plan.reading == "contiguous" else "contiguous"
+    settings: dict[str, dict[str, str]] = {
+        "NATS": {},
+        "path level": {"groups": "n1"},
+        f"NATS, {other} reading": {"reading": other},
+    }
+    rows = []
+    for name, changed in settings.items():
+        if name not in by_name or (name == "path level" and plan.groups == "n1"):
+            continue
+        ap, baseline = (by_name[each].metrics["AP"] for each in (name, "baseline"))
+        usual = {"groups": plan.groups, "genotypes": plan.genotypes, "kernels": plan.kernels, "reading": plan.reading}
+        rows.append(
+            {
+                **usual,
+                **changed,
+                "backbone": plan.backbone,
+                "warm epochs": f"{plan.search.warm_epochs} of {plan.search.epochs}",
+                "max_steps": max_steps,
+                "AP": ap,
+                "baseline AP": baseline,
+                "gain": ap - baseline,
+                "entropy": None if name == "path level" else found.entropy,
+                "dilated share": dilated_share(by_name[name].contender.spec),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def stored_sweep() -> tuple[pd.DataFrame, str]:
+    """The stored study of sweeps (`report RUNS --csv sweep FILE`), and in words where it comes from.
+
+    A seed counts once for each setting: path level is a row of every run that trained it.
+    """
+    frame = pd.read_csv(SWEEP).drop_duplicates([*USUAL, "preset", "data", "seed"])
+    first = frame.iloc[0]
+    counts = frame.groupby(list(USUAL))["seed"].nunique()
+    source = (
+        f"{frame['run'].nunique()} runs, n = {counts.min()} to {counts.max()} seeds for a setting, preset"
+        f" {first['preset']} on {first['data']}, {first['date']}"
+    )
+    return frame, source
+
+
+def varied(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The rows of a sweep over `column`: those with the usual values of everything else, of one preset and data set."""
+    first = frame.iloc[0]
+    usual = USUAL | {name: first[name] for name in ("preset", "data")}
+    others = {name: value for name, value in usual.items() if name != column}
+    return frame[(frame[list(others)] == pd.Series(others)).all(axis=1)]
+
+
+def trajectory(study: Study, search: MixedSearch) -> pd.DataFrame:
+    """One row for each epoch: entropy, margin, ties of alpha, the key of the derived network, and its score if any."""
+    rows = [
+        {"epoch": score.step + 1, "network": score.arch.key, **score.metrics}
+        for score in study.run.scores(search.phase)
+    ]
+    return pd.DataFrame(rows)
+
+
+def vote_table(space: SearchSpace, arch: Arch) -> pd.DataFrame:
+    """Share of the groups of every searched layer that voted for each genotype (equation 5), a row for each layer."""
+    rows = []
+    for layer, chosen in zip(searched_layers(space), layer_choices(space, arch), strict=True):
+        shares = dict(zip(layer.genotypes, np.array(votes(layer, chosen)) / layer.groups, strict=True))
+        names = {genotype_name(genotype): share for genotype, share in shares.items()}
+        rows.append({"stage": layer.stage, "block": layer.block, "channels": layer.channels, **names})
+    return pd.DataFrame(rows).fillna(0.0)
