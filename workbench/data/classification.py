@@ -6,7 +6,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from workbench.data.checks import check_classes, class_folders, picture_files, summary
-from workbench.data.images import MEMORY_LIMIT, ImageMemory, read_image, to_tensor
+from workbench.data.images import MEMORY_LIMIT, Memory, read_image, to_tensor
 from workbench.data.views import Views
 from workbench.records.files import digest
 
@@ -15,7 +15,7 @@ class ClassFolder(Views):
     """`data[i]` is a uint8 image (3, side, side), the centre square of a picture, and its label 0..K-1.
 
     Labels follow the alphabetical order of the class folders, ids that of the files. Everything is checked first:
-    ValueError lists the problems. Decoded pictures stay in memory when all fit `memory_limit` bytes.
+    ValueError lists the problems. What was decoded last stays in memory, up to `memory_limit` bytes.
     """
 
     def __init__(self, root: str | Path, split: str, *, side: int, memory_limit: int = MEMORY_LIMIT) -> None:
@@ -32,13 +32,13 @@ class ClassFolder(Views):
         # Names and lengths stand for the content: reading all of ImageNet for a digest would take many minutes.
         listing = [[path.parent.name, path.name, path.stat().st_size] for path, _ in self._files]
         self._source = {"files": digest(listing), "split": split, "side": side}
-        self._memory = ImageMemory(len(self._files) * 3 * side * side, memory_limit)
+        self._memory = Memory[Tensor](memory_limit)
         self._choose(tuple(range(len(self._files))))
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         number = self.ids[index]
         path, label = self._files[number]
-        return self._memory.get(number, lambda: _read(path, self.side)), label
+        return self._memory.get(number, lambda: _read(path, self.side)).clone(), label
 
     @property
     def labels(self) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from workbench.data.checks import Problem, read_coco, summary
-from workbench.data.images import MEMORY_LIMIT, ImageMemory, read_image, to_tensor
+from workbench.data.images import MEMORY_LIMIT, Memory, read_image, to_tensor
 from workbench.data.keypoint_checks import KEYPOINT_FILES, check_keypoints
 from workbench.data.views import Views
 
@@ -42,7 +42,7 @@ class CocoFolder(Views):
     targets then have `keypoints` (M, K, 3), and `joints` names them.
     Everything is checked first: ValueError lists the problems. Boxes that have no area or leave their image are dropped
     and listed in `dropped` while they are "few" (at most one in a hundred of this split, one always), all of them with
-    `bad_boxes="drop"`, none with "error". Decoded pictures stay in memory when all fit `memory_limit` bytes.
+    `bad_boxes="drop"`, none with "error". What was decoded last stays in memory, up to `memory_limit` bytes.
     """
 
     def __init__(
@@ -94,13 +94,12 @@ class CocoFolder(Views):
                 "bad_boxes": "drop" if bad else "error",  # what was done, so that asking for more changes no digest
                 **({"keypoints": True} if keypoints else {}),
             }
-        needed = sum(3 * image.size[0] * image.size[1] for image in self._images.values())
-        self._memory = ImageMemory(needed, memory_limit)
+        self._memory = Memory[Tensor](memory_limit)
         self._choose(tuple(self._images))
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
         number = self.ids[index]
-        return self._memory.get(number, lambda: _read(self._images[number])), self.target(index)
+        return self._memory.get(number, lambda: _read(self._images[number])).clone(), self.target(index)
 
     def target(self, index: int) -> dict[str, Any]:
         """The target alone; no picture is decoded."""
