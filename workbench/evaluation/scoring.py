@@ -44,7 +44,7 @@ class Scorer:
     """Scores an architecture by the supernet's own weights; calling it leaves the model as it was.
 
     `supernet` is the part of `model` that switches paths. Statistics are recalibrated on `calibration` (training
-    images), then `measure` computes the metrics on `scored`, fitness and its `<fitness>_error` among them; it calls what
+    images), then `measure` computes the metrics on `scored`, fitness and `<fitness>_error` among them; it calls what
     it is given with the index of each batch before scoring it. MACs are stated at `image_size`.
 
     A prefix of decisions is scored by its completions: batch i, in calibration as in scoring, is the i-th of them,
