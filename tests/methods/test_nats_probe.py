@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from workbench.networks.dilation_mixture import use
-from workbench.networks.supernet import Supernet
 
 from workbench.data.scenes import Scenes
 from workbench.lessons.field_controls import Interleaved, dot_task
 from workbench.networks.backbone import Backbone
+from workbench.networks.dilation_mixture import use
+from workbench.networks.supernet import Supernet
 from workbench.search.relaxation import softmax
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.channel_dilation import base_spec, searched_layers

@@ -278,6 +278,6 @@ def test_weights_of_another_network_are_refused():
 
 def test_decoding_one_convolution_sorts_its_rows():
     conv, mixture = one_convolution(8, 4, ((1, 1), (2, 2)), np.random.default_rng(0))
-    split, order = decode(conv, mixture.layer, (1, 0, 1, 0))
+    split, order = decode(conv, mixture, (1, 0, 1, 0))
     assert order == [2, 3, 6, 7, 0, 1, 4, 5] and split.parts == ((4, 1, 1), (4, 2, 2))
     assert torch.equal(split.weight, conv.weight[order])

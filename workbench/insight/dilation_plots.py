@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from workbench.evaluation.statistics import mean_interval
 from workbench.insight.plots import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, YELLOW, new_axes
-from workbench.networks.mixed_dilation import MixedDilation
+from workbench.networks.dilation_mixture import DilationMixture
 from workbench.search.relaxation import Logits, softmax
 from workbench.spaces.channel_dilation import genotype_name, searched_layers
 from workbench.spaces.space import SearchSpace
@@ -31,16 +31,16 @@ GENOTYPE_COLOURS: dict[str, Any] = {
 }
 
 
-def plot_kernels(layer: MixedDilation, group: int = 0) -> Axes:
+def plot_kernels(layer: DilationMixture, group: int = 0) -> Axes:
     """The taps of every genotype on the common grid, and the composite kernel of one group of channels.
 
     Colour: root mean square of the weights over the group's channels, one scale for all panels.
     """
-    first = group * layer.layer.group_channels
-    rows = slice(first, first + layer.layer.group_channels)
+    first = group * layer.group_channels
+    rows = slice(first, first + layer.group_channels)
     shares = layer.shares().detach()
     panels: dict[str, np.ndarray[Any, Any]] = {}
-    for index, genotype in enumerate(layer.layer.genotypes):
+    for index, genotype in enumerate(layer.dilations):
         alone = shares * 0
         alone[:, index] = 1
         panels[f"{genotype_name(genotype)}\nweight {float(shares[group, index]):.2f}"] = _strength(layer, alone, rows)
@@ -60,8 +60,8 @@ def plot_kernels(layer: MixedDilation, group: int = 0) -> Axes:
     return axes[0]
 
 
-def _strength(layer: MixedDilation, shares: Any, rows: slice) -> np.ndarray[Any, Any]:
-    by_channel = shares.repeat_interleave(layer.layer.group_channels, dim=0)
+def _strength(layer: DilationMixture, shares: Any, rows: slice) -> np.ndarray[Any, Any]:
+    by_channel = shares.repeat_interleave(layer.group_channels, dim=0)
     kernel = layer.composite_kernel(by_channel).detach()[rows]
     return kernel.square().mean(dim=(0, 1)).sqrt().cpu().numpy()
 

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.networks.blocks import SplitConv2d
-from workbench.networks.mixed_dilation import (
+from workbench.networks.dilation_mixture import (
     IMPLEMENTATIONS,
     SIDES,
+    DilationMixture,
     Implementation,
-    MixedDilation,
     saved_bytes,
     step_ms,
 )
@@ -23,17 +23,16 @@ from workbench.spaces.channel_dilation import Genotype, SearchedLayer, channel_o
 
 def one_convolution(
     channels: int, groups: int, genotypes: Sequence[Genotype], rng: np.random.Generator, *, learned: float = 0.0
-) -> tuple[nn.Conv2d, MixedDilation]:
+) -> tuple[nn.Conv2d, DilationMixture]:
     """A random 3x3 convolution in double precision, and its mixture with random logits.
 
     The mixture's copies of the kernel differ from it by noise of the relative size `learned`.
     """
     conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False, dtype=torch.float64)
-    layer = SearchedLayer(block=0, stage=1, channels=channels, groups=groups, genotypes=tuple(genotypes))
     scale = 1 / (9 * channels) ** 0.5
     with torch.no_grad():
         conv.weight.copy_(torch.from_numpy(rng.normal(0, scale, tuple(conv.weight.shape))))
-        mixture = MixedDilation(conv, layer).double()
+        mixture = DilationMixture(conv, genotypes, groups).double()
         mixture.alpha.copy_(torch.from_numpy(rng.normal(0, 1, tuple(mixture.alpha.shape))))
         noise = rng.normal(0, learned * scale, tuple(mixture.weight.shape))
         mixture.weight.add_(torch.from_numpy(noise))
@@ -58,7 +57,7 @@ def equalities(rng: np.random.Generator, channels: int = 16, groups: int = 4) ->
     conv, mixture = one_convolution(channels, groups, genotypes, rng)
     chosen = tuple(int(choice) for choice in rng.integers(len(genotypes), size=groups))
     mixture.chosen = chosen
-    decoded, order = decode(conv, mixture.layer, chosen)
+    decoded, order = decode(conv, mixture, chosen)
     back = torch.argsort(torch.tensor(order))
     gap = _gap(mixture(features), decoded(features)[:, back])
     rows.append(["one genotype per group, equal copies: the decoded convolution, channels put back", gap])
@@ -83,8 +82,10 @@ def equalities(rng: np.random.Generator, channels: int = 16, groups: int = 4) ->
     return pd.DataFrame(rows, columns=["these are equal", "largest difference"])
 
 
-def decode(conv: nn.Conv2d, layer: SearchedLayer, chosen: Sequence[int]) -> tuple[SplitConv2d, list[int]]:
+def decode(conv: nn.Conv2d, mixture: DilationMixture, chosen: Sequence[int]) -> tuple[SplitConv2d, list[int]]:
     """One convolution per chosen dilation with the kernels of `conv`, and for each of its channels the one it was."""
+    groups, channels = len(mixture.alpha), conv.out_channels
+    layer = SearchedLayer(block=0, stage=1, channels=channels, groups=groups, genotypes=mixture.dilations)
     order = channel_order(layer, chosen)
     split = SplitConv2d(conv.in_channels, conv.out_channels, 3, padding=1, bias=False, dtype=conv.weight.dtype)
     counts = votes(layer, chosen)
@@ -115,7 +116,7 @@ def implementation_table(
     return pd.DataFrame(rows).set_index("genotypes").T
 
 
-def _with_gradients(mixture: MixedDilation, features: Tensor, name: Implementation) -> list[Tensor]:
+def _with_gradients(mixture: DilationMixture, features: Tensor, name: Implementation) -> list[Tensor]:
     mixture.implementation = dict.fromkeys(SIDES, name)
     inputs = features.clone().requires_grad_()
     output = mixture(inputs)

@@ -19,8 +19,8 @@ from workbench.methods.gradient_search import SeedNetwork
 from workbench.methods.phases import Study
 from workbench.networks.backbone import Backbone
 from workbench.networks.remap import Kernel, Width, remap
-from workbench.networks.remap_report import function_gap
-from workbench.networks.supernet import Supernet
+from workbench.networks.remap_report import RemapReport, function_gap
+from workbench.networks.supernet import Supernet, option_archs
 from workbench.spaces.arch import Arch
 from workbench.spaces.branches import searched_width
 from workbench.spaces.catalogue import space_named
@@ -112,6 +112,12 @@ def seed_arch(space: SearchSpace, seed: NetworkSpec) -> Arch:
             name = f"k{own[number].kernel}e{own[number].expansion:.0f}"
         choices.append(decision.options.index(name))
     return space.arch(choices)
+
+
+def supernet_reports(space: SearchSpace, seed: Backbone) -> dict[str, RemapReport]:
+    """What remapping does for each operation of the supernet; its batch norms then lose what they were given."""
+    pairs = zip(space.decisions[0].options, option_archs(space), strict=True)
+    return {f"supernet, {name}": remap(seed, space.spec(arch))[1] for name, arch in pairs}
 
 
 def supernet_gaps(space: SearchSpace, seed: Backbone, pictures: Tensor) -> dict[str, float]:

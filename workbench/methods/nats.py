@@ -20,8 +20,8 @@ from workbench.methods.presets import Data, find_file, input_sizes
 from workbench.networks.backbone import Backbone
 from workbench.networks.dilation_mixture import use
 from workbench.networks.seeds import load_torchvision, read_state
-from workbench.networks.supernet import Supernet
-from workbench.networks.weight_reuse import reuse_weights
+from workbench.networks.supernet import Sharing, Supernet
+from workbench.networks.weight_slicing import reuse_weights
 from workbench.records.files import digest
 from workbench.records.score import Score
 from workbench.search.random import RandomSearch
@@ -124,8 +124,9 @@ def search(study: Study, pretrained: SeedNetwork, groups: str = "", phase: str =
     plan: NATSPlan = study.plan
     space, task = space_of(study, groups), detection_task(study)
     phase = phase or f"search {groups or plan.groups}"
+    sharing: Sharing = "separate" if plan.kernels == "replicated" else "shared"
     model = new_model(
-        lambda: task.build(Supernet(space, plan.kernels, pretrained=pretrained.backbone)), study.seed, "mixture"
+        lambda: task.build(Supernet(space, sharing, pretrained=pretrained.backbone)), study.seed, "mixture"
     )
     supernet = model.get_submodule("backbone.body")
     assert isinstance(supernet, Supernet)

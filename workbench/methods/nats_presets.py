@@ -10,7 +10,7 @@ from typing import Any, Literal
 from workbench.methods import crnas_presets as crnas
 from workbench.methods import detnas_presets as detnas
 from workbench.methods.presets import ClassifierPlan, DataPlan, one_of
-from workbench.networks.mixed_dilation import Implementation, Kernels
+from workbench.networks.dilation_mixture import Implementation, Kernels
 from workbench.spaces.channel_dilation import Reading, channel_dilation_name
 from workbench.tasks.detection import DetectorConfig
 from workbench.training.alternating import AlternatingRecipe
