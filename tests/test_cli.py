@@ -73,7 +73,7 @@ def test_report_writes_what_was_asked_for(folder: Path, capsys) -> None:
     assert "0.500" in Path("runs/report.html").read_text() and "0.500" in Path("results.md").read_text()
 
 
-def test_predict_wants_a_finished_run_and_pictures(folder: Path, capsys) -> None:
+def test_predict_wants_a_finished_run_and_images(folder: Path, capsys) -> None:
     run = finished(folder / "runs", 0, 0.5)
     assert code("predict", str(run.path), "nowhere.png") == 2
     assert "no file nowhere.png" in capsys.readouterr().err
@@ -89,7 +89,7 @@ def test_module_can_be_called() -> None:
     assert (result.returncode, result.stdout) == (2, "") and "Traceback" not in result.stderr
 
 
-def test_doctor_knows_masks_and_joints(tmp_path: Path, capsys) -> None:
+def test_doctor_knows_masks_and_keypoints(tmp_path: Path, capsys) -> None:
     for folder in ("images", "masks"):
         (tmp_path / "streets" / "train" / folder).mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(tmp_path / "streets" / "train" / "images" / "a.png")
@@ -102,12 +102,12 @@ def test_doctor_knows_masks_and_joints(tmp_path: Path, capsys) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "images" / "b.png")
     row = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 4, 4], "keypoints": [1, 1, 2]}
     images = [{"id": 1, "file_name": "b.png", "width": 8, "height": 8}]
-    categories = [{"id": 1, "name": "body", "keypoints": ["head", "tail"]}]
+    categories = [{"id": 1, "name": "fish", "keypoints": ["head", "tail"]}]
     content = {"images": images, "annotations": [row], "categories": categories}
     (tmp_path / "annotations" / "instances_train.json").write_text(json.dumps(content))
     assert code("doctor", "--data", str(tmp_path)) == 1
-    told = capsys.readouterr().out
-    assert "unknown class number 7" in told and "should have 6 keypoint numbers" in told
+    said = capsys.readouterr().out
+    assert "unknown class number 7" in said and "should have 6 keypoint numbers" in said
 
 
 def test_doctor_speaks(capsys) -> None:

@@ -53,14 +53,14 @@ def report(arguments: argparse.Namespace) -> int:
 
 
 def predict(arguments: argparse.Namespace) -> int:
-    """Draw the boxes that a finished run's detector finds on pictures."""
+    """Draw the boxes that a finished run's detector finds on images."""
     from workbench.records.run_folder import RunFolder
 
     finished = RunFolder(arguments.run)
     if finished.status != "finished":
         raise ValueError(f"Expected a finished run, but {arguments.run} is {finished.status}; finish it first.")
     if missing := [str(image) for image in arguments.images if not image.is_file()]:
-        raise ValueError(f"Expected pictures, but there is no file {', '.join(missing)}; check the paths.")
+        raise ValueError(f"Expected images, but there is no file {', '.join(missing)}; check the paths.")
     from workbench.methods.detector_file import predict_images
 
     for path in predict_images(arguments.run, arguments.images, arguments.out or arguments.run / "predictions"):
@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--csv", nargs=2, metavar=("TABLE", "FILE"), help="the rows of one table of all the runs")
     command.set_defaults(command=report)
 
-    command = commands.add_parser("predict", help="a finished run's detector on your own pictures")
+    command = commands.add_parser("predict", help="a finished run's detector on your own images")
     command.add_argument("run", type=Path, metavar="RUN")
     command.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
     command.add_argument("--out", type=Path, metavar="DIR", help="default RUN/predictions")

@@ -50,11 +50,11 @@ def test_markdown_groups_seeds_and_states_what_it_is(tmp_path: Path) -> None:
 def test_markdown_of_some_tables_only(tmp_path: Path) -> None:
     runs = [finished(tmp_path / "runs", seed, 0.1) for seed in range(2)]
     name = next((runs[0].path / "tables").glob("*.json")).stem
-    runs[0].save_table(pd.DataFrame({"groups": ["n1"], "ms": [3.0]}), "latency", "Time of one picture")
+    runs[0].save_table(pd.DataFrame({"groups": ["n1"], "ms": [3.0]}), "latency", "Time of one image")
     write_markdown(runs, tmp_path / "some.md", [name])
-    assert "Time of one picture" not in (tmp_path / "some.md").read_text()
+    assert "Time of one image" not in (tmp_path / "some.md").read_text()
     write_markdown(runs, tmp_path / "all.md")
-    assert "Time of one picture" in (tmp_path / "all.md").read_text()
+    assert "Time of one image" in (tmp_path / "all.md").read_text()
     with pytest.raises(ValueError, match=f"has a table 'latenzy'; their tables: {name}, latency"):
         write_markdown(runs, tmp_path / "none.md", ["latenzy"])
     assert not (tmp_path / "none.md").exists()
@@ -102,14 +102,38 @@ def test_page_holds_everything_and_points_only_to_notebooks(tmp_path: Path) -> N
     for piece in (
         "<h2>Searching with evolution, seed 0</h2>",
         "evaluations: 2, with an error: 1",
-        "alt='rises &quot;steadily&quot; &lt;' src='data:image/png;base64,iVBOR",
+        'alt="rises &#34;steadily&#34; &lt;" src="data:image/png;base64,iVBOR',
         '<td>search (cached)</td><td class="number">about 2 min 10 s</td><td class="number">12,800</td>',
         "&lt;b&gt;no&lt;/b&gt;",
         "<dt>preset</dt><dd>tiny</dd>",
     ):
         assert piece in page
-    links = re.findall(r"(?:href|src)='([^'#][^']*)'", page)
+    links = re.findall(r'(?:href|src)="([^"#][^"]*)"', page)
     assert [link for link in links if not link.startswith("data:")] == [f"10_detnas/{run.path.name}/notebook.ipynb"]
+
+
+def test_text_cannot_break_out_of_the_page(tmp_path: Path) -> None:
+    run = RunFolder.open(tmp_path, "lesson", {"preset": "<script>|"}, seed=0, data_digest="d")
+    run.save_table(pd.DataFrame({"a|b": ["<script>alert(1)</script>\n| x"]}), "main", title="<script>", note="<script>")
+    command = {"notebook": "lesson.ipynb", "parameters": {"preset": "`<script>`"}}
+    write_json(run.path / "command.json", command)
+    run.finish()
+    write_html([run], tmp_path / "page.html")
+    assert "<script>" not in (tmp_path / "page.html").read_text()
+    write_markdown([run], tmp_path / "page.md")
+    lines = (tmp_path / "page.md").read_text().splitlines()
+    assert "- preset: &lt;script&gt;\\|" in lines
+    command_line = "- command: `python -m workbench run lesson.ipynb -p preset ''<script>''`"
+    assert [line for line in lines if "<script>" in line] == [command_line]  # as code, which it cannot end
+    assert lines[-7:] == [
+        "### &lt;script&gt;",
+        "",
+        "| a\\|b |",
+        "| --- |",
+        "| &lt;script&gt;alert(1)&lt;/script&gt; \\| x |",
+        "",
+        "&lt;script&gt;",
+    ]
 
 
 def test_page_aggregates_several_seeds(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """DetNAS end to end at smoke size, its splits, its published plan, and phases that are computed once."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from workbench.methods.detector_file import load_detector, predict_images, save_
 from workbench.methods.detnas_presets import PRESETS, SMOKE, paper_plan
 from workbench.networks.backbone import Backbone
 from workbench.networks.supernet import Supernet
+from workbench.records.ledger import peak_memory
 from workbench.spaces.catalogue import space_named
 from workbench.tasks.classification import Classification
 from workbench.tasks.detection import build_detector
@@ -35,6 +37,17 @@ def walked(tmp_path_factory):
     drawn = detnas.search(study, scorer, phase="random", kind="random")
     entrants = detnas_controls.contenders(study, candidates.best(evolved).arch, candidates.best(drawn).arch)
     return study, supernet, evolved, drawn, detnas_controls.train_all(study, entrants[:2])
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="this system does not forget a peak")
+def test_the_peak_memory_of_a_phase_is_its_own(walked):
+    study, supernet, *_ = walked
+    large = np.ones(60_000_000)  # 480 MB, more than a smoke search takes
+    del large
+    earlier = peak_memory(study.device)
+    detnas.search(study, candidates.detection_scorer(study, supernet), phase="after a peak", kind="random")
+    (entry,) = (entry for entry in study.run.ledger.entries if entry.phase == "after a peak")
+    assert 0 < entry.peak_memory < earlier - 200e6
 
 
 def test_both_searches_have_equal_budgets_and_keep_the_limit(walked):

@@ -1,9 +1,11 @@
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from workbench.records.ledger import Entry, Ledger, peak_memory
+from workbench.records.ledger import Entry, Ledger, peak_memory, reset_peak_memory
 
 
 def entry(phase: str, **changes: float) -> Entry:
@@ -36,3 +38,14 @@ def test_hostile_ledger_is_refused(tmp_path: Path, text: str) -> None:
 
 def test_peak_memory_is_in_bytes() -> None:
     assert 10e6 < peak_memory(torch.device("cpu")) < 1e12
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="this system does not forget a peak")
+def test_peak_memory_is_that_of_the_phase_and_not_of_an_earlier_one() -> None:
+    device = torch.device("cpu")
+    reset_peak_memory(device)
+    large = np.ones(30_000_000)  # 240 MB
+    del large
+    first = peak_memory(device)
+    reset_peak_memory(device)
+    assert peak_memory(device) < first - 200e6

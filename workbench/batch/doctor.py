@@ -3,7 +3,7 @@
 import os
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from workbench.records.files import read_json
 if TYPE_CHECKING:
     from workbench.data.checks import Problem
 
-MOST_PROBLEMS = 20  # shown per split; the number of the rest is told
+MOST_PROBLEMS = 20  # shown per split, and the number of the rest
 
 
 def examine(data: Path | None) -> Iterator[str]:
@@ -60,28 +60,19 @@ def _data_health(data: Path) -> Iterator[str]:
         return
     if (data / "train").is_dir() and not (data / "annotations").is_dir():
         for split in ("train", "val"):
-            faults = check_classes(data, split)
-            yield f"{data}, {split}: " + (f"{len(faults)} problems." if faults else "healthy class folders.")
-            yield from (f"  {fault}" for fault in faults[:MOST_PROBLEMS])
-        faults = check_splits(data)
-        yield f"{data}, between train, val: " + (f"{len(faults)} problems." if faults else "nothing shared.")
-        yield from (f"  {fault}" for fault in faults[:MOST_PROBLEMS])
+            yield from _shown(f"{data}, {split}", check_classes(data, split), "healthy class folders.")
+        yield from _shown(f"{data}, between train, val", check_splits(data), "nothing shared.")
         return
     annotations = sorted([*data.glob("annotations/instances_*.json"), *data.glob("*/annotations/instances_*.json")])
     if not annotations and not masked:
         yield f"{data} holds no COCO-format data set (annotations/instances_<split>.json) and no masks."
+    splits: dict[Path, list[str]] = {}
     for path in annotations:
         root, split = path.parent.parent, path.stem.removeprefix("instances_")
-        problems = check_coco(root, split) + _keypoint_problems(path)
-        yield f"{root}, {split}: " + (f"{len(problems)} problems." if problems else "healthy.")
-        yield from (f"  {problem}" for problem in problems[:MOST_PROBLEMS])
-        if len(problems) > MOST_PROBLEMS:
-            yield f"  ... and {len(problems) - MOST_PROBLEMS} more of {root}, {split}."
-    for root in dict.fromkeys(path.parent.parent for path in annotations):
-        splits = [path.stem.removeprefix("instances_") for path in annotations if path.parent.parent == root]
-        shared = check_splits(root, splits)
-        yield f"{root}, between {', '.join(splits)}: " + (f"{len(shared)} problems." if shared else "nothing shared.")
-        yield from (f"  {problem}" for problem in shared[:MOST_PROBLEMS])
+        splits.setdefault(root, []).append(split)
+        yield from _shown(f"{root}, {split}", check_coco(root, split) + _keypoint_problems(path), "healthy.")
+    for root, names in splits.items():
+        yield from _shown(f"{root}, between {', '.join(names)}", check_splits(root, names), "nothing shared.")
 
 
 def _mask_health(root: Path) -> Iterator[str]:
@@ -94,14 +85,19 @@ def _mask_health(root: Path) -> Iterator[str]:
         return
     splits = [split for split in ("train", "val", "test") if mask_folders(root, split)]
     for split in splits:
-        problems = check_masks(root, split, classes)
-        yield f"{root}, {split}: " + (f"{len(problems)} problems." if problems else "healthy pictures with masks.")
-        yield from (f"  {problem}" for problem in problems[:MOST_PROBLEMS])
-    yield from (f"  {problem}" for problem in check_mask_splits(root, splits)[:MOST_PROBLEMS])
+        yield from _shown(f"{root}, {split}", check_masks(root, split, classes), "healthy images with masks.")
+    yield from _shown(f"{root}, between {', '.join(splits)}", check_mask_splits(root, splits), "nothing shared.")
+
+
+def _shown(where: str, problems: "Sequence[Problem]", healthy: str) -> Iterator[str]:
+    yield f"{where}: " + (f"{len(problems)} problems." if problems else healthy)
+    yield from (f"  {problem}" for problem in problems[:MOST_PROBLEMS])
+    if len(problems) > MOST_PROBLEMS:
+        yield f"  ... and {len(problems) - MOST_PROBLEMS} more of {where}."
 
 
 def _keypoint_problems(path: Path) -> "list[Problem]":
-    """Those of an annotation file that names joints; one that cannot be read is told by the others."""
+    """Those of an annotation file that names keypoints; other checks report one that cannot be read."""
     from workbench.data.checks import check_annotations
     from workbench.data.keypoint_checks import check_keypoints
 

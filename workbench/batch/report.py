@@ -5,19 +5,22 @@ import contextlib
 import html
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import nbformat
 
-from workbench.batch.tables import Table, aggregate, as_html, as_markdown, number, table_names
-from workbench.records.files import digest, read_json, write_text
+from workbench.batch.tables import aggregate, number, table_names
+from workbench.records.files import compiled, digest, fields, read_json, write_text
 from workbench.records.progress import duration
 from workbench.records.run_folder import NOT_IDENTITY, RunFolder
 
-STYLE = Path(__file__).with_name("report.css")
+COMMAND = compiled(fields({"notebook": "string", "parameters": "object"}), "the command of a run")
+OBJECT = compiled({"type": "object"}, "a JSON object")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,47 +77,16 @@ def write_markdown(runs: Sequence[RunFolder], path: str | Path, only: Sequence[s
     groups = group_runs(runs)
     if not any(group.runs for group in groups):
         raise ValueError(f"Expected a finished run, but {'; '.join(groups[0].left_out)}; finish it first.")
-    parts = ["<!-- Written by `python -m workbench report --markdown`; run it again instead of editing. -->\n"]
-    for group in groups:
-        if group.runs:
-            parts.append(f"## {title_of(group.runs[0])}\n")
-            parts.append("\n".join(f"- {name}: {text}" for name, text in facts(group).items()) + "\n")
-            names = [name for name in table_names(group.runs) if not only or name in only]
-            parts += [as_markdown(aggregate(group.runs, name)) for name in names]
-    write_text(path, "\n".join(parts))
+    sections = [_section(title_of(group.runs[0]), group, only) for group in groups if group.runs]
+    write_text(path, _rendered("report.md", sections))
 
 
 def write_html(runs: Sequence[RunFolder], path: str | Path) -> None:
     """Write one page that needs no other file: tables, figures, parameters, costs and environment of each run."""
-    path = Path(path)
-    body, links = [], []
-    for position, group in enumerate(group_runs(runs)):
-        if len(group.runs) > 1:
-            links.append((f"group{position}", f"{title_of(group.runs[0])}, {len(group.runs)} seeds"))
-            tables = "\n".join(as_html(aggregate(group.runs, name)) for name in table_names(group.runs))
-            heading = f"<h2>{html.escape(links[-1][1])}</h2>\n{_definitions(facts(group))}"
-            body.append(f"<section id='group{position}'>{heading}\n{tables}</section>\n")
-    for position, run in enumerate(runs):
-        links.append((f"run{position}", f"{title_of(run)}, seed {run.seed}"))
-        body.append(_run_section(run, f"run{position}", path.parent))
-    navigation = "".join(f"<a href='#{anchor}'>{html.escape(text)}</a>" for anchor, text in links)
-    page = f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Workbench report</title>
-<style>
-{STYLE.read_text(encoding="utf-8")}</style>
-</head>
-<body><main>
-<h1>Workbench report</h1>
-<nav>{navigation}</nav>
-{"".join(body)}
-</main></body>
-</html>
-"""
-    write_text(path, page)
+    several = [group for group in group_runs(runs) if len(group.runs) > 1]
+    sections = [_section(f"{title_of(group.runs[0])}, {len(group.runs)} seeds", group) for group in several]
+    sections += [_section_of_run(run, Path(path).parent) for run in runs]
+    write_text(path, _rendered("report.html", sections))
 
 
 def facts(group: Group) -> dict[str, str]:
@@ -130,14 +102,14 @@ def facts(group: Group) -> dict[str, str]:
         "seeds": f"{', '.join(str(run.seed) for run in runs)}; n = {n}; {meaning}",
         "date": ", ".join(dict.fromkeys(run.started[:10] for run in runs)),
         "git commit": ", ".join(commits),
-        "command": f"`{command_of(runs)}`",
+        "command": command_of(runs),
     }
     return {**lines, "left out": "; ".join(group.left_out)} if group.left_out else lines
 
 
 def command_of(runs: Sequence[RunFolder]) -> str:
     """The command that repeats these runs (they differ only in their seed)."""
-    saved = [_object(run.path / "command.json") for run in runs]
+    saved = [_read(run.path / "command.json", COMMAND) for run in runs]
     if not all(saved):
         return "run by hand in JupyterLab"
     skipped = (*NOT_IDENTITY, "seed") if len(runs) > 1 else NOT_IDENTITY
@@ -161,79 +133,60 @@ def title_of(run: RunFolder) -> str:
     return run.notebook
 
 
-def _run_section(run: RunFolder, anchor: str, base: Path) -> str:
-    alone = facts(Group(runs=(run,), left_out=()))
+def _rendered(template: str, sections: Sequence[dict[str, Any]]) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=jinja2.select_autoescape(["html"]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals["zip"] = zip
+    environment.filters |= {"markdown": _in_markdown, "duration": duration, "macs": partial(number, "macs")}
+    return environment.get_template(template).render(sections=sections)
+
+
+def _in_markdown(text: object) -> str:
+    """One line that Markdown shows as it is: no tags, no further cells of a table."""
+    return " ".join(html.escape(str(text), quote=False).replace("|", "\\|").split())
+
+
+def _section(title: str, group: Group, only: Sequence[str] = ()) -> dict[str, Any]:
+    names = [name for name in table_names(group.runs) if not only or name in only]
+    return {"title": title, "facts": facts(group), "tables": [aggregate(group.runs, name) for name in names]}
+
+
+def _section_of_run(run: RunFolder, base: Path) -> dict[str, Any]:
+    """What the page shows of one run; links are relative to `base`."""
     notebook = run.path / "notebook.ipynb"
-    status = html.escape(run.status)
-    environment = _object(run.path / "env.json")
-    scores = run.scores()
-    failed = sum(score.error is not None for score in scores)
-    parts = [
-        f"<h2>{html.escape(title_of(run))}, seed {run.seed}</h2>",
-        f"<p class='note'>{html.escape(str(run.path))} is "
-        + (status if run.status == "finished" else f"<span class='bad'>{status}</span>")
-        + (f"; evaluations: {len(scores)}, with an error: {failed}" if scores else "")
-        + (f"; <a href='{html.escape(os.path.relpath(notebook, base))}'>notebook</a>" if notebook.exists() else "")
-        + "</p>",
-        _definitions(alone),
-        *(as_html(aggregate([run], name)) for name in table_names([run])),
-        *_figures(run),
-        *([as_html(_costs(run))] if run.ledger.entries else []),
-        f"<details><summary>Parameters</summary>{_definitions(run.params)}</details>",
-        f"<details><summary>Environment</summary>{_definitions(environment)}</details>",
-    ]
-    return f"<section id='{anchor}'>" + "\n".join(parts) + "</section>\n"
+    return {
+        **_section(f"{title_of(run)}, seed {run.seed}", Group(runs=(run,), left_out=())),
+        "run": run,
+        "scores": run.scores(),
+        "notebook": os.path.relpath(notebook, base) if notebook.exists() else "",
+        "figures": _figures(run),
+        "environment": _read(run.path / "env.json"),
+    }
 
 
-def _figures(run: RunFolder) -> list[str]:
-    captions = _object(run.path / "figures" / "captions.json")
-    figures = []
-    paths = (run.path / "figures").glob("*.png")
-    for path in sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name)):
-        alt = html.escape(str(captions.get(path.name, path.stem)))
-        data = base64.b64encode(path.read_bytes()).decode("ascii")
-        image = f"<img alt='{alt}' src='data:image/png;base64,{data}'>"
-        figures.append(f"<figure>{image}<figcaption>{alt}</figcaption></figure>")
-    return figures
+def _figures(run: RunFolder) -> list[tuple[str, str]]:
+    """The words for each figure and its PNG in base64, in the order they were drawn."""
+    captions = _read(run.path / "figures" / "captions.json")
+    paths = sorted((run.path / "figures").glob("*.png"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+    return [(captions.get(path.name, path.stem), base64.b64encode(path.read_bytes()).decode()) for path in paths]
 
 
-def _costs(run: RunFolder) -> Table:
-    rows = []
-    for entry in (*run.ledger.entries, run.ledger.total()):
-        memory = f"{entry.peak_memory / 1e6:,.0f} MB" if entry.peak_memory else "–"
-        macs = [number("macs", value) for value in (entry.forward_macs, entry.backward_macs)]
-        name = f"{entry.phase} (cached)" if entry.cached and entry.phase != "total" else entry.phase
-        rows.append((name, duration(entry.seconds), f"{entry.images:,}", *macs, memory))
-    columns = ("phase", "time", "images seen", "forward MACs", "backward MACs", "peak memory")
-    note = "Cached phases are counted at their original cost."
-    return Table(title="Cost", note=note, columns=columns, numeric=(False, *[True] * 5), rows=tuple(rows))
-
-
-def _object(path: Path) -> dict[str, Any]:
+def _read(path: Path, checked: Callable[[object], Any] = OBJECT) -> dict[str, Any]:
     """The JSON object in a file, empty when there is no file."""
-    value = read_json(path) if path.is_file() else {}
-    if not isinstance(value, dict):
-        raise ValueError(f"Expected a JSON object in {path}, got a {type(value).__name__}; delete it.")
-    return value
+    return dict(read_json(path, checked)) if path.is_file() else {}
 
 
 def _commit(run: RunFolder) -> str:
-    state = _object(run.path / "env.json").get("git")
+    state = _read(run.path / "env.json").get("git")
     if not isinstance(state, dict):
         return "none (not a git checkout)"
     return str(state.get("commit") or "none yet")[:12] + (" with local changes" if state.get("dirty") else "")
-
-
-def _definitions(values: dict[str, Any]) -> str:
-    items = "".join(f"<dt>{html.escape(str(k))}</dt><dd>{_definition(v)}</dd>" for k, v in values.items())
-    return f"<dl>{items}</dl>"
-
-
-def _definition(value: object) -> str:
-    text = str(value)
-    if len(text) > 2 and text.startswith("`") and text.endswith("`"):
-        return f"<code>{html.escape(text[1:-1])}</code>"
-    return html.escape(text)
 
 
 def _shared(run: RunFolder) -> dict[str, Any]:

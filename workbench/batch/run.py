@@ -23,7 +23,7 @@ from papermill.exceptions import PapermillException, PapermillExecutionError
 from workbench.records.files import base_folder, write_json
 from workbench.records.run_folder import MIME_TYPE, RunFolder
 
-TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str, "list": list}
+TYPES = (int, float, bool, str, list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,28 +92,24 @@ def _checked(notebook: Path, known: Mapping[str, Any], name: str, value: Any) ->
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}."
         raise ValueError(f"{notebook} has no parameter {name!r}; {hint}")
-    expected = TYPES.get(type(known[name]).__name__)
-    if expected is None:
+    kind = type(known[name])
+    if kind not in TYPES:
         raise ValueError(f"Parameter {name!r} of {notebook} has no type that can be set; edit the notebook instead.")
-    problem = f"Parameter {name!r} of {notebook} expects {expected.__name__} (as {known[name]!r}), got {value!r}."
-    if isinstance(value, str) and expected is not str:
-        value = _parsed(value, expected, problem)
-    if expected is float and type(value) is int:
+    problem = f"Parameter {name!r} of {notebook} expects {kind.__name__} (as {known[name]!r}), got {value!r}."
+    if kind is bool:
+        problem += " Write true or false."
+    try:
+        if isinstance(value, str) and kind is bool:
+            value = {"true": True, "false": False}[value.lower()]
+        elif isinstance(value, str) and kind is not str:
+            value = ast.literal_eval(value) if kind is list else kind(value)
+    except (ValueError, SyntaxError, KeyError) as error:
+        raise ValueError(problem) from error
+    if kind is float and type(value) is int:
         value = float(value)
-    if type(value) is not expected:
+    if type(value) is not kind:
         raise ValueError(problem)
     return value
-
-
-def _parsed(text: str, expected: type, problem: str) -> Any:
-    if expected is bool:
-        if text.lower() not in ("true", "false"):
-            raise ValueError(problem + " Write true or false.")
-        return text.lower() == "true"
-    try:
-        return ast.literal_eval(text) if expected is list else expected(text)
-    except (ValueError, SyntaxError) as error:
-        raise ValueError(problem) from error
 
 
 class _ThisInterpreter(AsyncKernelManager):

@@ -15,7 +15,7 @@ from workbench.evaluation.scoring import Scorer, Switchable, run_search
 from workbench.methods.compare import Contender, Result, train_contender
 from workbench.methods.phases import Study, forward_macs
 from workbench.networks.supernet import Supernet
-from workbench.records.ledger import Entry, peak_memory
+from workbench.records.ledger import Entry, peak_memory, reset_peak_memory
 from workbench.records.progress import duration, reporter
 from workbench.records.score import Score
 from workbench.records.seeds import generator
@@ -143,6 +143,7 @@ def search(
         typical = plain(scorer.supernet.space.uniform(0), phase="timing", step=0).seconds
     left = evaluations - len(recorded)
     print(f"{phase}: {left} evaluations to do, {duration(left * typical)}")
+    reset_peak_memory(study.device)
     scores = run_search(
         searcher,
         scorer,
@@ -154,7 +155,8 @@ def search(
         origin=scorer.origin,
         progress=reporter(phase),
     )
-    enter_search(study, phase, scorer, scores, saved_macs)
+    if left or phase not in {entry.phase for entry in study.run.ledger.entries}:  # else it computed nothing now
+        enter_search(study, phase, scorer, scores, saved_macs, peak_memory(study.device))
     return scores
 
 
@@ -191,8 +193,10 @@ def path_supernet(scorer: Scorer) -> Supernet:
     return scorer.supernet
 
 
-def enter_search(study: Study, phase: str, scorer: Scorer, scores: Sequence[Score], saved_macs: int = 0) -> None:
-    """Puts the cost of scoring candidates (recalibration and scoring) into the ledger."""
+def enter_search(
+    study: Study, phase: str, scorer: Scorer, scores: Sequence[Score], saved_macs: int = 0, peak: int = 0
+) -> None:
+    """Puts the cost of scoring candidates (recalibration and scoring) into the ledger; 0 where the peak is unknown."""
     detecting = not isinstance(scorer.task, Classification)
     scored_on = study.data.search if detecting else study.data.crops_search
     calibration = min(study.plan.calibration_images, len(study.data.train if detecting else study.data.crops))
@@ -207,6 +211,6 @@ def enter_search(study: Study, phase: str, scorer: Scorer, scores: Sequence[Scor
             seconds=sum(score.seconds for score in scores),
             images=images,
             forward_macs=(per_image - saved_macs) * images,
-            peak_memory=peak_memory(study.device),
+            peak_memory=peak,
         )
     )

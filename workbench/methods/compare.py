@@ -13,7 +13,7 @@ from torch import nn
 
 from workbench.methods.phases import Study, Trained, new_model, train_phase
 from workbench.networks.backbone import Backbone
-from workbench.records.ledger import Entry, peak_memory
+from workbench.records.ledger import Entry, peak_memory, reset_peak_memory
 from workbench.records.seeds import generator
 from workbench.spaces.arch import Arch
 from workbench.spaces.costs import ImageSize, backbone_cost
@@ -100,6 +100,7 @@ def train_contender(
         shared=contender.start is not None,
         image_side=study.plan.data.image_side,
     )
+    reset_peak_memory(study.device)
     start = time.perf_counter()
     metrics, found = test_metrics(study, model, task)
     metrics |= accuracy

@@ -17,7 +17,7 @@ from workbench.methods.presets import find_file
 from workbench.networks.backbone import Backbone
 from workbench.networks.remap import Kernel, Width, remap
 from workbench.networks.seeds import load_efficientnet_lite, load_torchvision, read_state
-from workbench.records.ledger import Entry, peak_memory
+from workbench.records.ledger import Entry, peak_memory, reset_peak_memory
 from workbench.records.seeds import generator
 from workbench.spaces.arch import Arch
 from workbench.spaces.layers import MOBILE_SEEDS, seed_spec
@@ -111,6 +111,7 @@ def _refresh(study: Study, name: str, backbone: Backbone, origin: Mapping[str, A
     folder = place_of(study, before, shared=True)[1]
     phase = f"refresh {slug(name)}"
     if load_phase(study, phase, folder, backbone, plan.finetune) is None:
+        reset_peak_memory(study.device)
         begun = time.perf_counter()
         model = new_model(lambda: task.build(backbone), study.seed, "refresh").to(study.device)
         drawn = generator(study.seed, "refresh").integers(len(data), size=plan.refresh_images).tolist()

@@ -26,7 +26,7 @@ from workbench.methods.phases import (
 )
 from workbench.networks.backbone import Backbone
 from workbench.records.files import write_bytes
-from workbench.records.ledger import Entry, peak_memory
+from workbench.records.ledger import Entry, peak_memory, reset_peak_memory
 from workbench.records.progress import Progress, reporter
 from workbench.records.score import Score
 from workbench.records.seeds import integer
@@ -176,6 +176,7 @@ def search_phase(
                           progress=progress)  # fmt: skip
 
     print(f"{name}: {steps} steps of {recipe.weights.batch_size} images, {estimate(trial, steps)}")
+    reset_peak_memory(study.device)
     clock = PhaseClock(folder, reporter(name))
     synchronise_batch_norm(model, study.device)
 

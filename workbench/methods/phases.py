@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from workbench.networks.count import count_layers
-from workbench.records.files import base_folder, digest, read_json, write_bytes, write_json
-from workbench.records.ledger import Entry, peak_memory
+from workbench.records.files import base_folder, compiled, digest, read_json, write_bytes, write_json
+from workbench.records.ledger import ENTRY, Entry, peak_memory, reset_peak_memory
 from workbench.records.progress import Progress, duration, reporter
 from workbench.records.run_folder import RunFolder
 from workbench.records.seeds import integer
@@ -24,6 +24,10 @@ from workbench.training.parallel import synchronise_batch_norm
 from workbench.training.recipe import Recipe
 
 CODE_VERSION = 2  # raise it when training changes what it computes: old cached weights are then not used
+
+PHASE = compiled(
+    {"type": "object", "required": ["entry"], "properties": {"entry": ENTRY}}, "the record of a finished phase"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +115,7 @@ def train_phase(
         train(copied, task, data, two, seed=0, device=study.device, image_side=image_side, progress=progress)
 
     print(f"{name}: {recipe.steps} steps of {recipe.batch_size} images, {estimate(trial, recipe.steps)}")
+    reset_peak_memory(study.device)
     clock = PhaseClock(folder, reporter(name))
     per_image = forward_macs(model, task, data, study.device, before_step)
     synchronise_batch_norm(model, study.device)
@@ -200,7 +205,7 @@ def load_phase(study: Study, name: str, folder: Path, model: nn.Module, recipe: 
     """The record of a phase that was finished before, its weights loaded into `model`; None when there is none."""
     if not (folder / "phase.json").is_file():
         return None
-    record: dict[str, Any] = read_json(folder / "phase.json")
+    record: dict[str, Any] = read_json(folder / "phase.json", PHASE)
     load_weights(model, folder / "weights.safetensors")
     if name not in {known.phase for known in study.run.ledger.entries}:  # else this run itself computed it
         study.run.ledger.add(replace(Entry(**record["entry"]), phase=name, cached=True))

@@ -26,9 +26,8 @@ def environment(data_digest: str) -> dict[str, Any]:
 
 def git_state(folder: Path) -> dict[str, Any] | None:
     """The commit of the checkout whose top is `folder` and whether it has changes; None when it is no checkout."""
-    top = _git(folder, "rev-parse", "--show-toplevel")
-    if top is None or Path(top).resolve() != folder.resolve():
-        return None  # installed into some other project's checkout: its commit would say nothing about us
+    if not (folder / ".git").exists() or _git(folder, "rev-parse", "--git-dir") is None:
+        return None  # perhaps installed into some other project's checkout: its commit would say nothing about us
     return {"commit": _git(folder, "rev-parse", "HEAD"), "dirty": bool(_git(folder, "status", "--porcelain"))}
 
 

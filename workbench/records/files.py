@@ -4,8 +4,11 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import fastjsonschema  # nbformat's own: jsonschema takes a second to import
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
@@ -40,14 +43,41 @@ def write_json(path: str | Path, value: object) -> None:
     write_text(path, text + "\n")
 
 
-def read_json(path: str | Path) -> Any:
-    """The value in a JSON file; ValueError naming the file when it is missing or broken."""
+def read_json(path: str | Path, checked: Callable[[object], Any] | None = None) -> Any:
+    """The value in a JSON file, one that `checked` accepts (see `compiled`).
+
+    ValueError says which file is missing, broken or something else, and what to do.
+    """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"Expected a JSON file at {path}, but it cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON ({error}); restore it or delete it.") from error
+    try:
+        return checked(value) if checked else value
+    except ValueError as error:
+        raise ValueError(f"{path} is {error}; delete it and run the notebook again.") from error
+
+
+def fields(required: Mapping[str, Any], optional: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The JSON schema of an object with these fields and no others; each is given by a type's name or a schema."""
+    every = {**required, **(optional or {})}
+    schemas = {name: {"type": field} if isinstance(field, str) else field for name, field in every.items()}
+    return {"type": "object", "required": list(required), "properties": schemas, "additionalProperties": False}
+
+
+def compiled(schema: dict[str, Any], what: str) -> Callable[[object], Any]:
+    """A function that returns a value that fits the JSON schema; ValueError: that it is not `what`, and why not."""
+    fits = fastjsonschema.compile(schema)
+
+    def checked(value: object) -> Any:
+        try:
+            return fits(value, name_prefix="it")
+        except fastjsonschema.JsonSchemaException as error:
+            raise ValueError(f"not {what} ({error})") from error
+
+    return checked
 
 
 def digest(value: object) -> str:

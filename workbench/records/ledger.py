@@ -1,16 +1,25 @@
 """What each phase of a run cost."""
 
+import contextlib
 import dataclasses
+import re
 import resource
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from workbench.records.files import read_json, write_json
+from workbench.records.files import compiled, fields, read_json, write_json
 
 if TYPE_CHECKING:  # reading records must not cost the seconds that importing torch takes
     import torch
+
+
+ENTRY = fields(
+    {"phase": "string", "seconds": "number", "images": "integer", "forward_macs": "integer"},
+    {"backward_macs": "integer", "peak_memory": "integer", "cached": "boolean"},
+)
+ENTRIES = compiled({"type": "array", "items": ENTRY}, "the ledger of a run")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +31,7 @@ class Entry:
     images: int  # images seen, repetitions counted
     forward_macs: int  # multiply-accumulates of all forward passes
     backward_macs: int = 0
-    peak_memory: int = 0  # bytes, of the GPU where it computed there
+    peak_memory: int = 0  # bytes, of the GPU where it computed there; 0: not measured on its own
     cached: bool = False
 
 
@@ -33,8 +42,8 @@ class Ledger:
         self.path = Path(path)
         self._entries: dict[str, Entry] = {}
         if self.path.exists():
-            for entry in _entries(read_json(self.path), self.path):
-                self._entries[entry.phase] = entry
+            rows = read_json(self.path, ENTRIES)
+            self._entries = {row["phase"]: Entry(**row) for row in rows}
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -48,36 +57,34 @@ class Ledger:
 
     def total(self) -> Entry:
         """The sums over all phases (the largest peak memory), as an entry named "total"."""
-        return Entry(
-            phase="total",
-            seconds=sum(entry.seconds for entry in self.entries),
-            images=sum(entry.images for entry in self.entries),
-            forward_macs=sum(entry.forward_macs for entry in self.entries),
-            backward_macs=sum(entry.backward_macs for entry in self.entries),
-            peak_memory=max((entry.peak_memory for entry in self.entries), default=0),
-            cached=any(entry.cached for entry in self.entries),
-        )
+        names = ("seconds", "images", "forward_macs", "backward_macs")
+        sums: dict[str, Any] = {name: sum(getattr(entry, name) for entry in self.entries) for name in names}
+        peak = max((entry.peak_memory for entry in self.entries), default=0)
+        return Entry(phase="total", **sums, peak_memory=peak, cached=any(entry.cached for entry in self.entries))
 
 
-def peak_memory(device: "torch.device") -> int:
-    """The most memory in bytes that this process has used so far: the GPU's where it computes there."""
+def reset_peak_memory(device: "torch.device") -> None:
+    """Begins a phase: `peak_memory` counts from here, starting at what is in use now."""
     if device.type == "cuda":
         import torch  # a CUDA device is torch's own, so this costs nothing
 
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with contextlib.suppress(OSError):  # macOS has no such file
+            Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+
+
+def peak_memory(device: "torch.device") -> int:
+    """The most memory in bytes in use since `reset_peak_memory`: the GPU's where it computes there.
+
+    Where the system does not forget a peak (macOS) it is that of the process so far.
+    """
+    if device.type == "cuda":
+        import torch
+
         return torch.cuda.max_memory_allocated(device)
+    status = Path("/proc/self/status")
+    if status.is_file() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="utf-8"))):
+        return int(found[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux kilobytes
-
-
-def _entries(data: object, path: Path) -> list[Entry]:
-    try:
-        if not isinstance(data, list):
-            raise TypeError("it is not a list")
-        entries = [Entry(**each) for each in data]
-        for entry in entries:
-            for name, value in dataclasses.asdict(entry).items():
-                if not isinstance(value, str if name == "phase" else int | float):
-                    raise TypeError(f"{name} is {value!r}")
-    except TypeError as error:
-        raise ValueError(f"Expected ledger entries in {path}, got something else ({error}).") from error
-    return entries
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, others kilobytes

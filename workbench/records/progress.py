@@ -1,4 +1,4 @@
-"""How long work takes, told to whoever watches: a bar for a person, plain lines in a log."""
+"""How long work takes: a bar for a person who watches, plain lines in a log."""
 
 import os
 import time
@@ -17,7 +17,7 @@ class Progress(Protocol):
 
 
 def silent(done: int, total: int, text: str) -> None:
-    """A progress that tells nobody."""
+    """A progress that shows nothing."""
 
 
 def headless() -> bool:

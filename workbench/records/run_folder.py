@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.records.environment import environment
-from workbench.records.files import digest, inside, read_json, write_bytes, write_json, write_text
+from workbench.records.files import (
+    compiled,
+    digest,
+    fields,
+    inside,
+    read_json,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from workbench.records.ledger import Ledger
 from workbench.records.score import Score
 
@@ -20,6 +29,9 @@ if TYPE_CHECKING:  # plotting and tables are needed only where a caller already 
 
 MIME_TYPE = "application/vnd.workbench.run+json"  # the headless runner finds the folder of an executed notebook by it
 NOT_IDENTITY = ("fresh", "runs")  # parameters that say where to record, not what to compute
+NAMES = {"notebook": "string", "params": "object", "seed": "integer", "data_digest": "string", "started": "string"}
+RECORD = compiled(fields(NAMES), "the record of a run")
+STORED = compiled(fields({"key": "string", "value": "object"}), "the stored result of a phase")
 
 
 class RunFolder:
@@ -30,15 +42,12 @@ class RunFolder:
         self.path = Path(path)
         if not (self.path / "params.json").is_file():
             raise ValueError(f"Expected a run folder, but {path} holds no params.json; give a folder below runs/.")
-        record = read_json(self.path / "params.json")
-        try:
-            self.notebook: str = str(record["notebook"])
-            self.params: dict[str, Any] = dict(record["params"])
-            self.seed: int = int(record["seed"])
-            self.data_digest: str = str(record["data_digest"])
-            self.started: str = str(record["started"])  # UTC, ISO 8601
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{self.path / 'params.json'} is not the record of a run: {error!r}.") from error
+        saved = read_json(self.path / "params.json", RECORD)
+        self.notebook: str = saved["notebook"]
+        self.params: dict[str, Any] = saved["params"]
+        self.seed: int = saved["seed"]
+        self.data_digest: str = saved["data_digest"]
+        self.started: str = saved["started"]  # UTC, ISO 8601
         self.ledger = Ledger(self.path / "ledger.json")
 
     @staticmethod
@@ -59,9 +68,9 @@ class RunFolder:
         number = unfinished[-1] if unfinished and not fresh else (numbers[-1] + 1 if numbers else 1)
         path = home / f"{key}-{number}"
         if not (path / "params.json").is_file():
-            record = {"notebook": notebook, "params": dict(params), "seed": seed, "data_digest": data_digest}
             started = datetime.now(UTC).isoformat(timespec="seconds")
-            write_json(path / "params.json", {**record, "started": started})
+            origin = {"seed": seed, "data_digest": data_digest, "started": started}
+            write_json(path / "params.json", {"notebook": notebook, "params": dict(params), **origin})
         # A run may be continued on another machine or commit: the earlier environments stay on record.
         now: dict[str, Any] = environment(data_digest)
         before = read_json(path / "env.json") if (path / "env.json").is_file() else {}
@@ -108,7 +117,7 @@ class RunFolder:
         return [row for row in rows if phase is None or row.phase == phase]
 
     def store(self, name: str, key: str, value: Mapping[str, Any]) -> None:
-        """Keep the result of a finished phase under a key that tells what it was computed from."""
+        """Keep the result of a finished phase under a key that says what it was computed from."""
         write_json(inside(self.path / "phases", name + ".json"), {"key": key, "value": dict(value)})
 
     def load(self, name: str, key: str) -> dict[str, Any] | None:
@@ -116,10 +125,9 @@ class RunFolder:
         path = inside(self.path / "phases", name + ".json")
         if not path.is_file():
             return None
-        record = read_json(path)
-        if not isinstance(record, dict) or not isinstance(record.get("value"), dict):
-            raise ValueError(f"{path} is not the stored result of a phase; delete it to compute the phase again.")
-        return dict(record["value"]) if record.get("key") == key else None
+        stored = read_json(path, STORED)
+        value: dict[str, Any] = stored["value"]
+        return value if stored["key"] == key else None
 
     def weights(self, name: str) -> Path:
         """The path for a weights file of this run (its folder exists afterwards)."""

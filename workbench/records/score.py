@@ -5,19 +5,19 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from workbench.records.files import compiled, fields
 from workbench.spaces.arch import Arch
 
-KINDS: dict[str, tuple[Any, str]] = {  # what each field of a row holds, and that in words
-    "arch": (dict, "an object with a space and choices"),
-    "metrics": (dict, "an object of numbers"),
-    "macs": (int, "an integer"),
-    "params": (int, "an integer"),
-    "seconds": (int | float, "a number"),
-    "seed": (int, "an integer"),
-    "phase": (str, "text"),
-    "step": (int, "an integer"),
-    "error": (str | None, "text or null"),
-}
+SCHEMA = fields(
+    {
+        "arch": fields({"space": "string", "choices": {"type": "array", "items": {"type": "integer"}}}),
+        "metrics": {"type": "object", "additionalProperties": {"type": "number"}},
+        **dict.fromkeys(("macs", "params", "seed", "step"), "integer"),
+        **{"seconds": "number", "phase": "string"},
+    },
+    {"error": {"type": ["string", "null"]}},
+)
+CHECKED = compiled(SCHEMA, "a score")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,24 +53,13 @@ class Score:
 
     @staticmethod
     def from_json(data: object) -> "Score":
-        """The score written by `to_json`; ValueError naming the field when the data is anything else."""
-        if not isinstance(data, dict):
-            raise ValueError(f"Expected a score as a JSON object, got {type(data).__name__}.")
-        data = {"error": None, **data}
-        if isinstance(data.get("arch"), str):  # an older row: the key of the architecture, its parts next to it
-            data["arch"] = {name: data.pop(name, None) for name in ("space", "choices")}
-        missing, unknown = sorted(set(KINDS) - set(data)), sorted(set(data) - set(KINDS), key=str)
-        if missing or unknown:
-            raise ValueError(f"Expected a score's fields; missing: {missing}, unknown: {unknown}.")
-        for field, (kind, words) in KINDS.items():
-            _expect(data[field], field, kind, words)
-        for name, value in data["metrics"].items():
-            _expect(value, f"metrics.{name}", int | float, "a number")
-        metrics = {name: float(value) for name, value in data["metrics"].items()}
-        values = {"arch": Arch.from_json(data["arch"]), "metrics": metrics, "seconds": float(data["seconds"])}
-        return Score(**{**data, **values})
-
-
-def _expect(value: object, field: str, kind: Any, words: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, kind):  # True is an int, but no count
-        raise ValueError(f"Field {field!r} of a score must be {words}, got {value!r}.")
+        """The score written by `to_json`; ValueError naming what is wrong when the data is anything else."""
+        if isinstance(data, dict) and isinstance(data.get("arch"), str):
+            # An older row: the key of the architecture, and its parts next to it.
+            data = {**data, "arch": {name: data.get(name) for name in ("space", "choices")}}
+            data = {name: value for name, value in data.items() if name not in ("space", "choices")}
+        row = CHECKED(data)
+        metrics = {name: float(value) for name, value in row["metrics"].items()}
+        return Score(
+            **{**row, "arch": Arch.from_json(row["arch"]), "metrics": metrics, "seconds": float(row["seconds"])}
+        )

@@ -79,8 +79,8 @@ class BeamSearch:
         queries = [Query(Arch(self.space.name, prefix), archs) for prefix, archs in completed.items() if archs]
         if not queries:
             raise NoFeasibleArchitecture(
-                f"No candidate of step {self.step} in {self.space.name} keeps {describe(self.limits)}; loosen the limits"
-                " or widen the beam."
+                f"No candidate of step {self.step} in {self.space.name} keeps {describe(self.limits)}; loosen the"
+                " limits or widen the beam."
             )
         return queries
 

@@ -48,8 +48,8 @@ def derive(space: SearchSpace, alpha: Sequence[Logits], limits: Sequence[Limit] 
     arch = next((arch for arch in best_first if feasible(arch, limits)), None)
     if arch is None:
         raise NoFeasibleArchitecture(
-            f"None of the 10,000 most probable architectures of {space.name} keeps {describe(limits)}; loosen the limits"
-            " or price the cost while alpha learns."
+            f"None of the 10,000 most probable architectures of {space.name} keeps {describe(limits)}; loosen the"
+            " limits or price the cost while alpha learns."
         )
     return Derived(
         arch=arch,
