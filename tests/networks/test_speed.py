@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from workbench.data.scenes import SceneConfig, Scenes
-from workbench.methods.detnas_presets import TINY
+from workbench.methods.detnas.presets import TINY
 from workbench.networks.backbone import Backbone
 from workbench.networks.supernet import Supernet
 from workbench.spaces.catalogue import space_named

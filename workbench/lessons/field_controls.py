@@ -11,15 +11,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from torch import nn
 
 from workbench.data.scenes import SceneConfig, Scenes
 from workbench.evaluation.scoring import Scorer
 from workbench.evaluation.statistics import rank_correlation
-from workbench.methods import candidates
-from workbench.methods.one_shot import TrainedSupernet, random_path
-from workbench.methods.phases import Study, new_model, train_phase
-from workbench.networks.aligned_options import align_options
+from workbench.methods import candidates, one_shot
+from workbench.methods.crnas.presets import BeamPart
+from workbench.methods.experiment import Experiment, new_model
+from workbench.methods.one_shot import TrainedSupernet
+from workbench.methods.phases import train_phase
+from workbench.methods.plan import ScoringPart
 from workbench.networks.backbone import Backbone
 from workbench.networks.supernet import Sharing, Supernet
 from workbench.records.files import digest
@@ -55,12 +56,8 @@ class ProbePlan:
     eel_supernet: Recipe  # of all allocations
     kernels: Sharing = "shared"  # of the dilations; separate ones did not learn r = 48 in 400 steps
     branches: Sharing = "separate"  # of the depths
-    calibration_images: int = 128
-    calibration_batch: int = 32
-    scoring_batch: int = 48
-    beam_width: int = 3
-    beam_completions: int = 4
-    prefix_memory: int = 2**30
+    scoring: ScoringPart = ScoringPart(calibration_images=128, calibration_batch=32, batch=48)
+    beam: BeamPart = BeamPart(width=3, completions=4)
     macs_at: int = 128
 
 
@@ -87,11 +84,8 @@ SMOKE = replace(
     supernet=_FEW,
     eel_recipe=_FEW,
     eel_supernet=_FEW,
-    calibration_images=8,
-    calibration_batch=4,
-    scoring_batch=4,
-    beam_width=2,
-    beam_completions=2,
+    scoring=ScoringPart(calibration_images=8, calibration_batch=4, batch=4),
+    beam=BeamPart(width=2, completions=2),
 )
 PRESETS: dict[str, ProbePlan] = {"smoke": SMOKE, "tiny": TINY}
 
@@ -142,82 +136,74 @@ def probe_data(plan: ProbePlan, config: SceneConfig, seed: int) -> ProbeData:
     return ProbeData(train=train, search=search, test=test, digest=digest([train.digest, search.digest, test.digest]))
 
 
-def with_easier_distances(study: Study) -> Study:
+def with_easier_distances(experiment: Experiment) -> Experiment:
     """The same run with training scenes of all of the plan's distances in turn; search and test scenes stay.
 
     From dots 48 pixels away alone a supernet often learned nothing in 800 steps (two of four runs): many of its random
     paths cannot see them. With near dots it knows what to look for after 100.
     """
-    plan: ProbePlan = study.plan
+    plan: ProbePlan = experiment.plan
     count = plan.train_images // len(plan.mixed_distances)
-    parts = tuple(Scenes(dot_task(distance), study.seed, "train", count) for distance in plan.mixed_distances)
-    return replace(study, data=replace(study.data, train=Interleaved(parts)))
+    parts = tuple(Scenes(dot_task(distance), experiment.seed, "train", count) for distance in plan.mixed_distances)
+    return replace(experiment, data=replace(experiment.data, train=Interleaved(parts)))
 
 
-def on_task(study: Study, config: SceneConfig) -> Study:
+def on_task(experiment: Experiment, config: SceneConfig) -> Experiment:
     """The same run on the scenes of another task."""
-    return replace(study, data=probe_data(study.plan, config, study.seed))
+    return replace(experiment, data=probe_data(experiment.plan, config, experiment.seed))
 
 
-def probe_task(study: Study) -> Probe:
-    return Probe(categories=study.data.train.categories)
+def probe_task(experiment: Experiment) -> Probe:
+    return Probe(categories=experiment.data.train.categories)
 
 
-def train_network(study: Study, name: str, spec: NetworkSpec, recipe: Recipe, start: int = 0) -> float:
+def train_network(experiment: Experiment, name: str, spec: NetworkSpec, recipe: Recipe, start: int = 0) -> float:
     """Test accuracy (0-1) of one network; chance is 1 / classes. `start` chooses the initial weights."""
-    task = probe_task(study)
-    model = new_model(lambda: task.build(Backbone(spec)), study.seed, f"probe {start}")
+    task = probe_task(experiment)
+    model = new_model(lambda: task.build(Backbone(spec)), experiment.seed, f"probe {start}")
     origin = {"spec": spec.to_json(), "start": start}
-    train_phase(study, name, model, task, study.data.train, recipe, origin=origin)
-    rng = generator(study.seed, "bootstrap")
-    return task.measure(model, study.data.test, study.device, rng=rng)[0]["accuracy"]
+    train_phase(experiment, name, model, task, experiment.data.train, recipe, origin=origin)
+    rng = generator(experiment.seed, "bootstrap")
+    return task.measure(model, experiment.data.test, experiment.device, rng=rng)[0]["accuracy"]
 
 
-def best_of_starts(study: Study, name: str, spec: NetworkSpec, starts: int = 0) -> float:
+def best_of_starts(experiment: Experiment, name: str, spec: NetworkSpec, starts: int = 0) -> float:
     """Test accuracy of the best of `starts` initialisations (0: as many as the plan says).
 
     Far cues are learned within 50 steps or, from some initial weights, not in a few hundred; whether a network *can*
     learn to see is told by its best start. A start above 0.9 is good enough.
     """
     best = 0.0
-    for start in range(starts or study.plan.starts):
+    for start in range(starts or experiment.plan.starts):
         if best < 0.9:
-            best = max(best, train_network(study, f"{name}, start {start + 1}", spec, study.plan.recipe, start))
+            best = max(
+                best, train_network(experiment, f"{name}, start {start + 1}", spec, experiment.plan.recipe, start)
+            )
     return best
 
 
-def train_supernet(study: Study, name: str, space: SearchSpace, recipe: Recipe) -> TrainedSupernet:
-    """A supernet trained on the probe task itself, one random path per step."""
-    task = probe_task(study)
-    sharing: Sharing = study.plan.branches if space.name.startswith(PREFIX) else study.plan.kernels
-
-    def build() -> nn.Module:
-        supernet = Supernet(space, sharing)
-        align_options(supernet)  # branches start with equal weights, as in the tiny plan of CR-NAS
-        return task.build(supernet)
-
-    model = new_model(build, study.seed, "probe supernet")
-    supernet = model.backbone
-    assert isinstance(supernet, Supernet)
-    trained = train_phase(
-        study,
+def train_supernet(experiment: Experiment, name: str, space: SearchSpace, recipe: Recipe) -> TrainedSupernet:
+    """A supernet trained on the probe task itself; branches start with equal weights, as in the tiny plan of CR-NAS."""
+    sharing: Sharing = experiment.plan.branches if space.name.startswith(PREFIX) else experiment.plan.kernels
+    return one_shot.train_supernet(
+        experiment,
         name,
-        model,
-        task,
-        study.data.train,
+        lambda: Supernet(space, sharing),
+        probe_task(experiment),
+        experiment.data.train,
         recipe,
-        origin={"space": space.name, "sharing": sharing},
-        before_step=random_path(space.sample),
+        stream="probe supernet",
+        origin={"sharing": sharing},
+        aligned=True,
     )
-    return TrainedSupernet(model=model, supernet=supernet, trained=trained)
 
 
-def probe_scorer(study: Study, supernet: TrainedSupernet) -> Scorer:
+def probe_scorer(experiment: Experiment, supernet: TrainedSupernet) -> Scorer:
     """Scores by accuracy at the object centres of the search split."""
-    return candidates.task_scorer(study, supernet, probe_task(study))
+    return candidates.scorer(experiment, supernet, probe_task(experiment))
 
 
-def ablated(study: Study, scorer: Scorer, winner: Score, phase: str) -> dict[str, float]:
+def ablated(experiment: Experiment, scorer: Scorer, winner: Score, phase: str) -> dict[str, float]:
     """Accuracy by the supernet of a found code, undilated, and with only its late or only its early dilations left.
 
     Early are those of the first stage.
@@ -235,7 +221,7 @@ def ablated(study: Study, scorer: Scorer, winner: Score, phase: str) -> dict[str
     archs = {name: space.arch(code) for name, code in codes.items()}
     distinct = list(dict.fromkeys(archs.values()))
     scores = candidates.search(
-        study, ExhaustiveSearch(distinct), scorer, phase=phase, evaluations=len(distinct), generation=len(distinct)
+        experiment, ExhaustiveSearch(distinct), scorer, phase=phase, evaluations=len(distinct), generation=len(distinct)
     )
     values = dict(zip(distinct, (score.metrics["accuracy"] for score in scores), strict=True))
     return {name: values[arch] for name, arch in archs.items()}

@@ -1,26 +1,28 @@
-"""Networks trained alike and compared alike.
+"""Networks trained alike and compared alike: the found one, its baselines, and random controls.
 
 Each is pre-trained or starts from given weights, is fine-tuned for the task, and is measured once on the test split.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 from torch import nn
 
-from workbench.methods.phases import Study, Trained, new_model, train_phase
+from workbench.methods.experiment import Experiment, body_of, new_model
+from workbench.methods.phases import Trained, train_phase
 from workbench.networks.backbone import Backbone
 from workbench.records.ledger import Entry, peak_memory, reset_peak_memory
 from workbench.records.seeds import generator
 from workbench.spaces.arch import Arch
-from workbench.spaces.costs import ImageSize, backbone_cost
+from workbench.spaces.costs import backbone_cost
 from workbench.spaces.network_spec import NetworkSpec
-from workbench.tasks.classification import Classification
-from workbench.tasks.detection import Detection
-from workbench.training.recipe import Recipe
+
+SIZE_COLUMNS = ("AP_rel_s", "AP_rel_m", "AP_rel_l")
+COLUMNS = ("top1", "AP", "AP50", "AP75", *SIZE_COLUMNS, "AR", "PCK")
+MASK_COLUMNS = ("mIoU", "pixel accuracy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +34,8 @@ class Start:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contender:
-    """A network that takes part in a comparison; `group` gathers several that stand for one row (random networks).
+class Network:
+    """One row of a comparison; `group` gathers several that stand for one row (random networks).
 
     With a `start` it is not pre-trained but begins with those weights.
     """
@@ -47,9 +49,9 @@ class Contender:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """A trained contender with its metrics on the test split and its detections (masks, poses) there."""
+    """A trained network with its metrics on the test split and what it found there (boxes, masks, poses)."""
 
-    contender: Contender
+    network: Network
     metrics: dict[str, float]
     model: nn.Module
     detections: Any
@@ -60,65 +62,77 @@ class Result:
     seconds: float  # pre-training and fine-tuning
 
 
-def train_contender(
-    study: Study,
-    contender: Contender,
+def lineup(found: Network, baselines: Sequence[Network], controls: Sequence[Network] = ()) -> list[Network]:
+    """The found network first, then what it must beat, then random controls. ValueError when two share a name."""
+    networks = [found, *baselines, *controls]
+    names = [network.name for network in networks]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"Networks of one comparison have names of their own, but {twice} stand for several.")
+    return networks
+
+
+def train_all(
+    experiment: Experiment,
+    networks: Sequence[Network],
     *,
-    task: Any,
-    finetune: Recipe,
-    macs_at: ImageSize,
-    classification: Classification | None = None,
-    pretrain: Recipe | None = None,
+    steps: int = 0,
+    initialise: Callable[[nn.Module], None] | None = None,
+) -> list[Result]:
+    """The same training for every network, of the plan's length or `steps`; each is measured once."""
+    return [train_network(experiment, network, steps=steps, initialise=initialise) for network in networks]
+
+
+def train_network(
+    experiment: Experiment,
+    network: Network,
+    *,
+    steps: int = 0,
     initialise: Callable[[nn.Module], None] | None = None,
 ) -> Result:
     """Equal training for everybody: the same recipes, the same data order, initial weights from the same seed.
 
-    `task` is what is fine-tuned for and measured; `classification` and `pretrain` are for those without a start.
     Models whose backbone was given its weights are kept in `runs/cache`: the same baseline serves many runs.
     """
-    label = slug(contender.name)
-    origin: dict[str, Any] = {"spec": spec_identity(contender.spec), "own initialisation": initialise is not None}
-    seconds = 0.0
-    accuracy: dict[str, float] = {}
-    if contender.start is None:
-        if classification is None or pretrain is None:
-            raise ValueError(f"{contender.name} starts from no weights, and nothing says how to pre-train it.")
-        model, first = _pretrained(study, contender, label, classification, pretrain, initialise, origin)
+    plan, data, task, label = experiment.plan, experiment.data, experiment.task, slug(network.name)
+    origin: dict[str, Any] = {"spec": spec_identity(network.spec), "own initialisation": initialise is not None}
+    seconds, accuracy = 0.0, dict[str, float]()
+    if network.start is None:
+        model, first = _pretrained(experiment, network, label, initialise, origin)
         weights, origin["pretrained"], seconds = model.get_submodule("backbone"), first.key, first.entry.seconds
-        rng = generator(study.seed, "bootstrap")
-        accuracy, _ = classification.measure(model, study.data.crops_test, study.device, rng=rng)
+        accuracy, _ = experiment.classification.measure(
+            model, data.crops_test, experiment.device, rng=generator(experiment.seed, "bootstrap")
+        )
     else:
-        weights, origin["start"] = contender.start.weights, dict(contender.start.origin)
-    model = new_model(lambda: task.build(Backbone(contender.spec)), study.seed, "detector head")
+        weights, origin["start"] = network.start.weights, dict(network.start.origin)
+    model = new_model(lambda: task.build(Backbone(network.spec)), experiment.seed, "detector head")
     body_of(model).load_state_dict(weights.state_dict())
     second = train_phase(
-        study,
+        experiment,
         f"finetune {label}",
         model,
         task,
-        study.data.full_train,
-        finetune,
+        data.full_train,
+        replace(plan.finetune, steps=steps or plan.finetune.steps),
         origin=origin,
-        shared=contender.start is not None,
-        image_side=study.plan.data.image_side,
+        shared=network.start is not None,
+        image_side=plan.data.image_side,
     )
-    reset_peak_memory(study.device)
     start = time.perf_counter()
-    metrics, found = test_metrics(study, model, task)
-    metrics |= accuracy
-    cost = backbone_cost(contender.spec, macs_at)
-    study.run.ledger.add(
+    reset_peak_memory(experiment.device)
+    metrics, found = test_metrics(experiment, model)
+    cost = backbone_cost(network.spec, plan.macs_at)
+    experiment.run.ledger.add(
         Entry(
             phase=f"test {label}",
             seconds=time.perf_counter() - start,
-            images=len(study.data.test),
-            forward_macs=second.entry.forward_macs // max(1, second.entry.images) * len(study.data.test),
-            peak_memory=peak_memory(study.device),
+            images=len(data.test),
+            forward_macs=second.entry.forward_macs // max(1, second.entry.images) * len(data.test),
+            peak_memory=peak_memory(experiment.device),
         )
     )
     return Result(
-        contender=contender,
-        metrics=metrics,
+        network=network,
+        metrics=metrics | accuracy,
         model=model,
         detections=found,
         losses=second.losses,
@@ -130,72 +144,57 @@ def train_contender(
 
 
 def _pretrained(
-    study: Study,
-    contender: Contender,
+    experiment: Experiment,
+    network: Network,
     label: str,
-    classification: Classification,
-    pretrain: Recipe,
     initialise: Callable[[nn.Module], None] | None,
     origin: Mapping[str, Any],
 ) -> tuple[nn.Module, Trained]:
-    """The contender as a classifier trained on the crops."""
+    """The network as a classifier trained on the crops."""
+    task, crops = experiment.classification, experiment.data.crops
 
     def build() -> nn.Module:
-        model = classification.build(Backbone(contender.spec))
+        model = task.build(Backbone(network.spec))
         if initialise is not None:
             initialise(model)
         return model
 
-    model = new_model(build, study.seed, "contender")
-    trained = train_phase(
-        study,
-        f"pretrain {label}",
-        model,
-        classification,
-        study.data.crops,
-        pretrain,
-        origin=origin,
-        shared=True,
-        image_side=study.data.crops[0][0].shape[-1],
-    )
-    return model, trained
+    model = new_model(build, experiment.seed, "contender")
+    recipe, side = experiment.plan.classifier.recipe, crops[0][0].shape[-1]
+    name = f"pretrain {label}"
+    return model, train_phase(experiment, name, model, task, crops, recipe, origin=origin, shared=True, image_side=side)
 
 
 def slug(name: str) -> str:
-    """The name of a contender as it stands in the names of its phases."""
+    """The name of a network as it stands in the names of its phases."""
     return name.lower().replace(" ", "-").replace("/", "-")
 
 
-def body_of(model: nn.Module) -> nn.Module:
-    """The backbone inside a trained model: below a pyramid where the task has one."""
-    backbone = model.get_submodule("backbone")
-    return getattr(backbone, "body", backbone)
-
-
-def test_metrics(study: Study, model: nn.Module, task: Any) -> tuple[dict[str, float], Any]:
+def test_metrics(experiment: Experiment, model: nn.Module) -> tuple[dict[str, float], Any]:
     """The task's metrics on the test split with the error of the first, and what was found there."""
+    rng, batch = generator(experiment.seed, "bootstrap"), experiment.plan.scoring.batch
     metrics: dict[str, float]
-    rng = generator(study.seed, "bootstrap")
-    metrics, found = task.measure(model, study.data.test, study.device, rng=rng, batch_size=study.plan.scoring_batch)
+    metrics, found = experiment.task.measure(model, experiment.data.test, experiment.device, rng=rng, batch_size=batch)
     return metrics, found
 
 
-def frozen_random_backbone(study: Study, spec: NetworkSpec, *, detection: Detection, finetune: Recipe) -> float:
+def frozen_random_backbone(experiment: Experiment, spec: NetworkSpec) -> float:
     """Test AP50 of the same detector when its backbone keeps random weights: what the head alone can learn."""
-    model = new_model(lambda: detection.build(Backbone(spec)), study.seed, "detector head")
-    for parameter in model.get_submodule("backbone.body").parameters():
+    task = experiment.task
+    model = new_model(lambda: task.build(Backbone(spec)), experiment.seed, "detector head")
+    for parameter in body_of(model).parameters():
         parameter.requires_grad = False
     train_phase(
-        study,
+        experiment,
         "finetune frozen random backbone",
         model,
-        detection,
-        study.data.full_train,
-        finetune,
+        task,
+        experiment.data.full_train,
+        experiment.plan.finetune,
         origin={"spec": spec_identity(spec), "frozen": True},
-        image_side=study.plan.data.image_side,
+        image_side=experiment.plan.data.image_side,
     )
-    return test_metrics(study, model, detection)[0]["AP50"]
+    return test_metrics(experiment, model)[0]["AP50"]
 
 
 def spec_identity(spec: NetworkSpec) -> dict[str, Any]:
@@ -205,40 +204,29 @@ def spec_identity(spec: NetworkSpec) -> dict[str, Any]:
 
 
 def comparison_table(results: Sequence[Result]) -> pd.DataFrame:
-    """One row for each contender: costs beside every accuracy.
+    """One row for each network: costs and every accuracy.
 
     A group of networks becomes one row of means with the standard deviation of AP (mIoU) over its networks.
     """
     main = "mIoU" if "mIoU" in results[0].metrics else "AP"
-    columns = COLUMNS if main == "AP" else MASK_COLUMNS
-    rows = []
-    for result in results:
-        metrics = result.metrics
-        rows.append(
-            {
-                "network": result.contender.group or result.contender.name,
-                "MACs": result.macs,
-                "params": result.params,
-                "detector params": result.detector_params,
-                **{name: metrics.get(name, float("nan")) for name in columns},
-                f"{main} error": metrics[f"{main}_error"],
-                "training seconds": round(result.seconds, 1),
-            }
-        )
-    frame = pd.DataFrame(rows)
-    sizes = frame.groupby("network", sort=False).size()
-    means = frame.groupby("network", sort=False).mean().reset_index()
-    spread = frame.groupby("network", sort=False)[main].std()  # empty for a single network
+    frame = pd.DataFrame(
+        {
+            "network": result.network.group or result.network.name,
+            "MACs": result.macs,
+            "params": result.params,
+            "detector params": result.detector_params,
+            **{name: result.metrics.get(name) for name in (COLUMNS if main == "AP" else MASK_COLUMNS)},
+            f"{main} error": result.metrics[f"{main}_error"],
+            "training seconds": round(result.seconds, 1),
+        }
+        for result in results
+    )
+    groups = frame.astype({name: float for name in frame if name != "network"}).groupby("network", sort=False)
+    means, sizes = groups.mean().reset_index(), groups.size()
     costs = ["MACs", "params", "detector params"]
     means[costs] = means[costs].round().astype(int)
-    means.insert(list(means).index(main) + 1, f"{main} sd", spread.to_numpy())
+    means.insert(list(means).index(main) + 1, f"{main} sd", groups[main].std().to_numpy())  # empty for one network
     # What nobody has: accuracy where everybody started from given weights, sizes of objects in poses.
     optional = [name for name in ("top1", "PCK", *SIZE_COLUMNS) if name in means and means[name].isna().all()]
-    means = means.drop(columns=optional)
     means["network"] = [f"{name} (mean of {sizes[name]})" if sizes[name] > 1 else name for name in means["network"]]
-    return means
-
-
-SIZE_COLUMNS = ("AP_rel_s", "AP_rel_m", "AP_rel_l")
-COLUMNS = ("top1", "AP", "AP50", "AP75", *SIZE_COLUMNS, "AR", "PCK")
-MASK_COLUMNS = ("mIoU", "pixel accuracy")
+    return means.drop(columns=optional)

@@ -1,8 +1,4 @@
-"""What the one-shot methods share: their plan, and a supernet trained path by path.
-
-DetNAS and CR-NAS both pre-train a supernet on classification and fine-tune it in the detector, one random path per
-step.
-"""
+"""A supernet trained path by path, as DetNAS and CR-NAS do: first as a classifier, then in the detector."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,30 +7,20 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from workbench.methods.candidates import classification_task, detection_task
-from workbench.methods.compare import body_of
-from workbench.methods.phases import Study, Trained, new_model, train_phase
-from workbench.methods.presets import ClassifierPlan
+from workbench.methods.experiment import Experiment, body_of, new_model
+from workbench.methods.phases import Trained, train_phase
+from workbench.methods.plan import OneShotPart
 from workbench.networks.aligned_options import align_options
 from workbench.networks.supernet import Supernet
 from workbench.spaces.arch import Arch
-from workbench.training.fit import BeforeStep
-from workbench.training.recipe import Recipe, Turn
+from workbench.training.recipe import Recipe
 
-
-@dataclass(frozen=True, kw_only=True)
-class OneShotPlan(ClassifierPlan):
-    """The numbers that every one-shot method has; what is compared in the end is pre-trained by `pretrain`."""
-
-    supernet_pretrain: Recipe
-    supernet_finetune: Recipe
-    frozen_control: bool  # also train the detector on a frozen random backbone
-    aligned_options: bool  # start the options of a decision as one function (ours, for short trainings)
+PathSampler = Callable[[np.random.Generator], Arch]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedSupernet:
-    """A supernet inside a trained model (classifier, detector or probe)."""
+    """A supernet inside a task's trained model, and what the training left."""
 
     model: nn.Module
     supernet: Supernet
@@ -45,96 +31,111 @@ class TrainedSupernet:
         return self.trained.key
 
 
-def random_path(draw: Callable[[np.random.Generator], Arch]) -> BeforeStep:
-    """Path-wise training: before every step the supernet in the model becomes an architecture drawn anew."""
-
-    def before_step(model: nn.Module, turn: Turn, rng: np.random.Generator) -> None:
-        supernet = body_of(model)
-        assert isinstance(supernet, Supernet)
-        supernet.activate(draw(rng))
-
-    return before_step
-
-
-def pretrain_supernet(
-    study: Study,
+def train_supernet(
+    experiment: Experiment,
+    name: str,
     build: Callable[[], Supernet],
-    name: str = "pretrain supernet",
+    task: Any,
+    data: Any,
+    recipe: Recipe,
     *,
+    stream: str,
     origin: Mapping[str, Any],
-    sample: Callable[[np.random.Generator], Arch] | None = None,
+    aligned: bool,
+    sample: PathSampler | None = None,
     initialise: Callable[[nn.Module], None] | None = None,
+    pretrained: TrainedSupernet | None = None,
+    shared: bool = False,
+    image_side: int = 0,
 ) -> TrainedSupernet:
-    """The supernet as a classifier, one random path per step; kept in `runs/cache`, because several runs share it.
+    """Path-wise training: at every step one path, drawn uniformly or by `sample`, sees the batch (DetNAS, CR-NAS).
 
-    `origin` says what `build`, `sample` (uniform by default) and `initialise` are.
+    All parameters of the active path learn, batch norm's scale and shift included. `origin` says what `build`, `sample`
+    and `initialise` are; `stream` names the draw of initial weights; `pretrained` gives the supernet's.
     """
-    plan: OneShotPlan = study.plan
-    task = classification_task(study)
 
-    def classifier() -> nn.Module:
-        model = task.build(_aligned(build(), plan))
+    def model_of() -> nn.Module:
+        supernet = build()
+        if aligned:
+            align_options(supernet)
+        built = task.build(supernet)
         if initialise is not None:
-            initialise(model)
-        return model
+            initialise(built)
+        return built
 
-    model = new_model(classifier, study.seed, "supernet classifier")
-    supernet = model.backbone
-    assert isinstance(supernet, Supernet)
+    model = new_model(model_of, experiment.seed, stream)
+    supernet: Supernet = body_of(model)
+    if pretrained is not None:
+        supernet.load_state_dict(pretrained.supernet.state_dict())
+    draw = sample or supernet.space.sample
     trained = train_phase(
-        study,
+        experiment,
         name,
         model,
         task,
-        study.data.crops,
-        plan.supernet_pretrain,
-        origin={**origin, "space": supernet.space.name, "aligned": plan.aligned_options},
-        before_step=random_path(sample or supernet.space.sample),
-        shared=True,
-        image_side=plan.data.crop_side,
+        data,
+        recipe,
+        origin={
+            **origin,
+            "space": supernet.space.name,
+            "aligned": aligned,
+            "pretrained": pretrained.key if pretrained else None,
+        },
+        before_step=lambda trained, turn, rng: body_of(trained).activate(draw(rng)),
+        shared=shared,
+        image_side=image_side,
     )
     return TrainedSupernet(model=model, supernet=supernet, trained=trained)
 
 
-def finetune_supernet(
-    study: Study,
+def pretrain_supernet(
+    experiment: Experiment,
     build: Callable[[], Supernet],
+    part: OneShotPart,
+    name: str = "pretrain supernet",
+    *,
+    origin: Mapping[str, Any],
+    sample: PathSampler | None = None,
+    initialise: Callable[[nn.Module], None] | None = None,
+) -> TrainedSupernet:
+    """The supernet as a classifier; kept in `runs/cache`, because several runs share it."""
+    return train_supernet(
+        experiment,
+        name,
+        build,
+        experiment.classification,
+        experiment.data.crops,
+        part.pretrain,
+        stream="supernet classifier",
+        origin=origin,
+        aligned=part.aligned_options,
+        sample=sample,
+        initialise=initialise,
+        shared=True,
+        image_side=experiment.plan.data.crop_side,
+    )
+
+
+def finetune_supernet(
+    experiment: Experiment,
+    build: Callable[[], Supernet],
+    part: OneShotPart,
     pretrained: TrainedSupernet | None,
     name: str = "finetune supernet",
     *,
     origin: Mapping[str, Any],
 ) -> TrainedSupernet:
-    """The supernet as the backbone of the detector, uniform paths; `pretrained=None` starts from random weights.
-
-    All parameters of the active path learn, batch norm's scale and shift included.
-    """
-    plan: OneShotPlan = study.plan
-    task = detection_task(study)
-    model = new_model(lambda: task.build(_aligned(build(), plan)), study.seed, "supernet detector")
-    supernet = model.get_submodule("backbone.body")
-    assert isinstance(supernet, Supernet)
-    if pretrained is not None:
-        supernet.load_state_dict(pretrained.supernet.state_dict())
-    trained = train_phase(
-        study,
+    """The supernet in the detector, uniform paths; `pretrained=None` starts from random weights."""
+    return train_supernet(
+        experiment,
         name,
-        model,
-        task,
-        study.data.train,
-        plan.supernet_finetune,
-        origin={
-            **origin,
-            "space": supernet.space.name,
-            "aligned": plan.aligned_options,
-            "pretrained": pretrained.trained.key if pretrained else None,
-        },
-        before_step=random_path(supernet.space.sample),
-        image_side=plan.data.image_side,
+        build,
+        experiment.task,
+        experiment.data.train,
+        part.finetune,
+        stream="supernet detector",
+        origin=origin,
+        aligned=part.aligned_options,
+        pretrained=pretrained,
+        image_side=experiment.plan.data.image_side,
     )
-    return TrainedSupernet(model=model, supernet=supernet, trained=trained)
-
-
-def _aligned(supernet: Supernet, plan: OneShotPlan) -> Supernet:
-    if plan.aligned_options:
-        align_options(supernet)
-    return supernet

@@ -1,93 +1,45 @@
-"""What all four methods do alike: start a run, train a network once, keep what was computed, look at the detections."""
+"""Phases of a run: each trains a model once, is kept with what it cost, and is not computed again."""
 
 import copy
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import nn
+from torch import Tensor, nn
 
-from workbench.networks.count import count_layers
-from workbench.records.files import base_folder, compiled, digest, read_json, write_bytes, write_json
-from workbench.records.ledger import ENTRY, Entry, peak_memory, reset_peak_memory
+from workbench.methods.experiment import Experiment, as_plain, forward_macs
+from workbench.records.files import digest, read_json, write_bytes, write_json
+from workbench.records.ledger import Entry, peak_memory, reset_peak_memory
 from workbench.records.progress import Progress, duration, reporter
-from workbench.records.run_folder import RunFolder
 from workbench.records.seeds import integer
-from workbench.training.fit import BeforeStep, fit, place
+from workbench.training.fit import AlphaSide, BeforeStep, fit, place
 from workbench.training.parallel import synchronise_batch_norm
 from workbench.training.recipe import Recipe
 
-CODE_VERSION = 2  # raise it when training changes what it computes: old cached weights are then not used
-
-PHASE = compiled(
-    {"type": "object", "required": ["entry"], "properties": {"entry": ENTRY}}, "the record of a finished phase"
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Study:
-    """One run of a method: where it is recorded, on what data, with which seed and device."""
-
-    run: RunFolder
-    plan: Any  # the method's preset
-    data: Any  # `presets.Data`, or what a method without a detector brings: data sets and a digest
-    seed: int
-    device: torch.device
+CODE_VERSION = 3  # raise it when training changes what it computes: old cached weights are then not used
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What a training phase left: its key (content of everything that went into it), losses, and cost."""
+    """What a training phase left: its key (content of everything that went into it), losses, cost, and alpha.
+
+    `alphas` are a search's logits by epoch and choice, each (decisions, options).
+    """
 
     key: str
     losses: tuple[float, ...]
     entry: Entry
-
-
-def start_study(
-    notebook: str,
-    parameters: Mapping[str, Any],
-    *,
-    plan: Any,
-    data: Any,
-    seed: int,
-    device: str,
-    runs: str,
-    fresh: bool,
-) -> Study:
-    """Opens the run folder of a notebook: the newest unfinished one of the same parameters and data, or the next."""
-    found = pick_device(device)
-    resolved = {**parameters, "plan": as_plain(plan)}
-    run = RunFolder.open(base_folder() / runs, notebook, resolved, seed=seed, data_digest=data.digest, fresh=fresh)
-    return Study(run=run, plan=plan, data=data, seed=seed, device=found)
-
-
-def pick_device(name: str) -> torch.device:
-    """`auto` takes CUDA when there is one; ValueError when a device is named that is not here."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name not in ("cpu", "cuda"):
-        raise ValueError(f"A device is one of auto, cpu, cuda; got {name!r}.")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device is cuda, but PyTorch finds no CUDA here; use auto or cpu.")
-    return torch.device(name)
-
-
-def new_model(build: Callable[[], nn.Module], seed: int, name: str) -> nn.Module:
-    """A model whose random initial weights depend on the seed and the name alone."""
-    with torch.random.fork_rng(devices=[]):  # models are built on the CPU
-        torch.random.manual_seed(integer(seed, "weights", name))
-        return build()
+    alpha_losses: tuple[float, ...] = ()
+    alphas: tuple[tuple[Tensor, ...], ...] = ()
 
 
 def train_phase(
-    study: Study,
+    experiment: Experiment,
     name: str,
     model: nn.Module,
     task: Any,
@@ -96,71 +48,101 @@ def train_phase(
     *,
     origin: Mapping[str, Any],
     before_step: BeforeStep | None = None,
+    search: Callable[[nn.Module], AlphaSide] | None = None,
+    prices: tuple[int, int] | None = None,
     shared: bool = False,
     image_side: int = 0,
 ) -> Trained:
-    """Trains `model` in place, or loads what the same phase left before.
+    """Trains `model` in place, or loads what the same phase left before; with `search` weights and alpha in turn.
 
     `origin` says where the initial weights come from (a specification, the key of an earlier phase). With `shared`
     the result is kept in `runs/cache/<key>`, where other runs find it; it then enters the ledger at its original
-    cost, marked cached. A phase killed half-way goes on from its checkpoint.
+    cost, marked cached. A phase killed half-way goes on from its checkpoint. `prices` are the MACs of an image in a
+    step of the weights and in one of alpha; else they are counted on what `before_step` makes of the model.
+    ValueError when the run already holds epochs of this name by another search.
     """
-    before_training = {"task": as_plain(task), "data": data.digest, "recipe": as_plain(recipe), "origin": dict(origin)}
-    key, folder = place_of(study, before_training, shared)
-    if (kept := load_phase(study, name, folder, model, recipe)) is not None:
-        return Trained(key=key, losses=tuple(kept["losses"]), entry=Entry(**kept["entry"]))
+    side = search(model) if search is not None else None
+    identity = {
+        "task": as_plain(task),
+        "data": [data.digest, side.data.digest] if side else data.digest,
+        "recipe": as_plain(side.recipe if side else recipe),
+        "origin": dict(origin),
+    }
+    key, folder = place_of(experiment, identity, shared)
+    if side is not None:
+        _claim_epochs(experiment, name, key)
+    if (kept := load_phase(experiment, name, folder, model, recipe)) is not None:
+        return _trained(key, folder, kept)
+    options: dict[str, Any] = {"before_step": before_step, "image_side": image_side}
 
-    def trial(progress: Progress) -> None:
-        two, copied = replace(recipe, steps=2), copy.deepcopy(model)
-        fit(copied, task, data, two, seed=0, device=study.device, before_step=before_step, image_side=image_side,
-            progress=progress)  # fmt: skip
+    def trial(steps: int, progress: Progress) -> None:
+        twin = copy.deepcopy(model)
+        short, own = replace(recipe, steps=steps), search(twin) if search is not None else None
+        if own is not None:
+            own = replace(own, recipe=replace(own.recipe, weights=short, epochs=1, warm_epochs=0), after_epoch=None)
+        fit(twin, task, data, short, seed=0, device=experiment.device, search=own, progress=progress, **options)
 
     print(f"{name}: {recipe.steps} steps of {recipe.batch_size} images, {estimate(trial, recipe.steps)}")
-    reset_peak_memory(study.device)
     clock = PhaseClock(folder, reporter(name))
-    per_image = forward_macs(model, task, data, study.device, before_step)
-    synchronise_batch_norm(model, study.device)
+    reset_peak_memory(experiment.device)
+    if prices is None:
+        prices = (forward_macs(model, task, data, experiment.device, before_step),) * 2
+    synchronise_batch_norm(model, experiment.device)
     history = fit(
         model,
         task,
         data,
         recipe,
-        seed=integer(study.seed, "training") % 2**31,
-        device=study.device,
-        before_step=before_step,
+        seed=integer(experiment.seed, "training") % 2**31,
+        device=experiment.device,
+        search=replace(side, after_epoch=clock.stopped(side.after_epoch)) if side else None,
         checkpoint=folder / "checkpoint.pt",
-        image_side=image_side,
         progress=clock,
+        **options,
     )
+    on_alpha = len(history.alpha_losses) * side.recipe.alpha.batch_size if side else 0
+    weights_macs, alpha_macs = (history.images - on_alpha) * prices[0], on_alpha * prices[1]
     entry = Entry(
         phase=name,
         seconds=clock.seconds,
         images=history.images,
-        forward_macs=per_image * history.images,
-        backward_macs=2 * per_image * history.images,  # gradients of inputs and of weights cost a forward pass each
-        peak_memory=peak_memory(study.device),
+        forward_macs=weights_macs + alpha_macs,
+        # Gradients of inputs and of weights cost a forward pass each; a step of alpha needs none of the weights.
+        backward_macs=2 * weights_macs + alpha_macs,
+        peak_memory=peak_memory(experiment.device),
     )
-    keep_phase(study, folder, model, entry, before_training, {"losses": list(history.losses)})
-    return Trained(key=key, losses=history.losses, entry=entry)
+    if side is not None:
+        named = {f"{e}.{n}": alpha for e, epoch in enumerate(history.alphas) for n, alpha in enumerate(epoch)}
+        write_bytes(folder / "alpha.safetensors", save(named))
+    losses = {"losses": list(history.losses), "alpha_losses": list(history.alpha_losses)}
+    record = keep_phase(experiment, folder, model, entry, identity, losses)
+    return _trained(key, folder, record)
 
 
-def forward_macs(
-    model: nn.Module,
-    task: Any,
-    data: Any,
-    device: torch.device,
-    before_step: BeforeStep | None = None,
-) -> int:
-    """MACs of one image through `model`; for a supernet the mean over eight random paths."""
-    model.to(device)
-    images, _ = task.batch(data, [0], device)
-    rng = np.random.default_rng(0)
-    macs = []
-    for _ in range(8 if before_step else 1):
-        if before_step is not None:
-            before_step(model, "weights", rng)
-        macs.append(count_layers(model, lambda: task.run_layers(model, images)).macs)
-    return round(sum(macs) / len(macs))
+def _trained(key: str, folder: Path, record: Mapping[str, Any]) -> Trained:
+    alphas: dict[int, list[Tensor]] = {}
+    if (folder / "alpha.safetensors").is_file():
+        tensors = load_file(folder / "alpha.safetensors")
+        for epoch, layer in sorted(tuple(map(int, name.split("."))) for name in tensors):
+            alphas.setdefault(epoch, []).append(tensors[f"{epoch}.{layer}"])
+    return Trained(
+        key=key,
+        losses=tuple(record["losses"]),
+        entry=Entry(**record["entry"]),
+        alpha_losses=tuple(record.get("alpha_losses", ())),
+        alphas=tuple(tuple(epoch) for epoch in alphas.values()),
+    )
+
+
+def _claim_epochs(experiment: Experiment, name: str, key: str) -> None:
+    """The epochs that a search records belong to one search: ValueError when the run holds those of another."""
+    run = experiment.run
+    if run.scores(name) and run.load(f"epochs of {name}", key) is None:
+        raise ValueError(
+            f"{run.path} holds epochs of {name!r} by another search (other seed weights, device, thread count or"
+            " version of the code); start anew with --fresh."
+        )
+    run.store(f"epochs of {name}", key, {})
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -180,56 +162,49 @@ def load_weights(model: nn.Module, path: Path) -> None:
     model.load_state_dict(tensors)
 
 
-def as_plain(value: Any) -> Any:
-    """Dataclasses, tuples and numbers as JSON data, for identities and records."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {"type": type(value).__name__, **{name: as_plain(part) for name, part in vars(value).items()}}
-    if isinstance(value, Mapping):
-        return {str(name): as_plain(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [as_plain(part) for part in value]
-    return value
-
-
-def place_of(study: Study, before_training: Mapping[str, Any], shared: bool) -> tuple[str, Path]:
+def place_of(experiment: Experiment, before_training: Mapping[str, Any], shared: bool) -> tuple[str, Path]:
     """The key of a phase, a digest of all that it depends on, and the folder that keeps it."""
-    key = digest(_identity(study, before_training))
-    return key, study.run.path.parent.parent / "cache" / key if shared else study.run.path / "phases" / key
+    run, key = experiment.run, digest(_identity(experiment, before_training))
+    return key, run.path.parent.parent / "cache" / key if shared else run.path / "phases" / key
 
 
-def _identity(study: Study, before_training: Mapping[str, Any]) -> dict[str, Any]:
-    threads = torch.get_num_threads() if study.device.type == "cpu" else study.device.type
-    return {"code": CODE_VERSION, "seed": study.seed, "threads": threads, **before_training}
+def _identity(experiment: Experiment, before_training: Mapping[str, Any]) -> dict[str, Any]:
+    device = experiment.device.type
+    threads = torch.get_num_threads() if device == "cpu" else device
+    return {"code": CODE_VERSION, "seed": experiment.seed, "threads": threads, **before_training}
 
 
-def load_phase(study: Study, name: str, folder: Path, model: nn.Module, recipe: Recipe) -> dict[str, Any] | None:
+def load_phase(
+    experiment: Experiment, name: str, folder: Path, model: nn.Module, recipe: Recipe
+) -> dict[str, Any] | None:
     """The record of a phase that was finished before, its weights loaded into `model`; None when there is none."""
     if not (folder / "phase.json").is_file():
         return None
-    record: dict[str, Any] = read_json(folder / "phase.json", PHASE)
+    record: dict[str, Any] = read_json(folder / "phase.json")
     load_weights(model, folder / "weights.safetensors")
-    if name not in {known.phase for known in study.run.ledger.entries}:  # else this run itself computed it
-        study.run.ledger.add(replace(Entry(**record["entry"]), phase=name, cached=True))
-    place(model, recipe, study.device)
+    if name not in {known.phase for known in experiment.run.ledger.entries}:  # else this run itself computed it
+        experiment.run.ledger.add(replace(Entry(**record["entry"]), phase=name, cached=True))
+    place(model, recipe, experiment.device)
     return record
 
 
 def keep_phase(
-    study: Study,
+    experiment: Experiment,
     folder: Path,
     model: nn.Module,
     entry: Entry,
     before_training: Mapping[str, Any],
     losses: Mapping[str, list[float]],
-) -> None:
-    """Writes weights first and the record last: a phase counts once its record is there."""
+) -> dict[str, Any]:
+    """Writes weights first and the record last (a phase counts once its record is there), and returns the record."""
     tensors = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
     write_bytes(folder / "weights.safetensors", save(tensors))
-    identity = _identity(study, before_training)
-    write_json(folder / "phase.json", {**losses, "entry": asdict(entry), "identity": identity})
+    record = {**losses, "entry": asdict(entry), "identity": _identity(experiment, before_training)}
+    write_json(folder / "phase.json", record)
     for name in ("checkpoint.pt", PhaseClock.NAME):
         (folder / name).unlink(missing_ok=True)
-    study.run.ledger.add(entry)
+    experiment.run.ledger.add(entry)
+    return record
 
 
 class PhaseClock:
@@ -237,24 +212,39 @@ class PhaseClock:
 
     NAME = "seconds.json"
 
-    def __init__(self, folder: Path, told: Progress) -> None:
+    def __init__(self, folder: Path, shown: Progress) -> None:
         self.path = folder / self.NAME
         self.before = float(read_json(self.path)) if self.path.is_file() else 0.0
         self.start = time.perf_counter()
-        self.told = told
+        self.shown = shown
 
     @property
     def seconds(self) -> float:
         return self.before + time.perf_counter() - self.start
 
     def __call__(self, done: int, total: int, text: str) -> None:
-        self.told(done, total, text)
+        self.shown(done, total, text)
         if done % 100 == 0:
             write_json(self.path, self.seconds)
 
+    def stopped(self, work: Callable[[int], None] | None) -> Callable[[int], None] | None:
+        """`work` with the clock standing still: what is scored between epochs has an entry of its own."""
 
-def estimate(trial: Callable[[Progress], None], steps: int) -> str:
-    """How long `steps` will take in words, from the two that `trial` runs: the first also warms up."""
+        def untimed(epoch: int) -> None:
+            began = time.perf_counter()
+            if work is not None:
+                work(epoch)
+            self.start += time.perf_counter() - began
+
+        return untimed if work else None
+
+
+def estimate(trial: Callable[[int, Progress], None], steps: int) -> str:
+    """How long `steps` will take in words, from a few that `trial` runs as the phase will; the first also warms up.
+
+    More than one, because the paths of a supernet differ in cost.
+    """
+    measured = max(1, min(8, steps // 20))
     times = [time.perf_counter()]
-    trial(lambda done, total, text: times.append(time.perf_counter()))
-    return duration((times[-1] - times[-2]) * steps)
+    trial(1 + measured, lambda done, total, text: times.append(time.perf_counter()))
+    return duration((times[-1] - times[1]) / measured * steps)

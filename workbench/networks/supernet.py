@@ -1,7 +1,7 @@
 """The supernet: every option of every decision in one module, one path of it active at a time, or all of them mixed.
 
-One-shot methods train and score it path by path (DetNAS, section 3.1; CR-NAS, section 3.2), gradient methods also mix
-the options of each decision by the softmax of its logits alpha (NATS, equation 3; FNA, section 3.2).
+One-shot methods train and score it path by path (DetNAS, CR-NAS), gradient methods also mix the options of each
+decision by the softmax of its logits alpha (NATS, equation 3; FNA).
 """
 
 import copy
@@ -110,9 +110,9 @@ class Supernet(nn.Module):
     Built from the space's specifications alone: what a decision does with an option are the blocks that the space's own
     network with that option has there. `weights="shared"` lets the options of a decision share weights: depths are
     nested, dilations use one kernel. Decisions about groups of a convolution's channels are a `DilationMixture` in its
-    place. `pretrained` gives every option its own copy of that network's weights, remapped where shapes differ (FNA,
-    section 3.3); else weights are random. `norm="plain"` takes scale, shift and statistics from the batch norms of
-    searched blocks, which then normalise by the batch (as FNA's code does).
+    place. `pretrained` gives every option its own copy of that network's weights, remapped where shapes differ (FNA's
+    parameter remapping); else weights are random. `norm="plain"` takes scale, shift and statistics from the batch norms
+    of searched blocks, which then normalise by the batch (as FNA's code does).
 
     Unsampled options stay untouched by a training step because their gradients are None (the optimiser skips them, also
     momentum and weight decay); use `zero_grad(set_to_none=True)`, PyTorch's default. While `prefix` is set, `forward`
@@ -193,12 +193,12 @@ class Supernet(nn.Module):
                     logits.copy_(torch.from_numpy(np.asarray(values)))
 
     def sample(self, rng: np.random.Generator) -> Arch:
-        """A network drawn from the softmax of alpha, decision by decision (FNA, section 3.2: the step of weights)."""
+        """A network drawn from the softmax of alpha, decision by decision (FNA: the step of weights)."""
         rows = [row for choice in self.choices() for row in choice.shares().detach().cpu().double().numpy()]
         return self.space.arch([int(rng.choice(len(row), p=row / row.sum())) for row in rows])
 
     def expected_macs(self, image_size: ImageSize) -> Tensor:
-        """MACs of the searched blocks, expected over the options (FNA, section 3.2); alpha gets its gradient."""
+        """MACs of the searched blocks, expected over the options (FNA's cost loss); alpha gets its gradient."""
         rows = [row for choice in self.choices() for row in choice.shares()]
         pairs = zip(rows, self.space.option_macs(image_size), strict=True)
         return torch.stack([(row * row.new_tensor(costs)).sum() for row, costs in pairs]).sum()
@@ -223,7 +223,7 @@ class Supernet(nn.Module):
 
 
 def mixed(shares: Tensor, maps: Sequence[Tensor]) -> Tensor:
-    """The sum of the maps, weighted by the shares (NATS, equation 2; FNA, section 3.2)."""
+    """The sum of the maps, weighted by the shares (NATS, equations 2 and 3; FNA)."""
     total = shares[0] * maps[0]
     for share, features in zip(shares[1:], maps[1:], strict=True):
         total = total + share * features

@@ -1,25 +1,27 @@
 """CR-NAS (Liang et al., ICLR 2020): computation reallocation, blocks across stages and dilation across blocks.
 
-1. `train_stage_supernet`: every depth of every stage in one supernet, one random path per step (section 3 of the
-   specification)
+The two levels are searched one after the other, never together (section 3.3):
+
+1. `train_stage_supernet`: every depth of every stage in one supernet, one random path per step (section 3.3.1)
 2. `rank_allocations`: all allocations of one budget by the weights they inherit (equation 1)
-3. `train_operation_supernet`: on the winner, a choice of dilation in every block (section 4)
-4. `beam`: dilations block by block from input to output (section 5, algorithm 1)
-5. `candidates.train_all`: the winner and its controls are trained like any network and tested
+3. `train_operation_supernet`: on the winner, a choice of dilation in every block (section 3.3.2)
+4. `beam`: dilations block by block from input to output (section 3.3.2, algorithm 1)
+5. `compare.train_all`: the winner and its baselines are trained like any network and tested (section 4.2)
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from workbench.data.loader import Data
 from workbench.evaluation.prefix_reuse import PrefixReuse, beam_macs, prefix_bytes
 from workbench.evaluation.scoring import Scorer
 from workbench.methods import candidates, one_shot
-from workbench.methods.candidates import ImageBatches, best
-from workbench.methods.crnas_presets import CRNASPlan
+from workbench.methods.candidates import best
+from workbench.methods.crnas.presets import CRNASPlan
+from workbench.methods.experiment import Experiment
 from workbench.methods.one_shot import TrainedSupernet
-from workbench.methods.phases import Study
-from workbench.methods.presets import Data, input_sizes
+from workbench.methods.plan import input_sizes
 from workbench.networks.supernet import Supernet
 from workbench.records.score import Score
 from workbench.search.beam import BeamSearch
@@ -33,18 +35,20 @@ from workbench.spaces.residual import check_dilations, dilatable_blocks, dilated
 from workbench.spaces.space import SearchSpace
 
 
-def stage_space(study: Study) -> SearchSpace:
-    return space_named(PREFIX + study.plan.supernet_backbone)
+def stage_space(experiment: Experiment) -> SearchSpace:
+    """The depth of every stage (section 3.2.1); a budget is a limit on the search, not part of the space."""
+    return space_named(PREFIX + experiment.plan.supernet_backbone)
 
 
-def operation_space(study: Study, depths: Sequence[int]) -> SearchSpace:
-    return space_named(dilation_space_name(study.plan.supernet_backbone, depths))
+def operation_space(experiment: Experiment, depths: Sequence[int]) -> SearchSpace:
+    """The dilation of every block of one allocation (section 3.2.2)."""
+    return space_named(dilation_space_name(experiment.plan.supernet_backbone, depths))
 
 
 def check_plan(plan: CRNASPlan, data: Data) -> str:
     """ValueError before work starts: budgets that nothing meets, a layout off budget, dilations larger than a map.
 
-    Returns a warning in words when only the smaller pictures of pre-training give maps that a dilation reaches over.
+    Returns a warning in words when only the smaller images of pre-training give maps that a dilation reaches over.
     """
     space = space_named(PREFIX + plan.supernet_backbone)
     for budget in (plan.budget, *plan.other_budgets):
@@ -67,57 +71,54 @@ def check_plan(plan: CRNASPlan, data: Data) -> str:
     return ""
 
 
-def train_stage_supernet(study: Study) -> tuple[TrainedSupernet, TrainedSupernet]:
+def train_stage_supernet(experiment: Experiment) -> tuple[TrainedSupernet, TrainedSupernet]:
     """Step 1: as a classifier, then in the detector. The budget plays no part: one supernet ranks several."""
-    plan: CRNASPlan = study.plan
+    plan: CRNASPlan = experiment.plan
     origin = {"branches": plan.branches}
 
     def build() -> Supernet:
-        return Supernet(stage_space(study), plan.branches)
+        return Supernet(stage_space(experiment), plan.branches)
 
-    pretrained = one_shot.pretrain_supernet(study, build, "pretrain stage supernet", origin=origin)
-    return pretrained, one_shot.finetune_supernet(study, build, pretrained, "finetune stage supernet", origin=origin)
+    pretrained = one_shot.pretrain_supernet(experiment, build, plan.stages, "pretrain stage supernet", origin=origin)
+    return pretrained, one_shot.finetune_supernet(
+        experiment, build, plan.stages, pretrained, "finetune stage supernet", origin=origin
+    )
 
 
-def rank_allocations(study: Study, scorer: Scorer, budget: float, phase: str) -> list[Score]:
+def rank_allocations(experiment: Experiment, scorer: Scorer, budget: float, phase: str) -> list[Score]:
     """Step 2: scores of every allocation of `budget`, in counting order."""
     archs = eligible(scorer.supernet.space, budget)
     return candidates.search(
-        study, ExhaustiveSearch(archs), scorer, phase=phase, evaluations=len(archs), generation=len(archs)
+        experiment, ExhaustiveSearch(archs), scorer, phase=phase, evaluations=len(archs), generation=len(archs)
     )
 
 
-def train_operation_supernet(study: Study, depths: Sequence[int], name: str) -> TrainedSupernet:
+def train_operation_supernet(experiment: Experiment, depths: Sequence[int], name: str) -> TrainedSupernet:
     """Step 3: pre-trained and fine-tuned like the first; `name` tells the supernets of two allocations apart."""
-    plan: CRNASPlan = study.plan
-    trial = replace(
-        study,
-        plan=replace(plan, supernet_pretrain=plan.operation_pretrain, supernet_finetune=plan.operation_finetune),
-    )
+    plan: CRNASPlan = experiment.plan
     origin = {"kernels": plan.kernels}
 
     def build() -> Supernet:
-        return Supernet(operation_space(study, depths), plan.kernels)
+        return Supernet(operation_space(experiment, depths), plan.kernels)
 
-    pretrained = one_shot.pretrain_supernet(trial, build, f"pretrain {name}", origin=origin)
-    return one_shot.finetune_supernet(trial, build, pretrained, f"finetune {name}", origin=origin)
+    pretrained = one_shot.pretrain_supernet(experiment, build, plan.operations, f"pretrain {name}", origin=origin)
+    return one_shot.finetune_supernet(experiment, build, plan.operations, pretrained, f"finetune {name}", origin=origin)
 
 
-def beam(study: Study, scorer: Scorer, *, phase: str, reuse: bool = True) -> list[Score]:
+def beam(experiment: Experiment, scorer: Scorer, *, phase: str, reuse: bool = True) -> list[Score]:
     """Step 4: scores of all candidates of all steps; a candidate is a prefix of dilations, the last ones are whole.
 
     With `reuse` the blocks that candidates share are computed once, as far as memory allows.
     """
-    searcher = beam_search(study, scorer)
-    scorer = reusing(study, scorer) if reuse and scorer.reuse is None else scorer
+    searcher = beam_search(experiment, scorer)
+    scorer = reusing(experiment, scorer) if reuse and scorer.reuse is None else scorer
     saved = 0
     if scorer.reuse is not None:
-        recomputed, reused = beam_macs(
-            scorer.supernet.space, study.plan.beam_width, input_sizes(study.plan, study.data)[0]
-        )
+        size = input_sizes(experiment.plan, experiment.data)[0]
+        recomputed, reused = beam_macs(scorer.supernet.space, experiment.plan.beam.width, size)
         saved = round((recomputed - reused) / searcher.evaluations)
     return candidates.search(
-        study,
+        experiment,
         searcher,
         scorer,
         phase=phase,
@@ -127,42 +128,38 @@ def beam(study: Study, scorer: Scorer, *, phase: str, reuse: bool = True) -> lis
     )
 
 
-def beam_search(study: Study, scorer: Scorer) -> BeamSearch:
+def beam_search(experiment: Experiment, scorer: Scorer) -> BeamSearch:
     """The beam over the dilations of the scorer's supernet, with at most one completion for each batch of images."""
-    plan: CRNASPlan = study.plan
-    batches = min(len(_calibration(scorer)), -(-len(study.data.search) // plan.scoring_batch))
-    completions = min(plan.beam_completions, batches)
+    part = experiment.plan.beam
+    batches = min(len(scorer.calibration), len(scorer.scored))
     return BeamSearch(
         scorer.supernet.space,
-        width=plan.beam_width,
-        completions=completions,
-        seed=study.seed,
+        width=part.width,
+        completions=min(part.completions, batches),
+        seed=experiment.seed,
         metric=scorer.task.metric,
     )
 
 
-def reusing(study: Study, scorer: Scorer) -> Scorer:
+def reusing(experiment: Experiment, scorer: Scorer) -> Scorer:
     """The scorer, keeping features of fixed prefixes when they fit into `prefix_memory`; else as it is."""
-    if prefix_memory(study, scorer) > study.plan.prefix_memory:
+    if prefix_memory(experiment, scorer) > experiment.plan.beam.prefix_memory:
         return scorer
-    images = ImageBatches(
-        scorer.task, study.data.search, range(len(study.data.search)), study.plan.scoring_batch, study.device
-    )
     reuse = PrefixReuse(
         model=scorer.model,
-        supernet=candidates.path_supernet(scorer),
+        supernet=scorer.supernet,
         task=scorer.task,
         calibration=scorer.calibration,
-        scoring=images,
+        scoring=scorer.scored,
     )
     return replace(scorer, reuse=reuse)
 
 
-def prefix_memory(study: Study, scorer: Scorer) -> int:
+def prefix_memory(experiment: Experiment, scorer: Scorer) -> int:
     """Bytes that the features of the kept prefixes of two steps take at most."""
-    largest = max(input_sizes(study.plan, study.data), key=lambda size: size[0] * size[1])
-    images = len(study.data.search) + study.plan.calibration_images
-    return prefix_bytes(scorer.supernet.space, largest, images, 2 * study.plan.beam_width)
+    largest = max(input_sizes(experiment.plan, experiment.data), key=lambda size: size[0] * size[1])
+    images = len(scorer.scored.indices) + len(scorer.calibration.indices)
+    return prefix_bytes(scorer.supernet.space, largest, images, 2 * experiment.plan.beam.width)
 
 
 def beam_winner(scores: Sequence[Score], metric: str) -> Score:
@@ -171,10 +168,10 @@ def beam_winner(scores: Sequence[Score], metric: str) -> Score:
     return best([score for score in scores if score.step == last], metric)
 
 
-def control_search(study: Study, scorer: Scorer, *, phase: str, kind: str) -> list[Score]:
+def control_search(experiment: Experiment, scorer: Scorer, *, phase: str, kind: str) -> list[Score]:
     """`random` search or `evolution` over the same dilations, with as many evaluations as the beam."""
-    space, seed = scorer.supernet.space, study.seed
-    evaluations = min(beam_search(study, scorer).evaluations, space.size)
+    space, seed = scorer.supernet.space, experiment.seed
+    evaluations = min(beam_search(experiment, scorer).evaluations, space.size)
     generation = max(3, evaluations // 6)
     if kind == "random":
         searcher: Any = RandomSearch(space, seed=seed)
@@ -182,7 +179,7 @@ def control_search(study: Study, scorer: Scorer, *, phase: str, kind: str) -> li
         part = generation // 3
         config = EvolutionConfig(population=generation, parents=max(1, part), mutants=part, crossings=part)
         searcher = Evolution(space, config, seed=seed, metric=scorer.task.metric)
-    return candidates.search(study, searcher, scorer, phase=phase, evaluations=evaluations, generation=generation)
+    return candidates.search(experiment, searcher, scorer, phase=phase, evaluations=evaluations, generation=generation)
 
 
 def depths_of_score(score: Score) -> tuple[int, ...]:
@@ -191,8 +188,3 @@ def depths_of_score(score: Score) -> tuple[int, ...]:
 
 def dilations_of_score(score: Score) -> tuple[int, ...]:
     return tuple(RATES[choice] for choice in score.arch.choices)
-
-
-def _calibration(scorer: Scorer) -> ImageBatches:
-    assert isinstance(scorer.calibration, ImageBatches)
-    return scorer.calibration

@@ -1,26 +1,21 @@
-"""The presets of FNA and FNA++ by name and task: `fna_plan`'s own, and `paper` with the published numbers."""
+"""FNA's published numbers for each task, and all presets by name."""
 
-import re
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from workbench.methods.fna_plan import (
-    IMAGENET_INPUT,
-    LITE_INPUT,
+from workbench.data.loader import DataPlan, TaskName
+from workbench.methods.fna.presets import (
     SMALL_DETECTION,
     SMALL_POSE,
     SMALL_SEGMENTATION,
     TINY_DETECTION,
     TINY_POSE,
     TINY_SEGMENTATION,
-    CostPenalty,
     FNAPlan,
     smoke,
 )
-from workbench.methods.presets import DataPlan, one_of, preset_named
-from workbench.methods.task_data import TaskName
-from workbench.spaces.layers import searched_stages, seed_spec
+from workbench.methods.plan import CostPenalty, ScoringPart, preset_named
+from workbench.methods.presets import COCO_IMAGES
 from workbench.tasks.detection import DetectorConfig
 from workbench.tasks.pose import PoseConfig
 from workbench.tasks.segmentation import SegmenterConfig
@@ -28,14 +23,14 @@ from workbench.training.recipe import AlternatingRecipe, Recipe
 
 
 def paper_plan(task: TaskName = "detection", *, ssdlite: bool = False, seed_network: str = "mobilenetv2") -> FNAPlan:
-    """The published numbers (sections 2 to 5 of the specification), as the authors' code has them (section 4.2).
+    """The published numbers , as the authors' code has them.
 
     The settings of pose could not be read: this is SimpleBaseline's recipe on COCO, searched as its own training goes.
-    What differs from the original code: weight steps see augmented pictures, too (pitfall P1); the supernet's stem has
-    ReLU6 (P4); copied statistics keep the seed's eps (P5); the cost of block 7 is counted once (P6); the temperature of
+    What differs from the original code: weight steps see augmented images, too; the supernet's stem has
+    ReLU6; copied statistics keep the seed's eps; the cost of block 7 is counted once; the temperature of
     SSDLite's alpha also serves the drawing of paths and the expected cost; its alpha sees no repeated data, lengths are
-    in steps, and an epoch of the segmentation search is a pass over the pictures of the weights; no weight decay on
-    norms and biases; the search on Cityscapes crops from pictures of full size, and they are scored whole, not in
+    in steps, and an epoch of the segmentation search is a pass over the images of the weights; no weight decay on
+    norms and biases; the search on Cityscapes crops from images of full size, and they are scored whole, not in
     windows of 769; batch norm is synchronised over several GPUs in the search, too, and every epoch is scored.
     """
     if task == "segmentation":
@@ -47,7 +42,7 @@ def paper_plan(task: TaskName = "detection", *, ssdlite: bool = False, seed_netw
 
 _PAPER_ALPHA = Recipe(steps=1, batch_size=8, lr=3e-4, optimizer="adam", betas=(0.5, 0.999), weight_decay=1e-3,
                       schedule="constant", warmup=0.0, clip_norm=35.0, augment="flip")  # fmt: skip
-_COCO_HALF = 118_287 // 2  # images in each half of train2017
+_COCO_HALF = COCO_IMAGES // 2  # images in each half of train2017
 _NONE = DataPlan(image_side=0, crop_side=224, search_share=0.5)
 
 
@@ -57,7 +52,7 @@ def _depths(seed_network: str, mobile: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _paper_detection(seed_network: str) -> FNAPlan:
-    steps, tuned = 14 * _COCO_HALF // 8, 12 * 118_287 // 32
+    steps, tuned = 14 * _COCO_HALF // 8, 12 * COCO_IMAGES // 32
     return replace(
         TINY_DETECTION,
         seed_network=seed_network,
@@ -82,15 +77,13 @@ def _paper_detection(seed_network: str) -> FNAPlan:
             warmup=500 / tuned, clip_norm=35.0, augment="flip",
         ),
         macs_at=(800, 1088),
-        calibration_images=500,
-        calibration_batch=4,
-        scoring_batch=4,
+        scoring=ScoringPart(calibration_images=500, calibration_batch=4, batch=4),
         random_networks=3,
     )  # fmt: skip
 
 
 def _paper_ssdlite(seed_network: str) -> FNAPlan:
-    steps, tuned = 30 * 5 * _COCO_HALF // 128, 60 * 5 * 118_287 // 512
+    steps, tuned = 30 * 5 * _COCO_HALF // 128, 60 * 5 * COCO_IMAGES // 512
     common: dict[str, Any] = {"optimizer": "rmsprop", "eps": 1.0, "weight_decay": 4e-5, "schedule": "step"}
     return replace(
         _paper_detection(seed_network),
@@ -116,8 +109,7 @@ def _paper_ssdlite(seed_network: str) -> FNAPlan:
             augment="ssd", **common,
         ),
         macs_at=320,
-        calibration_batch=64,
-        scoring_batch=64,
+        scoring=ScoringPart(calibration_images=500, calibration_batch=64, batch=64),
     )  # fmt: skip
 
 
@@ -152,9 +144,9 @@ def _paper_segmentation(seed_network: str) -> FNAPlan:
 
 
 def _paper_pose(seed_network: str) -> FNAPlan:
-    bodies = 149_813  # with joints, in COCO's train2017
+    persons = 149_813  # with keypoints, in COCO's train2017
     detection = _paper_detection(seed_network)
-    steps = 14 * (bodies // 2) // 64
+    steps = 14 * (persons // 2) // 64
     weights = Recipe(steps=steps, batch_size=64, lr=1e-3, optimizer="adam", schedule="step", augment="turn")
     return replace(
         detection,
@@ -162,12 +154,11 @@ def _paper_pose(seed_network: str) -> FNAPlan:
         head=PoseConfig(),
         search=replace(detection.search, weights=weights, alpha=replace(_PAPER_ALPHA, batch_size=64, augment="turn")),
         finetune=Recipe(
-            steps=140 * bodies // 128, batch_size=128, lr=1e-3, optimizer="adam", weight_decay=0.0, schedule="step",
+            steps=140 * persons // 128, batch_size=128, lr=1e-3, optimizer="adam", weight_decay=0.0, schedule="step",
             milestones=(90 / 140, 120 / 140), warmup=0.0, augment="turn",
         ),
         macs_at=(256, 192),
-        calibration_batch=64,
-        scoring_batch=64,
+        scoring=ScoringPart(calibration_images=500, calibration_batch=64, batch=64),
     )  # fmt: skip
 
 
@@ -191,47 +182,3 @@ def plan_named(preset: str, task: TaskName) -> FNAPlan:
     if task not in plans:
         raise ValueError(f"The preset {preset} is for {', '.join(plans)}, not for {task}; take another preset.")
     return plans[task]
-
-
-def two_tasks(names: Sequence[str]) -> list[TaskName]:
-    """Segmentation, pose or both, in that order; ValueError for anything else."""
-    allowed: tuple[TaskName, ...] = ("segmentation", "pose")
-    if not names or set(names) - set(allowed) or len(set(names)) < len(names):
-        raise ValueError(f"tasks are one or both of {', '.join(allowed)}, each once; got {list(names)}.")
-    return [task for task in allowed if task in names]
-
-
-def with_options(
-    plan: FNAPlan, *, seed_network: str = "", depths: str = "", strength: float = -1.0, plain_norm: str = ""
-) -> FNAPlan:
-    """The plan with a notebook's own parameters in place of the preset's; empty texts and -1 leave it as it is.
-
-    Another seed also brings the normalisation of pictures that its weights were trained with, and without `depths` one
-    layer more than it has in every stage of several. ValueError for a value that none of them may have; whether a space
-    exists is `check_plan`'s to say.
-    """
-    changes: dict[str, Any] = {}
-    if seed_network and seed_network != plan.seed_network:
-        trained_like_lite = seed_network.startswith("efficientnet-lite0") or seed_network.endswith("-tf")
-        inputs = LITE_INPUT if trained_like_lite else IMAGENET_INPUT
-        changes |= {"seed_network": seed_network, "head": replace(plan.head, **inputs)}
-        changes["depths"] = _one_more(seed_network)
-    if depths:
-        if not re.fullmatch(r"\d+(\.\d+)*", depths):
-            raise ValueError(
-                f"depths are layers of each searched stage with dots between, such as 3.3.4.4; got {depths!r}."
-            )
-        changes["depths"] = tuple(int(depth) for depth in depths.split("."))
-    if strength < 0 and strength != -1:
-        raise ValueError(f"strength is -1 (as the preset says) or lambda, from 0 on; got {strength:g}.")
-    if strength >= 0:
-        changes["penalty"] = replace(plan.penalty, strength=strength)
-    if plain_norm:
-        changes["affine"] = one_of("plain_norm", plain_norm, ("affine", "plain")) == "affine"
-    return replace(plan, **changes)
-
-
-def _one_more(seed_network: str) -> tuple[int, ...]:
-    spec = seed_spec(seed_network)
-    layers = [sum(block.stage == stage for block in spec.blocks) for stage in searched_stages(spec)]
-    return tuple(count + (count > 1) for count in layers)

@@ -12,7 +12,7 @@ from workbench.data.masks import MaskFolder, SceneMasks
 from workbench.data.pose import PoseCrops
 from workbench.data.scenes import SceneCrops, Scenes
 from workbench.data.splits import split_train
-from workbench.methods.presets import (
+from workbench.methods._old_presets import (
     Data,
     DataPlan,
     find_folder,

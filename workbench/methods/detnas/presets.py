@@ -6,18 +6,22 @@
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from workbench.methods.one_shot import OneShotPlan
-from workbench.methods.presets import DataPlan
+from workbench.data.loader import DataPlan
+from workbench.methods import presets as common
+from workbench.methods.plan import ClassifierPart, OneShotPart, Plan, ScoringPart
+from workbench.methods.presets import COCO_IMAGES, FAST, PHOTOS
 from workbench.search.evolution import EvolutionConfig
 from workbench.tasks.detection import DetectorConfig
 from workbench.training.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetNASPlan(OneShotPlan):
+class DetNASPlan(Plan):
     """Everything that a DetNAS run does, as numbers."""
 
     space: str
+    classifier: ClassifierPart
+    supernet: OneShotPart
     path_sampling: Literal["uniform", "binned"]  # binned: uniform over bins of full MACs, as the original code does
     macs_limit: int  # backbone only
     evolution: EvolutionConfig
@@ -26,104 +30,57 @@ class DetNASPlan(OneShotPlan):
     detnas_init: bool  # the original's initialisation (depthwise kernels at sd 1), else PyTorch's
 
 
-TINY_DETECTOR = DetectorConfig(
-    pyramid_channels=32,  # a light head, so that the backbone is what counts
-    pyramid_levels=3,
-    pyramid_extra="p6",
-    anchor_scale=3.0,
-    anchor_octaves=1,
-    anchor_ratios=(1.0,),
-    match_iou=(0.4, 0.3),  # one square anchor for each place: long animals overlap it little
-    head_convs=1,
-    head_norm=True,
-    box_loss="giou",
-    detections=50,
-    candidates=100,
-    stride_padding=16,
-)
-
-FAST = Recipe(
-    steps=1, batch_size=16, lr=8e-3, optimizer="adamw", weight_decay=0.02, warmup=0.05, clip_norm=10.0, augment="flip"
-)
-
 TINY = DetNASPlan(
     space="shuffle-tiny",
-    data=DataPlan(
-        image_side=128,
-        crop_side=64,
-        train_images=1600,
-        search_images=128,
-        test_images=400,
-        crops=4000,
-        species=("fish", "ray", "starfish", "eel"),
+    data=common.TINY_DATA,
+    head=common.TINY_DETECTOR,
+    classifier=common.TINY_CLASSIFIER,
+    supernet=OneShotPart(
+        pretrain=replace(FAST, steps=800, batch_size=32, lr=6e-3),
+        finetune=replace(FAST, steps=500),
+        aligned_options=True,
     ),
-    detector=TINY_DETECTOR,
-    supernet_pretrain=replace(FAST, steps=800, batch_size=32, lr=6e-3),
-    supernet_finetune=replace(FAST, steps=500),
-    pretrain=replace(FAST, steps=100, batch_size=64),
+    scoring=common.TINY_SCORING,
     finetune=replace(FAST, steps=350),
-    classifier_hidden=128,
-    classifier_dropout=0.0,
-    label_smoothing=0.1,
-    image_mean=(0.485, 0.456, 0.406),
-    image_std=(0.229, 0.224, 0.225),
     path_sampling="uniform",
     macs_limit=21_700_000,
     macs_at=128,
-    fitness="AP",
     evolution=EvolutionConfig(population=10, parents=5, mutants=4, crossings=4, mutation_probability=0.15),
     evaluations=40,
-    calibration_images=64,
-    calibration_batch=32,
     recalibration_check=12,
     random_networks=3,
-    frozen_control=False,
-    aligned_options=True,
     detnas_init=False,
 )
 
 SMOKE = replace(
     TINY,
-    data=DataPlan(image_side=96, crop_side=32, train_images=24, search_images=8, test_images=8, crops=32),
-    supernet_pretrain=replace(FAST, steps=3, batch_size=8),
-    supernet_finetune=replace(FAST, steps=3, batch_size=4),
-    pretrain=replace(FAST, steps=2, batch_size=8),
+    data=common.SMOKE_DATA,
+    classifier=common.SMOKE_CLASSIFIER,
+    supernet=replace(
+        TINY.supernet,
+        pretrain=replace(FAST, steps=3, batch_size=8),
+        finetune=replace(FAST, steps=3, batch_size=4),
+    ),
+    scoring=common.SMOKE_SCORING,
     finetune=replace(FAST, steps=2, batch_size=4),
     evolution=EvolutionConfig(population=3, parents=2, mutants=1, crossings=1, mutation_probability=0.3),
     evaluations=6,
-    calibration_images=8,
-    calibration_batch=4,
     recalibration_check=3,
     random_networks=2,
 )
 
-# Photographs are few and a pass over them is short, so the steps are small and many.
-PHOTOS = replace(FAST, steps=2000, batch_size=8, lr=4e-3)
-
 SMALL = replace(
     TINY,
     space="shuffle-20-narrow",
-    # The numbers of images and crops count where data are generated scenes.
-    data=DataPlan(image_side=256, crop_side=96, train_images=800, search_images=96, test_images=200, crops=3000),
-    detector=replace(
-        TINY_DETECTOR,
-        pyramid_channels=48,
-        pyramid_extra="none",
-        box_loss_weight=2.0,
-        anchor_octaves=2,
-        detections=100,
-        candidates=300,
-        stride_padding=32,
-    ),
-    supernet_pretrain=replace(FAST, steps=1000, batch_size=32, lr=6e-3),
-    supernet_finetune=PHOTOS,
-    pretrain=replace(FAST, steps=300, batch_size=64),
+    data=common.SMALL_DATA,
+    head=common.SMALL_DETECTOR,
+    classifier=common.SMALL_CLASSIFIER,
+    supernet=replace(TINY.supernet, pretrain=replace(FAST, steps=1000, batch_size=32, lr=6e-3), finetune=PHOTOS),
+    scoring=ScoringPart(calibration_images=96, calibration_batch=16),
     finetune=PHOTOS,
     macs_limit=116_300_000,
     macs_at=256,
     evaluations=50,
-    calibration_images=96,
-    calibration_batch=16,
     frozen_control=True,
 )
 
@@ -133,12 +90,12 @@ def paper_plan(
     detector: Literal["faster_rcnn", "retinanet"] = "faster_rcnn",
     data: Literal["coco", "voc"] = "coco",
 ) -> DetNASPlan:
-    """The published numbers (sections 3 to 6 of the specification); defaults are the 300M network in FPN on COCO.
+    """The published numbers; defaults are the 300M network in FPN on COCO.
 
     What differs from the original code: no architecture is scored twice; batch-norm statistics are an exact average
-    over the 4,000 images that the original sees; pictures are RGB, not BGR (trained from scratch, the order has no
+    over the 4,000 images that the original sees; images are RGB, not BGR (trained from scratch, the order has no
     meaning); normed pyramid convolutions have no bias; detections are kept down to score 0.01; batch norm keeps
-    PyTorch's momentum 0.1 in the single networks, too; pre-training pictures are cropped from squares that fit
+    PyTorch's momentum 0.1 in the single networks, too; pre-training images are cropped from squares that fit
     `crop_side`. The large space's MAC limit is unknown; its cap is almost never binding at 1.3G, so that is the limit
     here.
     """
@@ -168,10 +125,10 @@ def paper_plan(
         warmup_factor=1 / 3,
         augment="flip",
     )
-    common = DetectorConfig(image_size=(800, 1333), nms_threshold=0.5, **raw)
+    plain = DetectorConfig(image_size=(800, 1333), nms_threshold=0.5, **raw)
     if detector == "faster_rcnn":
         head = replace(
-            common,
+            plain,
             kind="faster_rcnn",
             pyramid_levels=4,
             pyramid_extra="pool",
@@ -180,37 +137,25 @@ def paper_plan(
             anchor_octaves=1,
         )
     else:
-        head = replace(common, kind="retinanet", nms_threshold=0.4, box_loss="smooth_l1", box_loss_weight=4.0)
+        head = replace(plain, kind="retinanet", nms_threshold=0.4, box_loss="smooth_l1", box_loss_weight=4.0)
+    search_share = 5000 / COCO_IMAGES if data == "coco" else 5000 / 16_551
     return DetNASPlan(
         space=space,
-        data=DataPlan(
-            image_side=0,
-            crop_side=224,
-            crops_search_share=0.0,
-            search_share=5000 / 118_287 if data == "coco" else 5000 / 16_551,
-        ),
-        detector=head,
-        supernet_pretrain=pretrain,
-        supernet_finetune=replace(finetune, amp=False),
-        pretrain=pretrain,
+        data=DataPlan(image_side=0, crop_side=224, crops_search_share=0.0, search_share=search_share),
+        head=head,
+        fitness="AP" if data == "coco" else "AP50",
+        classifier=ClassifierPart(recipe=pretrain, hidden=1024, dropout=0.2, label_smoothing=0.1, **raw),
+        supernet=OneShotPart(pretrain=pretrain, finetune=replace(finetune, amp=False)),
+        scoring=ScoringPart(calibration_images=500 * 8, calibration_batch=8),
         finetune=finetune,
-        classifier_hidden=1024,
-        classifier_dropout=0.2,
-        label_smoothing=0.1,
         path_sampling="binned" if space == "shuffle-20" else "uniform",  # the original's bins exist for 20 blocks only
         macs_limit=300_000_000 if space == "shuffle-20" else 1_300_000_000,
         macs_at=224,
-        fitness="AP" if data == "coco" else "AP50",
         evolution=EvolutionConfig(),
         evaluations=20 * 50,
-        calibration_images=500 * 8,
-        calibration_batch=8,
         recalibration_check=50,
         random_networks=20,
-        frozen_control=False,
-        aligned_options=False,
         detnas_init=True,
-        **raw,
     )
 
 

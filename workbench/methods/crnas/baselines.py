@@ -1,0 +1,83 @@
+"""What CR-NAS's network is compared with, everybody trained alike: table 4 of the paper and what it leaves out."""
+
+from collections.abc import Sequence
+
+from workbench.methods.compare import Network
+from workbench.methods.crnas.presets import CRNASPlan
+from workbench.methods.experiment import Experiment
+from workbench.records.seeds import generator
+from workbench.search.random import RandomSearch
+from workbench.spaces.allocation import PREFIX, depths_of, eligible
+from workbench.spaces.catalogue import space_named
+from workbench.spaces.dilation import RATES, dilation_space_name
+from workbench.spaces.residual import LAYOUTS, residual_spec
+
+
+def baseline_depths(experiment: Experiment) -> tuple[int, ...]:
+    """The published layout, where it has the plan's budget; else the eligible one nearest to it."""
+    plan: CRNASPlan = experiment.plan
+    published = LAYOUTS[plan.backbone].depths
+    space = space_named(PREFIX + plan.backbone)
+    legal = [depths_of(space, arch) for arch in eligible(space, plan.budget)]
+    return min(legal, key=lambda depths: sum(abs(a - b) for a, b in zip(depths, published, strict=True)))
+
+
+def network(
+    experiment: Experiment, name: str, depths: Sequence[int], dilations: Sequence[int] = (), group: str = ""
+) -> Network:
+    """A network of the plan's backbone at full width."""
+    return Network(name=name, spec=residual_spec(experiment.plan.backbone, depths, dilations), group=group)
+
+
+def found_and_baselines(
+    experiment: Experiment,
+    depths: Sequence[int],
+    dilations: Sequence[int],
+    dilations_of_baseline: Sequence[int],
+    best_random: Sequence[int],
+) -> list[Network]:
+    """The comparison at one nominal cost: the found network first, then the parts of its gain and what chance gives.
+
+    `best_random` are the best-scored dilations of a random search with as many evaluations as the beam.
+    """
+    baseline, deeper = baseline_depths(experiment), experiment.plan.deeper
+    named = [
+        network(experiment, "CR-NAS", depths, dilations),
+        network(experiment, "baseline", baseline),
+        network(experiment, "stage only", depths),
+        network(experiment, "dilation only", baseline, dilations_of_baseline),
+        network(experiment, "deeper by hand", deeper),
+        network(experiment, "best-scored random dilations", depths, best_random),
+    ]
+    return [*named, *random_allocations(experiment, [depths, baseline, deeper])]
+
+
+def random_allocations(experiment: Experiment, taken: Sequence[Sequence[int]]) -> list[Network]:
+    """Allocations of the same budget other than those in `taken`, undilated: what chance gives without a search."""
+    plan: CRNASPlan = experiment.plan
+    space = space_named(PREFIX + plan.backbone)
+    left = [depths_of(space, arch) for arch in eligible(space, plan.budget)]
+    left = [depths for depths in left if depths not in {tuple(known) for known in taken}]
+    picks = generator(experiment.seed, "random allocations").permutation(len(left))[: plan.random_networks]
+    return [
+        network(experiment, f"random allocation {number}", left[pick], group="random allocation")
+        for number, pick in enumerate(picks, start=1)
+    ]
+
+
+def random_dilations(experiment: Experiment, depths: Sequence[int], taken: Sequence[Sequence[int]]) -> list[Network]:
+    """Random dilations of the found allocation, other than those in `taken`."""
+    space = space_named(dilation_space_name(experiment.plan.backbone, depths))
+    known = {space.arch([RATES.index(rate) for rate in rates]) for rates in taken}
+    count = min(experiment.plan.random_networks, space.size - len(known))
+    searcher = RandomSearch(space, seed=experiment.seed, stream="random dilations", taken=known)
+    return [
+        network(
+            experiment,
+            f"random dilations {number}",
+            depths,
+            [RATES[choice] for choice in query.arch.choices],
+            "random dilations",
+        )
+        for number, query in enumerate(searcher.ask(count), start=1)
+    ]

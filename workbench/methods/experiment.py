@@ -1,0 +1,119 @@
+"""One run of a method: where it is recorded, on what data, for which task."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, is_dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from workbench.networks.count import count_layers
+from workbench.records.files import base_folder
+from workbench.records.run_folder import RunFolder
+from workbench.records.seeds import integer
+from workbench.tasks.classification import Classification
+from workbench.tasks.detection import Detection, DetectorConfig
+from workbench.tasks.pose import Pose, PoseConfig
+from workbench.tasks.segmentation import Segmentation
+from workbench.training.fit import BeforeStep
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One run of a method: where it is recorded, on what data, with which seed and device."""
+
+    run: RunFolder
+    plan: Any  # the method's preset
+    data: Any  # `data.loader.Data`, or data sets and a digest that a lesson brings
+    seed: int
+    device: torch.device
+
+    @property
+    def task(self) -> Any:
+        """What the plan's head does: detection, segmentation or pose."""
+        head, categories = self.plan.head, self.data.train.categories
+        if isinstance(head, DetectorConfig):
+            return Detection(categories=categories, config=head, metric=self.plan.fitness)
+        if isinstance(head, PoseConfig):
+            return Pose(categories=categories, config=head)
+        return Segmentation(categories=categories, config=head)
+
+    @property
+    def classification(self) -> Classification:
+        """What backbones are pre-trained for."""
+        part = self.plan.classifier
+        return Classification(
+            categories=self.data.crops.categories,
+            hidden=part.hidden,
+            dropout=part.dropout,
+            label_smoothing=part.label_smoothing,
+            image_mean=part.image_mean,
+            image_std=part.image_std,
+        )
+
+
+def start_experiment(
+    notebook: str,
+    parameters: Mapping[str, Any],
+    *,
+    plan: Any,
+    data: Any,
+    seed: int,
+    device: str,
+    runs: str,
+    fresh: bool,
+) -> Experiment:
+    """Opens the run folder of a notebook: the newest unfinished one of the same parameters and data, or the next."""
+    found = pick_device(device)
+    resolved = {**parameters, "plan": as_plain(plan)}
+    run = RunFolder.open(base_folder() / runs, notebook, resolved, seed=seed, data_digest=data.digest, fresh=fresh)
+    return Experiment(run=run, plan=plan, data=data, seed=seed, device=found)
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` takes CUDA when there is one; ValueError when a device is named that is not here."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"A device is one of auto, cpu, cuda; got {name!r}.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device is cuda, but PyTorch finds no CUDA here; use auto or cpu.")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def new_model(build: Callable[[], nn.Module], seed: int, name: str) -> nn.Module:
+    """A model whose random initial weights depend on the seed and the name alone."""
+    with torch.random.fork_rng(devices=[]):  # models are built on the CPU
+        torch.random.manual_seed(integer(seed, "weights", name))
+        return build()
+
+
+def body_of(model: nn.Module) -> Any:
+    """The backbone inside a task's model: below a pyramid where the task has one."""
+    backbone = model.get_submodule("backbone")
+    return getattr(backbone, "body", backbone)
+
+
+def forward_macs(
+    model: nn.Module, task: Any, data: Any, device: torch.device, before_step: BeforeStep | None = None
+) -> int:
+    """MACs of one image through `model`; for a supernet the mean over eight random paths."""
+    model.to(device)
+    images, _ = task.batch(data, [0], device)
+    rng = np.random.default_rng(0)
+    macs = []
+    for _ in range(8 if before_step else 1):
+        if before_step is not None:
+            before_step(model, "warm", rng)
+        macs.append(count_layers(model, lambda: task.run_layers(model, images)).macs)
+    return round(sum(macs) / len(macs))
+
+
+def as_plain(value: Any) -> Any:
+    """Dataclasses, tuples and numbers as JSON data, for identities and records."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {"type": type(value).__name__, **{name: as_plain(part) for name, part in vars(value).items()}}
+    if isinstance(value, Mapping):
+        return {str(name): as_plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_plain(part) for part in value]
+    return value

@@ -1,0 +1,205 @@
+"""Differentiable search on any space: weights and alpha of one supernet learn in turn, each from its own half of data.
+
+This is the first-order bilevel search of DARTS. NATS (section 3.2) and FNA differ in it by what the weights' steps run:
+the mixture of all options, or one path drawn from alpha.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from workbench.evaluation.scoring import Scorer
+from workbench.methods.candidates import enter_search, scorer
+from workbench.methods.experiment import Experiment, body_of, forward_macs, new_model
+from workbench.methods.phases import Trained, train_phase
+from workbench.methods.plan import CostPenalty
+from workbench.networks.backbone import Backbone
+from workbench.networks.dilation_mixture import use
+from workbench.networks.supernet import Supernet
+from workbench.records.score import Score
+from workbench.search.limits import Limit
+from workbench.search.relaxation import Derived, Logits, derive
+from workbench.spaces.costs import ImageSize
+from workbench.spaces.space import SKIP, SearchSpace
+from workbench.training.fit import AlphaSide
+from workbench.training.recipe import AlternatingRecipe
+
+WeightsOn = Literal["mixture", "paths"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedNetwork:
+    """A pretrained network that a search starts from, and in plain data where its weights come from."""
+
+    backbone: Backbone
+    origin: dict[str, Any]
+    top1: float | None = None  # on unseen crops, where it was trained here
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientSearch:
+    """A task's model on a supernet, and what the search left: losses, and alpha after every epoch."""
+
+    model: nn.Module
+    supernet: Supernet
+    phase: str
+    trained: Trained | None = None  # None: it has not ended
+
+    @property
+    def key(self) -> str:
+        return self.trained.key if self.trained else ""
+
+    @property
+    def space(self) -> SearchSpace:
+        return self.supernet.space
+
+    @property
+    def alphas(self) -> list[list[Logits]]:
+        """Logits by epoch and choice."""
+        assert self.trained is not None
+        return [[alpha.double().numpy() for alpha in epoch] for epoch in self.trained.alphas]
+
+    def derived(self, epoch: int = -1, limits: tuple[Limit, ...] = ()) -> Derived:
+        """The architecture that alpha stands for after that epoch (NATS, equation 4)."""
+        return derive(self.space, self.alphas[epoch], limits)
+
+
+def gradient_search(
+    experiment: Experiment,
+    build: Callable[[], Supernet],
+    recipe: AlternatingRecipe,
+    *,
+    phase: str,
+    stream: str,
+    origin: Mapping[str, Any],
+    weights_on: WeightsOn,
+    penalty: CostPenalty | None = None,
+) -> GradientSearch:
+    """Searches the space of the supernet that `build` makes, for the experiment's own task.
+
+    Weights learn from `data.train`, alpha from `data.search`. In the first `warm_epochs` alpha stands still, and paths
+    are uniform. After every epoch the derived network is in the record: entropy and margin of alpha, and once alpha
+    moves its score by the supernet's own weights, a score of the supernet and not of the network. `origin` says what
+    `build` makes; `stream` names the draw of initial weights.
+    """
+    plan, task, data = experiment.plan, experiment.task, experiment.data
+    model = new_model(lambda: task.build(build()), experiment.seed, stream)
+    supernet: Supernet = body_of(model)
+
+    def before_step(trained: nn.Module, turn: str, rng: np.random.Generator) -> None:
+        net: Supernet = body_of(trained)
+        if turn == "alpha" or weights_on == "mixture":
+            net.mix()
+        else:
+            net.activate(net.space.sample(rng) if turn == "warm" else net.sample(rng))
+
+    def mix(trained: nn.Module, turn: str, rng: np.random.Generator) -> None:
+        body_of(trained).mix()
+
+    ways = [mixture.implementation for mixture in supernet.mixtures()]
+    use(supernet, "branches")  # what the method computes; how it is computed must not change its price
+    prices = tuple(forward_macs(model, task, data.train, experiment.device, step) for step in (before_step, mix))
+    use(supernet, ways)
+    found = GradientSearch(model=model, supernet=supernet, phase=phase)
+    judge = scorer(experiment, found, task)
+    recorded = {score.step for score in experiment.run.scores(phase)}
+
+    def after_epoch(epoch: int) -> None:
+        if epoch not in recorded:
+            experiment.run.append(derived_score(experiment, judge, recipe, phase, epoch, penalty is not None))
+
+    def priced(trained: nn.Module) -> Tensor:
+        assert penalty is not None
+        return cost_loss(body_of(trained).expected_macs(plan.macs_at), penalty)
+
+    def side(trained: nn.Module) -> AlphaSide:
+        return AlphaSide(
+            parameters=body_of(trained).alphas(),
+            data=data.search,
+            recipe=recipe,
+            penalty=priced if penalty else None,
+            after_epoch=after_epoch,
+        )
+
+    trained = train_phase(
+        experiment,
+        phase,
+        model,
+        task,
+        data.train,
+        recipe.weights,
+        origin={**origin, "space": supernet.space.name, "weights on": weights_on}
+        | ({"penalty": vars(penalty), "macs_at": plan.macs_at} if penalty else {}),
+        before_step=before_step,
+        search=side,
+        prices=(prices[0], prices[1]),
+        image_side=plan.data.image_side,
+    )
+    if (name := f"score {phase}") not in {entry.phase for entry in experiment.run.ledger.entries}:
+        enter_search(experiment, name, judge, scored_epochs(experiment, found), peak=0)
+    supernet.mix()
+    return replace(found, trained=trained)
+
+
+def cost_loss(macs: Tensor, penalty: CostPenalty) -> Tensor:
+    """lambda * log(gamma * cost) / log(tau), cost in billions of MACs (FNA)."""
+    return penalty.strength * torch.log(penalty.scale * macs / 1e9) / math.log(penalty.base)
+
+
+def derived_score(
+    experiment: Experiment, judge: Scorer, recipe: AlternatingRecipe, phase: str, epoch: int, priced: bool
+) -> Score:
+    """The record of an epoch: the network that alpha stands for, how decided it is, and its score once alpha moves."""
+    supernet, size = judge.supernet, experiment.plan.macs_at
+    space, found = supernet.space, derive(supernet.space, supernet.alpha_values())
+    metrics = {"entropy": found.entropy, "margin": found.margin, "ties": float(found.ties)}
+    if priced:
+        with torch.no_grad():
+            expected = float(supernet.expected_macs(size))
+        options = [option for _, option in space.describe(found.arch)]
+        metrics |= {"expected MACs": expected, "skipped": options.count(SKIP) / len(options)}
+    if epoch >= recipe.warm_epochs:
+        score = judge(found.arch, phase=phase, step=epoch)
+        return replace(score, metrics={**score.metrics, **metrics})
+    return Score(
+        arch=found.arch,
+        metrics=metrics,
+        macs=space.macs(found.arch, size),
+        params=space.params(found.arch),
+        seconds=0.0,
+        seed=experiment.seed,
+        phase=phase,
+        step=epoch,
+    )
+
+
+def scored_epochs(experiment: Experiment, search: GradientSearch) -> list[Score]:
+    """The derived networks of the epochs in which alpha moved, in order."""
+    metric = experiment.task.metric
+    return [score for score in experiment.run.scores(search.phase) if metric in score.metrics or score.error]
+
+
+def fixed_macs(space: SearchSpace, image_size: ImageSize) -> int:
+    """MACs of the blocks that no decision governs, which the expected MACs leave out."""
+    return space.macs(space.uniform(0), image_size) - sum(row[0] for row in space.option_macs(image_size))
+
+
+def trajectory(experiment: Experiment, search: GradientSearch) -> pd.DataFrame:
+    """One row for each epoch: the derived network, its MACs, entropy and margin of alpha, and its score if any.
+
+    Where cost has a price also the expected MACs and the share of skipped layers. All MACs are of the whole backbone.
+    """
+    rows = [
+        {"epoch": score.step + 1, "network": score.arch.key, "MACs": score.macs, **score.metrics}
+        for score in experiment.run.scores(search.phase)
+    ]
+    frame = pd.DataFrame(rows)
+    if "expected MACs" in frame:
+        frame["expected MACs"] += fixed_macs(search.space, experiment.plan.macs_at)
+    return frame
