@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from workbench.insight.allocation_plots import ranking_table
 
 from workbench.data.loader import load_data
+from workbench.insight.tables import ranking_table
 from workbench.lessons import crnas as lesson
 from workbench.methods import candidates, compare
 from workbench.methods.crnas import baselines
@@ -93,7 +93,7 @@ def test_a_killed_beam_goes_on_with_the_same_candidates(walked, monkeypatch):
 def without_memory(walked):
     """The same beam search where the prefixes do not fit into memory."""
     experiment, _, operations, *_ = walked
-    tight = replace(experiment, plan=replace(experiment.plan, prefix_memory=1000))
+    tight = replace(experiment, plan=replace(experiment.plan, beam=replace(SMOKE.beam, prefix_memory=1000)))
     scorer = candidates.scorer(experiment, operations, experiment.task)
     return tight, crnas.beam(tight, scorer, phase="beam without memory")
 
@@ -228,12 +228,12 @@ def test_published_plans_are_consistent_and_build(name):
 
 def test_published_recipes():
     plan = paper_plan("resnet50")
-    assert (plan.supernet_pretrain.batch_size, plan.supernet_pretrain.lr) == (1024, 0.4)
-    assert plan.supernet_pretrain.steps == 150 * 1281167 // 1024 and plan.supernet_pretrain.schedule == "cosine"
+    assert (plan.stages.pretrain.batch_size, plan.stages.pretrain.lr) == (1024, 0.4)
+    assert plan.stages.pretrain.steps == 150 * 1281167 // 1024 and plan.stages.pretrain.schedule == "cosine"
     assert plan.finetune.lr == pytest.approx(0.02) and plan.finetune.steps == 13 * 118287 // 16
     assert plan.finetune.milestones == (8 / 13, 11 / 13)
-    assert plan.supernet_finetune.milestones == (16 / 25, 22 / 25)
-    assert plan.supernet_finetune.steps == 25 * 113287 // 16
+    assert plan.stages.finetune.milestones == (16 / 25, 22 / 25)
+    assert plan.stages.finetune.steps == 25 * 113287 // 16
     assert plan.budget == 16 and plan.other_budgets == (8.0, 33.0)  # one supernet serves several depths
     assert plan.head.input_size(480, 640) == (800, 1088)
     half = space_named("allocation-resnet50-half")

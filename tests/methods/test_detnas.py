@@ -69,7 +69,7 @@ def test_both_searches_have_equal_budgets_and_keep_the_limit(walked):
 
 def test_finetuning_starts_from_the_pretrained_supernet(walked):
     experiment = walked[0]
-    plan = replace(experiment.plan, supernet_finetune=replace(experiment.plan.supernet_finetune, lr=0.0))
+    plan = replace(experiment.plan, supernet=replace(SMOKE.supernet, finetune=replace(SMOKE.supernet.finetune, lr=0.0)))
     still = replace(experiment, plan=plan)
     pretrained = detnas.pretrain_supernet(still)
     tuned = detnas.finetune_supernet(still, pretrained)
@@ -114,7 +114,10 @@ def test_a_shared_phase_is_cached_for_other_runs_and_own_for_its_own(walked):
 def test_another_seed_recipe_or_origin_is_another_phase(walked):
     experiment = walked[0]
     key = detnas.pretrain_supernet(experiment).trained.key
-    other = replace(experiment, plan=replace(SMOKE, supernet_pretrain=replace(SMOKE.supernet_pretrain, lr=1e-4)))
+    other = replace(
+        experiment,
+        plan=replace(SMOKE, supernet=replace(SMOKE.supernet, pretrain=replace(SMOKE.supernet.pretrain, lr=1e-4))),
+    )
     assert detnas.pretrain_supernet(other).trained.key != key
 
 
@@ -128,7 +131,7 @@ def test_every_contender_is_trained_alike(walked):
 
 def test_groups_become_one_row_of_means(walked):
     results = walked[4]
-    grouped = [replace(r, contender=replace(r.network, group="random")) for r in results]
+    grouped = [replace(r, network=replace(r.network, group="random")) for r in results]
     table = compare.comparison_table(grouped)
     assert list(table["network"]) == ["random (mean of 2)"]
     assert table["MACs"][0] == pytest.approx(np.mean([r.macs for r in results]))
@@ -171,7 +174,7 @@ def test_search_and_recalibration_never_read_the_test_split(walked, monkeypatch)
     closed = replace(experiment, data=replace(experiment.data, test=Forbidden(), crops_test=Forbidden()))
     scorer = candidates.scorer(closed, supernet, closed.task)
     assert scorer(space_named(SMOKE.space).uniform(1), phase="x", step=0).error is None
-    candidates.classification_scorer(closed, detnas.pretrain_supernet(closed))
+    candidates.scorer(closed, detnas.pretrain_supernet(closed), closed.classification)
 
 
 def test_saved_detector_predicts_the_same(walked, tmp_path):
@@ -204,12 +207,12 @@ def test_weights_that_do_not_fit_are_refused_whole(walked, tmp_path):
 
 def test_paper_plan_holds_the_published_numbers():
     plan = paper_plan()
-    assert (plan.supernet_pretrain.steps, plan.supernet_pretrain.batch_size, plan.supernet_pretrain.lr) == (
+    assert (plan.supernet.pretrain.steps, plan.supernet.pretrain.batch_size, plan.supernet.pretrain.lr) == (
         300_000,
         1024,
         0.5,
     )
-    assert (plan.supernet_finetune.steps, plan.supernet_finetune.batch_size) == (90_000, 16)
+    assert (plan.supernet.finetune.steps, plan.supernet.finetune.batch_size) == (90_000, 16)
     assert (plan.evaluations, plan.evolution.population, plan.evolution.parents) == (1000, 50, 10)
     assert (plan.evolution.mutants, plan.evolution.crossings, plan.evolution.mutation_probability) == (20, 20, 0.1)
     assert plan.macs_limit == 300_000_000 and plan.scoring.calibration_images == 4000
@@ -228,7 +231,7 @@ def test_paper_supernets_build_on_meta(space, detector):
         model = build_detector(supernet, 80, plan.head)
         maps = model.backbone(torch.empty(1, 3, 64, 64))
         assert {m.shape[1] for m in maps.values()} == {256}
-        classifier = Classification(categories=("x",) * 1000, hidden=plan.classifier_hidden).build(
+        classifier = Classification(categories=("x",) * 1000, hidden=plan.classifier.hidden).build(
             Supernet(supernet.space)
         )
         millions = sum(parameter.numel() for parameter in classifier.parameters()) / 1e6
@@ -249,7 +252,7 @@ def test_binned_sampling_flattens_the_costs():
 def test_presets_are_consistent(name):
     plan = PRESETS[name]
     space = space_named(plan.space)
-    assert plan.pretrain.batch_size and plan.finetune.steps > 0
+    assert plan.classifier.recipe.batch_size and plan.finetune.steps > 0
     costs = [space.macs(space.sample(np.random.default_rng(seed)), plan.macs_at) for seed in range(200)]
     share = np.mean(np.array(costs) <= plan.macs_limit)
     if plan.space == "shuffle-40":
@@ -264,14 +267,19 @@ def test_bad_parameters_are_named():
     with pytest.raises(ValueError, match="auto, cpu, cuda"):
         pick_device("gpu")
     with pytest.raises(ValueError, match="was not found"):
-        load_data(SMOKE.data, "no/such/folder", "scenes", 0)
+        load_data(SMOKE.data, "detection", "no/such/folder", "scenes", seed=0)
     with pytest.raises(ValueError, match="controls is one of basic, all"):
         one_of("controls", "some", ("basic", "all"))
 
 
 def test_max_steps_shortens_every_recipe():
     plan = shortened(PRESETS["tiny"], 5)
-    assert {plan.supernet_pretrain.steps, plan.supernet_finetune.steps, plan.pretrain.steps, plan.finetune.steps} == {5}
+    assert {
+        plan.supernet.pretrain.steps,
+        plan.supernet.finetune.steps,
+        plan.classifier.recipe.steps,
+        plan.finetune.steps,
+    } == {5}
     assert shortened(PRESETS["tiny"], 0) == PRESETS["tiny"]
 
 
@@ -294,7 +302,7 @@ def test_a_frozen_random_backbone_keeps_its_weights(walked):
     spec = space_named(SMOKE.space).spec(space_named(SMOKE.space).uniform(0))
     task = experiment.task
     untouched = new_model(lambda: task.build(Backbone(spec)), experiment.seed, "detector head")
-    assert 0 <= compare.frozen_random_backbone(experiment, spec, detection=task, finetune=SMOKE.finetune) <= 1
+    assert 0 <= compare.frozen_random_backbone(experiment, spec) <= 1
     kept = next(
         path for path in (experiment.run.path / "phases").glob("*/phase.json") if '"frozen": true' in path.read_text()
     )

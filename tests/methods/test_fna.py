@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 from torchvision.models import resnet18
-from workbench.insight.papers import paper_table
 
 from tests.data.test_coco import SAMPLES
 from workbench.data.loader import load_data
+from workbench.insight.tables import paper_table
 from workbench.methods import candidates, compare, gradient
 from workbench.methods.experiment import Experiment, start_experiment
 from workbench.methods.fna import baselines
@@ -108,15 +108,15 @@ def test_a_killed_search_ends_bit_identical(tmp_path, monkeypatch):
     class Killed(RuntimeError):
         pass
 
-    score = fna._derived_score
+    score = gradient.derived_score
 
-    def kill(experiment, scorer, supernet, phase, epoch):
+    def kill(experiment, judge, recipe, phase, epoch, priced):
         if epoch == 1:
             raise Killed
-        return score(experiment, scorer, supernet, phase, epoch)
+        return score(experiment, judge, recipe, phase, epoch, priced)
 
     cut = experiment_of(tmp_path / "cut", "segmentation")
-    monkeypatch.setattr(fna, "_derived_score", kill)
+    monkeypatch.setattr(gradient, "derived_score", kill)
     with pytest.raises(Killed):
         fna.search(cut, seed)
     monkeypatch.undo()
@@ -146,17 +146,17 @@ def test_random_supernets_and_plain_norms_are_other_searches(tmp_path):
         assert not all(torch.equal(tensor, given[name]) for name, tensor in own.items())
 
 
-def test_weights_and_alpha_learn_from_their_own_pictures(tmp_path, monkeypatch):
+def test_weights_and_alpha_learn_from_their_own_images(tmp_path, monkeypatch):
     experiment = experiment_of(tmp_path, "segmentation")
     seen = {"weights": set(), "alpha": set()}
-    loop = fna.search_phase
+    phase = gradient.train_phase
 
-    def spy(experiment, name, model, alphas, task, weight_data, alpha_data, *args, **options):
-        seen["weights"] |= set(weight_data.ids)
-        seen["alpha"] |= set(alpha_data.ids)
-        return loop(experiment, name, model, alphas, task, weight_data, alpha_data, *args, **options)
+    def spy(experiment, name, model, task, data, recipe, *, search, **options):
+        seen["weights"] |= set(data.ids)
+        seen["alpha"] |= set(search(model).data.ids)
+        return phase(experiment, name, model, task, data, recipe, search=search, **options)
 
-    monkeypatch.setattr(fna, "search_phase", spy)
+    monkeypatch.setattr(gradient, "train_phase", spy)
     fna.search(experiment, fna.seed_network(experiment.plan))
     assert seen == {"weights": set(experiment.data.train.ids), "alpha": set(experiment.data.search.ids)}
     assert not seen["alpha"] & (seen["weights"] | set(experiment.data.test.ids))

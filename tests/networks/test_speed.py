@@ -20,12 +20,12 @@ def test_a_single_path_step_costs_at_most_a_tenth_more_than_the_extracted_networ
     """Interleaved steps, the fastest of each: what fills the caches besides hits both alike."""
     space = space_named("shuffle-tiny")
     data = Scenes(SceneConfig(), 0, "train", 8)
-    task = Detection(categories=data.categories, config=TINY.detector)
+    task = Detection(categories=data.categories, config=TINY.head)
     images, targets = task.batch(data, range(8), torch.device("cpu"))
     arch = space.uniform(1)
     models = [task.build(Supernet(space)), task.build(Backbone(space.spec(arch)))]
     models[0].backbone.body.activate(arch)
-    optimizers = [make_optimizer(model.named_parameters(), TINY.supernet_finetune) for model in models]
+    optimizers = [make_optimizer(model.named_parameters(), TINY.supernet.finetune) for model in models]
     best = [float("inf")] * 2
     for turn in range(60):
         if turn >= 12 and best[0] <= 1.10 * best[1]:

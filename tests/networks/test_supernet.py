@@ -11,9 +11,10 @@ from torch import nn
 from workbench.networks.aligned_options import align_options
 from workbench.networks.backbone import Backbone
 from workbench.networks.blocks import alternating_shuffle_order, grouped_shuffle_order
+from workbench.networks.choices import NestedDepths, SeparateOptions, blocks_of
 from workbench.networks.count import count_backbone
 from workbench.networks.dilation_mixture import DilationMixture
-from workbench.networks.supernet import NestedDepths, SeparateOptions, Supernet, blocks_of
+from workbench.networks.supernet import Supernet
 from workbench.spaces.allocation import allocation, eligible
 from workbench.spaces.arch import Arch
 from workbench.spaces.catalogue import space_named, space_names
@@ -123,6 +124,12 @@ def test_every_group_of_channels_is_a_decision_of_its_own():
     segments = [segment for segment in space.segments(space.uniform(0)) if segment.decisions]
     assert [len(segment.decisions) for segment in segments] == [4] * 5
     assert [index for segment in segments for index in segment.decisions] == list(range(20))
+
+
+def test_one_group_of_all_channels_is_mixed_in_the_convolution_and_not_in_whole_blocks():
+    """Path level, as NATS calls it: batch norm and the other convolutions stand once."""
+    space = space_named("channel-dilation-resnet-bottleneck-tiny-n1-C")
+    assert all(isinstance(choice, DilationMixture) for choice in Supernet(space).choices())
 
 
 def test_plain_norms_extract_as_plain_norms():

@@ -56,8 +56,8 @@ class ProbePlan:
     eel_supernet: Recipe  # of all allocations
     kernels: Sharing = "shared"  # of the dilations; separate ones did not learn r = 48 in 400 steps
     branches: Sharing = "separate"  # of the depths
-    scoring: ScoringPart = ScoringPart(calibration_images=128, calibration_batch=32, batch=48)
-    beam: BeamPart = BeamPart(width=3, completions=4)
+    scoring: ScoringPart
+    beam: BeamPart
     macs_at: int = 128
 
 
@@ -70,6 +70,8 @@ TINY = ProbePlan(
     supernet=replace(_STEPS, steps=400),
     eel_recipe=replace(_STEPS, steps=200),
     eel_supernet=replace(_STEPS, steps=400),
+    scoring=ScoringPart(calibration_images=128, calibration_batch=32, batch=48),
+    beam=BeamPart(width=3, completions=4),
 )
 SMOKE = replace(
     TINY,

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from workbench.networks.blocks import ShuffleDownUnit, ShuffleUnit
-from workbench.networks.supernet import SeparateOptions, Supernet
+from workbench.networks.choices import SeparateOptions
+from workbench.networks.supernet import Supernet
 
 
 def align_options(supernet: Supernet) -> None:

@@ -74,6 +74,7 @@ def channel_dilation_space(name: str) -> SearchSpace:
             tuple(map(genotype_name, layer.genotypes)),
             layer.block,
             layer.stage,
+            of_channels=True,
         )
         for layer in layers
         for group in range(1, layer.groups + 1)

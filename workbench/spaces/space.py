@@ -21,13 +21,15 @@ class Decision:
     """One question the search answers.
 
     `block` is the index of the block it decides about in the specification; None: all blocks of `stage`. The option
-    `SKIP` leaves the block out; indices count the blocks of a network without such.
+    `SKIP` leaves the block out; indices count the blocks of a network without such. `of_channels`: it is about a group
+    of channels of the block's searched convolution, be it all of them, and a supernet mixes inside that convolution.
     """
 
     name: str
     options: tuple[str, ...]
     block: int | None
     stage: int
+    of_channels: bool = False
 
 
 @dataclass(frozen=True)
