@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 import torch
 
-from workbench.data.scenes import SceneConfig, Scenes
+from workbench.data.scenes.scene import SceneConfig
+from workbench.data.scenes.tasks import Scenes
 from workbench.insight import field_plots, plots
 from workbench.insight.field_studies import (
     log_slope,

@@ -3,18 +3,18 @@
 import pandas as pd
 import pytest
 
+from workbench.data.loader import load_data
 from workbench.evaluation.whole_cost import WholeCost
 from workbench.lessons.fna_detection import cost_rows, detnas_cost, find_detnas_run
 from workbench.methods import fna_weights, phases
 from workbench.methods.fna_presets import plan_named
-from workbench.methods.task_data import load_task_data
 from workbench.records.ledger import Entry
 from workbench.records.run_folder import RunFolder
 
 
 def test_detnas_runs_are_found_by_preset_data_and_seed(tmp_path):
     plan = plan_named("smoke", "detection")
-    data = load_task_data(plan.data, "detection", "scenes", 0, plan.head)
+    data = load_data(plan.data, "detection", "scenes", seed=0)
     study = phases.start_study("other", {}, plan=plan, data=data, seed=0, device="cpu", runs=str(tmp_path), fresh=False)
     assert find_detnas_run(study, "", "smoke", "scenes", str(tmp_path)) is None
     run = RunFolder.open(tmp_path, "10_detnas", {"preset": "smoke", "data": "scenes"}, seed=0, data_digest="d")

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from workbench.data.loader import load_data
 from workbench.insight.allocation_plots import ranking_table
 from workbench.lessons import crnas as lesson
-from workbench.methods import candidates, compare, crnas, crnas_controls, phases, presets
+from workbench.methods import candidates, compare, crnas, crnas_controls, phases
 from workbench.methods.crnas_presets import PRESETS, SMOKE, paper_plan, with_budget
 from workbench.networks.supernet import Supernet
 from workbench.search.beam import BeamSearch
@@ -18,7 +19,7 @@ from workbench.tasks.detection import build_detector
 
 
 def open_study(root, plan=SMOKE, seed=0):
-    data = presets.load_data(plan.data, "scenes", "scenes", seed)
+    data = load_data(plan.data, "detection", "scenes", "scenes", seed=seed)
     return phases.start_study(
         "t", {"seed": seed}, plan=plan, data=data, seed=seed, device="cpu", runs=str(root), fresh=False
     )
@@ -188,7 +189,7 @@ def test_plans_that_cannot_work_are_refused_before_training(walked, change, mess
 def test_dilations_larger_than_the_map_are_refused_before_training():
     small = replace(SMOKE, data=replace(SMOKE.data, image_side=48))
     with pytest.raises(ValueError, match=r"map of 3 pixels .* dilated by 3 sees only padding .* up to 2 or larger"):
-        crnas.check_plan(small, presets.load_data(small.data, "scenes", "scenes", 0))
+        crnas.check_plan(small, load_data(small.data, "detection", "scenes", "scenes", seed=0))
 
 
 def test_another_budget_takes_the_deepest_layout_as_hand_made():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from workbench.data.loader import load_data
 from workbench.methods import candidates, compare, detnas, detnas_controls, phases, presets
 from workbench.methods.detector_file import load_detector, predict_images, save_detector
 from workbench.methods.detnas_presets import PRESETS, SMOKE, paper_plan
@@ -19,7 +20,7 @@ from workbench.tasks.detection import build_detector
 
 
 def open_study(root, plan=SMOKE, seed=0):
-    data = presets.load_data(plan.data, "scenes", "scenes", seed)
+    data = load_data(plan.data, "detection", "scenes", "scenes", seed=seed)
     return phases.start_study(
         "t", {"seed": seed}, plan=plan, data=data, seed=seed, device="cpu", runs=str(root), fresh=False
     )
@@ -253,7 +254,7 @@ def test_bad_parameters_are_named():
     with pytest.raises(ValueError, match="auto, cpu, cuda"):
         phases.pick_device("gpu")
     with pytest.raises(ValueError, match="was not found"):
-        presets.load_data(SMOKE.data, "no/such/folder", "scenes", 0)
+        load_data(SMOKE.data, "detection", "no/such/folder", "scenes", seed=0)
     with pytest.raises(ValueError, match="controls is one of basic, all"):
         presets.one_of("controls", "some", ("basic", "all"))
 

@@ -10,12 +10,12 @@ from PIL import Image
 from torchvision.models import resnet18
 
 from tests.data.test_coco import SAMPLES
+from workbench.data.loader import load_data
 from workbench.insight.papers import paper_table
 from workbench.methods import candidates, compare, fna, fna_controls, fna_presets, fna_weights, phases
 from workbench.methods.fna_plan import CostPenalty
 from workbench.methods.fna_presets import PRESETS, plan_named, two_tasks, with_options
 from workbench.methods.presets import shortened
-from workbench.methods.task_data import load_task_data
 from workbench.networks.backbone import Backbone
 from workbench.networks.remap import remap
 from workbench.networks.seeds import load_torchvision, read_state
@@ -28,7 +28,7 @@ TASKS = ("detection", "segmentation", "pose")
 
 def study_of(path, task, **changes):
     plan = replace(plan_named("smoke", task), **changes)
-    data = load_task_data(plan.data, task, "scenes", 0, plan.head)
+    data = load_data(plan.data, task, "scenes", seed=0)
     return phases.start_study(
         f"test_{task}", {"task": task}, plan=plan, data=data, seed=0, device="cpu", runs=str(path), fresh=False
     )
@@ -304,20 +304,20 @@ def test_a_pose_search_runs_on_a_keypoint_folder_and_refuses_leaks(tmp_path):
         content = {"images": images, "annotations": annotations, "categories": categories}
         (folder / "annotations" / f"person_keypoints_{split}.json").write_text(json.dumps(content))
     plan = plan_named("smoke", "pose")
-    data = load_task_data(plan.data, "pose", str(folder), 0, plan.head)
+    data = load_data(plan.data, "pose", str(folder), seed=0)
     assert not set(data.train.ids) & set(data.search.ids) and len(data.train) + len(data.search) == 8
     study = replace(study_of(tmp_path, "pose"), data=data)
     assert fna.search(study, fna_weights.seed_network(plan)).searched is not None
     (folder / "images" / "8.png").write_bytes((folder / "images" / "0.png").read_bytes())
     with pytest.raises(ValueError, match="must be unseen in training"):
-        load_task_data(plan.data, "pose", str(folder), 0, plan.head)
+        load_data(plan.data, "pose", str(folder), seed=0)
     broken = json.loads((folder / "annotations" / "person_keypoints_train.json").read_text())
     broken["annotations"][0]["bbox"] = [10, 10, 40, 0]
     (folder / "annotations" / "person_keypoints_train.json").write_text(json.dumps(broken))
     (folder / "images" / "8.png").write_bytes((folder / "images" / "9.png").read_bytes())
     with pytest.raises(ValueError, match="has no area"):
-        load_task_data(plan.data, "pose", str(folder), 0, plan.head, bad_boxes="error")
-    data = load_task_data(plan.data, "pose", str(folder), 0, plan.head)
+        load_data(plan.data, "pose", str(folder), seed=0, bad_boxes="error")
+    data = load_data(plan.data, "pose", str(folder), seed=0)
     assert "1 bad boxes dropped" in data.description
     assert len(data.train) + len(data.search) == 7
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from workbench.data.loader import load_data
 from workbench.lessons import nats as lesson
-from workbench.methods import candidates, compare, mixture_choice, nats, nats_controls, nats_presets, phases, presets
+from workbench.methods import candidates, compare, mixture_choice, nats, nats_controls, nats_presets, phases
 from workbench.methods.nats_presets import PRESETS, SMOKE, with_options
 from workbench.networks.backbone import Backbone
 from workbench.networks.count import count_backbone
@@ -24,7 +25,7 @@ from workbench.tasks.detection import build_detector
 
 
 def open_study(root, plan=SMOKE, seed=0):
-    data = presets.load_data(plan.data, "scenes", "scenes", seed)
+    data = load_data(plan.data, "detection", "scenes", "scenes", seed=seed)
     return phases.start_study(
         "nats", {"preset": "smoke"}, plan=plan, data=data, seed=seed, device="cpu", runs=str(root), fresh=False
     )
@@ -202,15 +203,15 @@ def test_scoring_epochs_has_its_own_place_in_the_ledger(walked):
 def test_with_seed_weights_no_pretraining_data_is_asked_for():
     """Preset paper, COCO and a weights file are all there is."""
     with pytest.raises(ValueError, match="no number of scenes to draw"):
-        presets.load_data(PRESETS["paper"].data, "coco", "scenes", 0)
+        load_data(PRESETS["paper"].data, "detection", "coco", "scenes", seed=0)
     with pytest.raises(ValueError, match="data folder 'coco' was not found"):
-        presets.load_data(PRESETS["paper"].data, "coco", "", 0)
-    data = presets.load_data(SMOKE.data, "scenes", "", 0)
+        load_data(PRESETS["paper"].data, "detection", "coco", "", seed=0)
+    data = load_data(SMOKE.data, "detection", "scenes", "", seed=0)
     assert "pre-training" not in data.description and len(data.crops) == 1
 
 
 def test_pictures_too_small_for_some_dilation_are_told_and_the_usual_one_decides():
-    data = presets.load_data(SMOKE.data, "scenes", "scenes", 0)
+    data = load_data(SMOKE.data, "detection", "scenes", "scenes", seed=0)
 
     class Narrow:
         sizes = ((32, 96),)
@@ -277,7 +278,7 @@ def test_what_does_not_fit_is_refused_before_work_starts(changes, seed_weights, 
     monkeypatch.chdir(tmp_path)
     torch.save({"conv1.weight": torch.zeros(3)}, "wrong.pth")
     plan = replace(SMOKE, **changes)
-    data = presets.load_data(plan.data, "scenes", "scenes", 0)
+    data = load_data(plan.data, "detection", "scenes", "scenes", seed=0)
     with pytest.raises(ValueError, match=message):
         nats.check_plan(plan, data, seed_weights)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["wrong.pth"]

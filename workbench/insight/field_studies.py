@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from workbench.data.batches import DetectionSet
+from workbench.data.sets import DetectionSet
 from workbench.evaluation.statistics import Interval, mean_interval, rank_correlation
 from workbench.insight.measured_field import Field, mean_field, measure_field
 from workbench.insight.papers import paper_table

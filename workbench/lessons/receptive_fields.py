@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from workbench.methods.presets import DataPlan
+from workbench.data.loader import DataPlan
 from workbench.training.recipe import Recipe
 
 

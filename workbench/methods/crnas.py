@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from workbench.data.loader import Data
 from workbench.evaluation.prefix_reuse import PrefixReuse, beam_macs, prefix_bytes
 from workbench.evaluation.scoring import Scorer
 from workbench.methods import candidates, one_shot
@@ -19,7 +20,7 @@ from workbench.methods.candidates import ImageBatches, best
 from workbench.methods.crnas_presets import CRNASPlan
 from workbench.methods.one_shot import TrainedSupernet
 from workbench.methods.phases import Study
-from workbench.methods.presets import Data, input_sizes
+from workbench.methods.presets import input_sizes
 from workbench.networks.supernet import Supernet
 from workbench.records.score import Score
 from workbench.search.beam import BeamSearch

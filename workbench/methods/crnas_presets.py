@@ -6,9 +6,9 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from workbench.data.loader import DataPlan
 from workbench.methods import detnas_presets as detnas
 from workbench.methods.one_shot import OneShotPlan
-from workbench.methods.presets import DataPlan
 from workbench.networks.supernet import Sharing
 from workbench.spaces.allocation import allocation_space, centre_of_mass, depths_of, eligible
 from workbench.spaces.residual import LAYOUTS

@@ -6,8 +6,8 @@
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from workbench.data.loader import DataPlan
 from workbench.methods.one_shot import OneShotPlan
-from workbench.methods.presets import DataPlan
 from workbench.search.evolution import EvolutionConfig
 from workbench.tasks.detection import DetectorConfig
 from workbench.training.recipe import Recipe

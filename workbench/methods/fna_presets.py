@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from workbench.data.loader import DataPlan, TaskName
 from workbench.methods.fna_plan import (
     IMAGENET_INPUT,
     LITE_INPUT,
@@ -18,8 +19,7 @@ from workbench.methods.fna_plan import (
     FNAPlan,
     smoke,
 )
-from workbench.methods.presets import DataPlan, one_of, preset_named
-from workbench.methods.task_data import TaskName
+from workbench.methods.presets import one_of, preset_named
 from workbench.spaces.layers import searched_stages, seed_spec
 from workbench.tasks.detection import DetectorConfig
 from workbench.tasks.pose import PoseConfig
@@ -153,9 +153,9 @@ def _paper_segmentation(seed_network: str) -> FNAPlan:
 
 
 def _paper_pose(seed_network: str) -> FNAPlan:
-    bodies = 149_813  # with joints, in COCO's train2017
+    people = 149_813  # with keypoints, in COCO's train2017
     detection = _paper_detection(seed_network)
-    steps = 14 * (bodies // 2) // 64
+    steps = 14 * (people // 2) // 64
     weights = Recipe(steps=steps, batch_size=64, lr=1e-3, optimizer="adam", schedule="step", augment="turn")
     return replace(
         detection,
@@ -163,7 +163,7 @@ def _paper_pose(seed_network: str) -> FNAPlan:
         head=PoseConfig(),
         search=replace(detection.search, weights=weights, alpha=replace(_PAPER_ALPHA, batch_size=64, augment="turn")),
         finetune=Recipe(
-            steps=140 * bodies // 128, batch_size=128, lr=1e-3, optimizer="adam", weight_decay=0.0, schedule="step",
+            steps=140 * people // 128, batch_size=128, lr=1e-3, optimizer="adam", weight_decay=0.0, schedule="step",
             milestones=(90 / 140, 120 / 140), warmup=0.0, augment="turn",
         ),
         macs_at=(256, 192),

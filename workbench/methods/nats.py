@@ -8,6 +8,7 @@
 
 import hashlib
 
+from workbench.data.loader import Data, find_file
 from workbench.evaluation.scoring import Scorer
 from workbench.methods import candidates, gradient_search
 from workbench.methods.candidates import classification_task, detection_task
@@ -16,7 +17,7 @@ from workbench.methods.gradient_search import MixtureSearch, SeedNetwork, derive
 from workbench.methods.mixture_choice import implementations
 from workbench.methods.nats_presets import NATSPlan
 from workbench.methods.phases import Study, forward_macs, new_model, train_phase
-from workbench.methods.presets import Data, find_file, input_sizes
+from workbench.methods.presets import input_sizes
 from workbench.networks.backbone import Backbone
 from workbench.networks.dilation_mixture import use
 from workbench.networks.seeds import load_torchvision, read_state

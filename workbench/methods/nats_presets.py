@@ -7,9 +7,10 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from workbench.data.loader import DataPlan
 from workbench.methods import crnas_presets as crnas
 from workbench.methods import detnas_presets as detnas
-from workbench.methods.presets import ClassifierPlan, DataPlan, one_of
+from workbench.methods.presets import ClassifierPlan, one_of
 from workbench.networks.dilation_mixture import Implementation, Kernels
 from workbench.spaces.channel_dilation import Reading, channel_dilation_name
 from workbench.tasks.detection import DetectorConfig

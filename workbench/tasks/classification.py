@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from workbench.data.batches import ClassificationSet, stack_images
+from workbench.data.augmentation import stack_images
+from workbench.data.sets import ClassificationSet
 from workbench.tasks.outputs import outputs
 
 Images = list[Tensor]

@@ -15,7 +15,8 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.transforms import v2
 
-from workbench.data.batches import DetectionSet, augment_detection, stack_images
+from workbench.data.augmentation import augment_detection, stack_images
+from workbench.data.sets import DetectionSet
 from workbench.networks.count import count, evaluating
 from workbench.spaces.costs import Cost, ImageSize, height_width
 from workbench.tasks.box_metrics import bootstrap_ap, evaluate_boxes

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from workbench.data.batches import stack_images
+from workbench.data.augmentation import stack_images
 from workbench.networks.count import evaluating
 
 

@@ -1,4 +1,4 @@
-"""Pose from a crop around one body: the heads of SimpleBaseline on any backbone (Xiao et al. 2018; FNA, section 5)."""
+"""Pose from a crop around one person: SimpleBaseline's heads on any backbone (Xiao et al. 2018; FNA, section 5)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from workbench.data.batches import PoseSet, augment_joints, stack_images
-from workbench.data.pose import Skeleton
+from workbench.data.augmentation import augment_keypoints, stack_images
+from workbench.data.keypoints import Skeleton
+from workbench.data.sets import PoseSet
 from workbench.networks.count import count, evaluating
 from workbench.spaces.costs import Cost, ImageSize, height_width
 from workbench.tasks.outputs import outputs
@@ -27,7 +28,6 @@ class PoseConfig:
 
     image_mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     image_std: tuple[float, ...] = (0.229, 0.224, 0.225)
-    crop: tuple[int, int] = (256, 192)  # height, width
     deconvolutions: int = 3
     channels: int = 256
     sigma: float = 2.0  # of the target's peak, in pixels of the heat map
@@ -35,7 +35,7 @@ class PoseConfig:
 
 
 class SimpleBaseline(nn.Module):
-    """Backbone's last map -> deconvolutions (4x4, stride 2, batch norm, ReLU) -> 1x1 -> a heat map for each joint.
+    """Backbone's last map -> deconvolutions (4x4, stride 2, batch norm, ReLU) -> 1x1 -> a heat map for each keypoint.
 
     Follows torchvision's detection convention: images are a list of float (3, H, W) in 0-1, of one size; in training
     mode it takes targets ({"keypoints": (K, 3)}) and returns a dict of losses, in eval mode a list of {"keypoints":
@@ -53,12 +53,12 @@ class SimpleBaseline(nn.Module):
             layers += [nn.BatchNorm2d(config.channels), nn.ReLU(inplace=True)]
             channels = config.channels
         self.deconvolve = nn.Sequential(*layers)
-        self.joints = nn.Conv2d(channels, len(skeleton.joints), 1)
-        for layer in (*self.deconvolve, self.joints):
+        self.keypoints = nn.Conv2d(channels, len(skeleton.keypoints), 1)
+        for layer in (*self.deconvolve, self.keypoints):
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.normal_(layer.weight, std=0.001)
-        assert self.joints.bias is not None
-        nn.init.zeros_(self.joints.bias)
+        assert self.keypoints.bias is not None
+        nn.init.zeros_(self.keypoints.bias)
         self.mirrored = skeleton.mirrored
         self.stride = stride / 2**config.deconvolutions
         self.config = config
@@ -66,7 +66,7 @@ class SimpleBaseline(nn.Module):
 
     def heat_maps(self, batch: Tensor) -> Tensor:
         """(N, 3, H, W) in 0-1 -> (N, K, H / stride, W / stride)."""
-        return self.joints(self.deconvolve(self.backbone(self.normalise(batch))[-1]))
+        return self.keypoints(self.deconvolve(self.backbone(self.normalise(batch))[-1]))
 
     def forward(self, images: Images, targets: Targets | None = None) -> dict[str, Tensor] | Targets:
         batch = torch.stack(images)
@@ -89,15 +89,15 @@ class SimpleBaseline(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Pose:
-    """The task of finding the joints of a body whose box is given; its metric is AP over object keypoint similarity."""
+    """Finding the keypoints of a person whose box is given; the metric is AP over object keypoint similarity."""
 
-    categories: tuple[str, ...]  # the joints
+    categories: tuple[str, ...]  # the keypoints
     config: PoseConfig = field(default_factory=PoseConfig)
     metric: str = "AP"
 
     @property
     def skeleton(self) -> Skeleton:
-        return Skeleton(joints=self.categories)
+        return Skeleton(keypoints=self.categories)
 
     def build(self, backbone: nn.Module) -> SimpleBaseline:
         return SimpleBaseline(backbone, self.skeleton, self.config)
@@ -109,7 +109,7 @@ class Pose:
         images, targets = [], []
         for index in indices:
             image, target = data[index]
-            image, keypoints = augment_joints(image, target["keypoints"], self.skeleton.mirrored, augment)
+            image, keypoints = augment_keypoints(image, target["keypoints"], self.skeleton.mirrored, augment)
             images.append(image)
             targets.append({"keypoints": keypoints.to(device)})
         return stack_images(images, device), targets
@@ -126,12 +126,12 @@ class Pose:
         batch_size: int = 32,
         before_batch: Callable[[int], None] | None = None,
     ) -> list[FoundPose]:
-        """One pose in pixels of its picture for every body of `data`, in order, in eval mode."""
+        """One pose in pixels of its image for every instance of `data`, in order, in eval mode."""
         found: list[FoundPose] = []
         for index, output in outputs(model, data, device, batch_size, before_batch):
-            joints = output["keypoints"].double().cpu().numpy()
-            joints[:, :2] = data.to_image(index, joints[:, :2])
-            found.append({"image_id": data.ids[index], "keypoints": joints, "score": float(joints[:, 2].mean())})
+            points = output["keypoints"].double().cpu().numpy()
+            points[:, :2] = data.to_image(index, points[:, :2])
+            found.append({"image_id": data.ids[index], "keypoints": points, "score": float(points[:, 2].mean())})
         return found
 
     def measure(
@@ -145,7 +145,7 @@ class Pose:
         batch_size: int = 32,
         before_batch: Callable[[int], None] | None = None,
     ) -> tuple[dict[str, float], list[Any]]:
-        """AP with its error by resampling bodies, AP50, AP75, AR and PCK, all in 0-1; and the poses.
+        """AP with its error by resampling instances, AP50, AP75, AR and PCK, all in 0-1; and the poses.
 
         `quick` resamples less often.
         """
@@ -155,7 +155,7 @@ class Pose:
 
 
 def unmirror(maps: Tensor, width: int, stride: float) -> Tensor:
-    """Maps of a mirrored picture of `width` pixels as those of the picture, both with unit i on pixel i * stride.
+    """Maps of a mirrored image of `width` pixels as those of the image, both with unit i on pixel i * stride.
 
     Pixel x became width - 1 - x, so unit i is read at (width - 1) / stride - i, between two units where that is no
     number of them; SimpleBaseline shifts by one unit instead.
@@ -169,7 +169,7 @@ def unmirror(maps: Tensor, width: int, stride: float) -> Tensor:
 
 
 def peaks_of(keypoints: Tensor, stride: float, size: Sequence[int], sigma: float) -> tuple[Tensor, Tensor]:
-    """Target maps (N, K, h, w) with a Gaussian of height 1 at each joint, and weights (N, K): 1 for labelled joints.
+    """Target maps (N, K, h, w) with a Gaussian of height 1 at each keypoint, and weights (N, K): 1 for labelled ones.
 
     Unit i of a map stands on pixel i * stride of the crop; `keypoints` are (N, K, 3) in pixels of the crop.
     """
@@ -204,4 +204,4 @@ def pose_costs(model: SimpleBaseline, image_size: ImageSize, *, bias: bool = Fal
     backbone = count(model.backbone, images, bias=bias)
     with torch.no_grad(), evaluating(model):
         features = model.backbone(images)[-1]
-    return {"backbone": backbone, "head": count(nn.Sequential(model.deconvolve, model.joints), features, bias=bias)}
+    return {"backbone": backbone, "head": count(nn.Sequential(model.deconvolve, model.keypoints), features, bias=bias)}

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from workbench.data.batches import DetectionSet, stack_images
+from workbench.data.augmentation import stack_images
+from workbench.data.sets import DetectionSet
 from workbench.networks.count import evaluating
 
 Images = list[Tensor]

@@ -13,8 +13,9 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import Conv2dNormActivation
 from torchvision.transforms import v2
 
-from workbench.data.batches import SegmentationSet, augment_masks, stack_images
-from workbench.data.mask_checks import VOID
+from workbench.data.augmentation import augment_masks, stack_images
+from workbench.data.masks import VOID
+from workbench.data.sets import SegmentationSet
 from workbench.networks.count import count, evaluating
 from workbench.spaces.costs import Cost, ImageSize, height_width
 from workbench.tasks.detection import KeepSize

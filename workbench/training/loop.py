@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from workbench.data.batches import augmentation
+from workbench.data.augmentation import augmentation
 from workbench.records.progress import Progress, silent
 from workbench.records.seeds import generator, integer
 from workbench.training.checkpoint import load_checkpoint, save_checkpoint

@@ -13,7 +13,17 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
-from workbench.data.creatures import BAND_AT, CHECKER_PERIOD, Animal, Colour, Look, Points, Pose, pose, silhouette
+from workbench.data.scenes.creatures import (
+    BAND_AT,
+    CHECKER_PERIOD,
+    Animal,
+    Colour,
+    Look,
+    Points,
+    Pose,
+    pose,
+    silhouette,
+)
 from workbench.records.seeds import generator
 
 Field = npt.NDArray[np.float32]

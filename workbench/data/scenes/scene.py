@@ -1,29 +1,32 @@
-"""The generated aquarium: a pure function from (configuration, seed, index) to a scene, and data sets of scenes."""
+"""The generated aquarium: a pure function from (configuration, seed, index) to a scene."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from numpy.random import Generator
 from PIL import Image
-from torch import Tensor
 
-from workbench.data.creatures import KEYPOINTS, MARKINGS, SPECIES, Animal, Colour, Look, crowding, pose, silhouette
-from workbench.data.images import MEMORY_LIMIT, Memory
-from workbench.data.views import Views
-from workbench.data.water import Field, background, put_animals, put_clutter, rgb, seen
+from workbench.data.scenes.creatures import (
+    KEYPOINTS,
+    MARKINGS,
+    SPECIES,
+    Animal,
+    Colour,
+    Look,
+    crowding,
+    pose,
+    silhouette,
+)
+from workbench.data.scenes.water import Field, background, put_animals, put_clutter, rgb, seen
 from workbench.records.seeds import generator
 
 Pair = tuple[float, float]
 
-VERSION = 1  # raise it whenever the pixels change: it is part of every digest
 CLASSES = ("species", "species_marking", "eel", "dot")
 EXTRAS = ("masks", "keypoints", "semantic")
-SPLITS = {"train": 0, "search": 10_000_000, "test": 20_000_000}  # the first image id of each
 SIZES = {"small": (8.0, 28.0), "mixed": (8.0, 90.0), "large": (28.0, 90.0)}  # pixels from snout to tail
 EEL_SIZES = {"small": (10.0, 32.0), "mixed": (14.0, 112.0), "large": (32.0, 116.0)}
 DOT_SIZES = {"small": (8.0, 14.0), "mixed": (8.0, 22.0), "large": (14.0, 22.0)}
@@ -230,98 +233,3 @@ def _composed(config: SceneConfig, image: Field, ground: npt.NDArray[np.uint8], 
         areas=visible[kept].astype(np.float32),
         names=tuple(config.categories[label - 1] for label in labels),
     )
-
-
-class _Streamed(Views):
-    """What both data sets share: a name, and ids of which none is in two splits."""
-
-    def __init__(self, kind: str, config: SceneConfig, seed: int, split: str, size: int, side: int = 0) -> None:
-        if split not in SPLITS:
-            raise ValueError(f"Expected a split out of {', '.join(SPLITS)}, got {split!r}; choose one of these.")
-        if not 1 <= size <= 10_000_000:
-            raise ValueError(f"Expected 1 to 10,000,000 scenes, got {size}; choose another size.")
-        self.config, self.seed = config, seed
-        self.name = f"{kind} {config.classes} {split}"
-        self.categories = config.categories
-        self._source = {"scenes": [VERSION, asdict(config), seed, split, size, side]}
-        self._choose(tuple(range(SPLITS[split], SPLITS[split] + size)))
-
-
-class Scenes(_Streamed):
-    """Scenes as detection data, drawn when they are asked for; those used last stay, up to `memory_limit` bytes.
-
-    `[i] -> (image uint8 (3, H, W), target)`: `boxes` (M, 4) xyxy, `labels` (M,) in 1..K, `area`, `iscrowd`, `image_id`,
-    `centres` (M, 2), and the extras asked for: `masks` uint8 (M, H, W), `keypoints` (M, 5, 3), `semantic` int64 (H, W).
-    """
-
-    def __init__(self, config: SceneConfig, seed: int, split: str, size: int, memory_limit: int = MEMORY_LIMIT) -> None:
-        super().__init__("scenes", config, seed, split, size)
-        self._memory = Memory[Scene](memory_limit)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
-        return torch.from_numpy(self.scene(index).image.transpose(2, 0, 1).copy()), self.target(index)
-
-    def target(self, index: int) -> dict[str, Any]:
-        scene = self.scene(index)
-        arrays = {extra: getattr(scene, extra) for extra in self.config.extras}
-        arrays |= {"boxes": scene.boxes, "labels": scene.labels, "area": scene.areas, "centres": scene.centres}
-        target: dict[str, Any] = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
-        target |= {"semantic": target["semantic"].long()} if "semantic" in target else {}
-        return target | {"iscrowd": torch.zeros(len(scene.labels), dtype=torch.int64), "image_id": self.ids[index]}
-
-    def scene(self, index: int) -> Scene:
-        """The drawn scene; what is large and was not asked for (`extras`) is left empty."""
-        number = self.ids[index]
-        return self._memory.get(number, lambda: self._draw(number))
-
-    def _draw(self, number: int) -> Scene:
-        scene = draw_scene(self.config, self.seed, number)
-        unasked = [extra for extra in EXTRAS if extra not in self.config.extras]
-        return replace(scene, **{extra: getattr(scene, extra)[:0].copy() for extra in unasked})  # a view keeps it all
-
-    @property
-    def sizes(self) -> list[tuple[int, int]]:  # (height, width) of every scene; nothing is drawn
-        return [(self.config.image_size,) * 2] * len(self)
-
-    def ground_truth(self) -> dict[str, Any]:
-        """The truth in COCO's format (category ids 1..K, boxes xywh); poses have their own, see `pose`."""
-        annotations: list[dict[str, Any]] = []
-        for index, image_id in enumerate(self.ids):
-            scene = self.scene(index)
-            for row, (x0, y0, x1, y1) in enumerate(scene.boxes.tolist()):
-                annotation: dict[str, Any] = {"id": len(annotations) + 1, "image_id": image_id, "iscrowd": 0}
-                box, area = [x0, y0, x1 - x0, y1 - y0], float(scene.areas[row])
-                annotation |= {"bbox": box, "area": area, "category_id": int(scene.labels[row])}
-                annotations.append(annotation)
-        images = [{"id": n, "width": w, "height": h} for n, (h, w) in zip(self.ids, self.sizes, strict=True)]
-        categories = [{"id": number, "name": name} for number, name in enumerate(self.categories, start=1)]
-        return {"images": images, "annotations": annotations, "categories": categories}
-
-
-class SceneCrops(_Streamed):
-    """Single animals as classification data, balanced: `[i] -> (uint8 (3, side, side), label in 0..K-1)`."""
-
-    def __init__(
-        self,
-        config: SceneConfig,
-        seed: int,
-        split: str,
-        size: int,
-        side: int = 64,
-        memory_limit: int = MEMORY_LIMIT,
-    ) -> None:
-        super().__init__("crops", config, seed, split, size, side)
-        self.side = side
-        self._memory = Memory[Tensor](memory_limit)
-
-    @property
-    def labels(self) -> tuple[int, ...]:  # nothing is drawn
-        return tuple(number % len(self.categories) for number in self.ids)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        number, label = self.ids[index], self.ids[index] % len(self.categories)
-        return self._memory.get(number, lambda: self._draw(number, label)).clone(), label
-
-    def _draw(self, number: int, label: int) -> Tensor:
-        crop = draw_crop(self.config, self.seed, number, label + 1, self.side)
-        return torch.from_numpy(crop.transpose(2, 0, 1).copy())
