@@ -10,8 +10,7 @@ import torch
 from workbench.data.scenes.scene import SceneConfig
 from workbench.data.scenes.tasks import Scenes
 from workbench.evaluation.prefix_reuse import PrefixReuse, beam_macs, clocked, prefix_bytes, segment_of_decision
-from workbench.evaluation.scoring import Scorer
-from workbench.methods.candidates import ImageBatches
+from workbench.evaluation.scoring import ImageBatches, Scorer
 from workbench.methods.detnas_presets import TINY_DETECTOR
 from workbench.networks.supernet import Supernet
 from workbench.search.beam import BeamSearch
@@ -38,13 +37,14 @@ def make_scorer(sharing="separate", images=16):
     supernet = model.get_submodule("backbone.body")
 
     def measure(model, before_batch):
-        found = task.predict(model, data, CPU, BATCH, before_batch)
-        return {"AP": float(torch.cat([row["scores"] for row in found]).double().mean())}
+        found = task.outputs(model, data, CPU, BATCH, before_batch)
+        return {"AP": float(torch.cat([output["scores"] for _, _, output in found]).double().mean())}
 
     calibration = ImageBatches(task, data, range(images), BATCH, CPU)
     plain = Scorer(
-        model=model, supernet=supernet, task=task, calibration=calibration, measure=measure, image_size=128, seed=0
-    )
+        model=model, supernet=supernet, task=task, calibration=calibration, scored=calibration, measure=measure,
+        image_size=128, seed=0,
+    )  # fmt: skip
     reuse = PrefixReuse(model=model, supernet=supernet, task=task, calibration=calibration, scoring=calibration)
     return plain, replace(plain, reuse=reuse)
 

@@ -14,6 +14,7 @@ from workbench.methods.detnas_presets import PRESETS, SMOKE, paper_plan
 from workbench.networks.backbone import Backbone
 from workbench.networks.supernet import Supernet
 from workbench.records.ledger import peak_memory
+from workbench.records.seeds import generator
 from workbench.spaces.catalogue import space_named
 from workbench.tasks.classification import Classification
 from workbench.tasks.detection import build_detector
@@ -171,7 +172,7 @@ def test_saved_detector_predicts_the_same(walked, tmp_path):
     save_detector(tmp_path, result.model, task, result.contender.spec, image_side=96, arch=result.contender.arch)
     model, loaded_task, side = load_detector(tmp_path)
     assert loaded_task == task and side == 96
-    found = loaded_task.predict(model, study.data.test, torch.device("cpu"))
+    _, found = loaded_task.measure(model, study.data.test, torch.device("cpu"), rng=generator(0, "b"), quick=True)
     for ours, theirs in zip(result.detections, found, strict=True):
         torch.testing.assert_close(ours["boxes"], theirs["boxes"], rtol=1e-4, atol=1e-3)
     with pytest.raises(ValueError, match="cannot be read as a picture"):

@@ -13,8 +13,8 @@ from workbench.search.relaxation import softmax
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.channel_dilation import base_spec, searched_layers
 from workbench.tasks.probe import Probe
-from workbench.training.alternating import AlternatingRecipe, train_alternating
-from workbench.training.recipe import Recipe
+from workbench.training.fit import AlphaSide, fit
+from workbench.training.recipe import AlternatingRecipe, Recipe
 
 SPACE = space_named("channel-dilation-resnet-bottleneck-tiny-2.2.2-n4-B")  # dilations 1, 2, 3
 STEPS = Recipe(steps=110, batch_size=32, lr=4e-3, optimizer="adamw", weight_decay=0.02, warmup=0.05)
@@ -32,15 +32,15 @@ def search(distance, training_distances):
     supernet.mix()
     use(supernet, "composite")
     recipe = AlternatingRecipe(weights=STEPS, alpha=ALPHA, epochs=5, warm_epochs=2)
-    train_alternating(
-        model, supernet.alphas(), task, train, Scenes(dot_task(distance), 0, "search", 400), recipe, seed=0
-    )
+    side = AlphaSide(parameters=supernet.alphas(), data=Scenes(dot_task(distance), 0, "search", 400), recipe=recipe)
+    fit(model, task, train, recipe.weights, seed=0, search=side)
     squares = [
         softmax(alpha) @ np.array([height**2 for height, _ in layer.genotypes])
         for layer, alpha in zip(searched_layers(SPACE), supernet.alpha_values(), strict=True)
     ]
-    accuracy = task.evaluate(model, Scenes(dot_task(distance), 0, "test", 200), torch.device("cpu"))["accuracy"]
-    return float(np.mean(squares)), accuracy
+    test = Scenes(dot_task(distance), 0, "test", 200)
+    metrics, _ = task.measure(model, test, torch.device("cpu"), rng=np.random.default_rng(0))
+    return float(np.mean(squares)), metrics["accuracy"]
 
 
 @pytest.fixture(scope="module")

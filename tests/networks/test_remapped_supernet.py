@@ -18,8 +18,8 @@ from workbench.spaces.catalogue import space_named
 from workbench.spaces.costs import backbone_cost
 from workbench.spaces.mbconv import efficientnet_lite0_spec
 from workbench.spaces.space import SKIP
-from workbench.training.alternating import AlternatingRecipe, train_alternating
-from workbench.training.recipe import Recipe
+from workbench.training.fit import AlphaSide, fit
+from workbench.training.recipe import AlternatingRecipe, Recipe
 
 NAME = "layers-efficientnet-lite0-front-2.2.2.2"
 
@@ -193,7 +193,7 @@ def test_i_and_j_only_what_is_meant_to_learn_does(seed, affine):
                 assert parts[3] == "options" and int(parts[4]) == chosen[places.index(int(parts[2]))]
         assert any(".options." in name for name in moved)
 
-    def before_step(turn, rng):
+    def before_step(_model, turn, rng):
         if turns:
             compare(turns[-1])
         turns.append(turn)
@@ -205,16 +205,13 @@ def test_i_and_j_only_what_is_meant_to_learn_does(seed, affine):
             supernet.activate(arch)
         before.update({name: p.detach().clone() for name, p in model.named_parameters()})
 
-    data = Images("all", range(8)), Images("all", range(8, 16))
-    train_alternating(
-        model,
-        supernet.alphas(),
-        data[0],
-        *data,
-        recipe,
-        seed=0,
-        before_step=before_step,
-        penalty=lambda: cost_penalty(supernet.expected_macs(32), strength=0.1, scale=1.0, base=10.0),
+    data, other = Images("all", range(8)), Images("all", range(8, 16))
+    side = AlphaSide(
+        parameters=supernet.alphas(),
+        data=other,
+        recipe=recipe,
+        penalty=lambda _model: cost_penalty(supernet.expected_macs(32), strength=0.1, scale=1.0, base=10.0),
     )
+    fit(model, data, data, recipe.weights, seed=0, search=side, before_step=before_step)
     compare(turns[-1])
     assert turns == ["warm"] * 2 + ["weights", "alpha"] * 4

@@ -19,7 +19,7 @@ from workbench.spaces.arch import Arch
 from workbench.spaces.catalogue import space_named, space_names
 from workbench.spaces.published import DETNAS
 from workbench.tasks.classification import Classification
-from workbench.training.loop import train
+from workbench.training.fit import fit
 from workbench.training.recipe import Recipe
 
 SHUFFLE = space_named("shuffle-tiny")
@@ -245,10 +245,10 @@ def test_unsampled_options_are_bit_identical_after_steps_with_momentum_and_decay
     recipe = Recipe(steps=2, batch_size=4, lr=0.1, optimizer=optimizer, weight_decay=0.1, warmup=0.0)
     first, second = SHUFFLE.uniform(0), SHUFFLE.uniform(2)
     supernet.activate(first)
-    train(model, task, data, recipe, seed=0)  # gives option 0 momentum
+    fit(model, task, data, recipe, seed=0)  # gives option 0 momentum
     before = copy.deepcopy(supernet.state_dict())
     supernet.activate(second)
-    train(model, task, data, replace(recipe, decay_norm=True, decay_bias=True), seed=1)
+    fit(model, task, data, replace(recipe, decay_norm=True, decay_bias=True), seed=1)
     after = supernet.state_dict()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert any(".options.2." in name for name in moved)
@@ -262,11 +262,11 @@ def test_only_sampled_options_move_when_the_path_changes_at_every_step():
     paths = iter([Arch("shuffle-tiny", (0, 1) * 4), Arch("shuffle-tiny", (1, 0) * 4), Arch("shuffle-tiny", (0, 1) * 4)])
     snapshots = []
 
-    def activate(_rng):
+    def activate(_model, _turn, _rng):
         snapshots.append(copy.deepcopy(model.backbone.state_dict()))
         model.backbone.activate(next(paths))
 
-    train(model, task, _Noise(8), Recipe(steps=3, batch_size=4, lr=0.1), seed=0, before_step=activate)
+    fit(model, task, _Noise(8), Recipe(steps=3, batch_size=4, lr=0.1), seed=0, before_step=activate)
     between, last = snapshots[1:3]
     # In step 2 options 1, 0, 1, 0 ... ran: options 0, 1, 0, 1 ... have momentum from step 1 and must not move.
     for index in range(8):

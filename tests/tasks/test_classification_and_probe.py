@@ -8,11 +8,12 @@ from workbench.data.scenes.scene import SceneConfig
 from workbench.data.scenes.tasks import SceneCrops, Scenes
 from workbench.insight.measured_field import constant_copy
 from workbench.networks.backbone import Backbone
+from workbench.records.seeds import generator
 from workbench.spaces.residual import residual_spec
 from workbench.spaces.shuffle import shuffle_spec
 from workbench.tasks.classification import Classification
 from workbench.tasks.probe import Probe
-from workbench.training.loop import train
+from workbench.training.fit import fit
 from workbench.training.recipe import Recipe
 
 CPU = torch.device("cpu")
@@ -29,9 +30,10 @@ def test_classifier_learns_crops_better_than_chance():
     task = Classification(categories=data.categories, hidden=64, dropout=0.0)
     model = task.build(backbone(0))
     recipe = Recipe(steps=60, batch_size=32, lr=0.01, optimizer="adamw", augment="flip")
-    train(model, task, data, recipe, seed=0, image_side=32)
+    fit(model, task, data, recipe, seed=0, image_side=32)
     test = SceneCrops(SceneConfig(), 0, "test", 140, side=32)
-    metrics = task.evaluate(model, test, CPU)
+    metrics, scores = task.measure(model, test, CPU, rng=generator(0, "b"))
+    assert len(scores) == 140 and scores[0].sum() == pytest.approx(1)
     assert metrics["top1"] > 2 / len(data.categories)
     assert metrics["top1_error"] == pytest.approx((metrics["top1"] * (1 - metrics["top1"]) / 140) ** 0.5)
 
@@ -102,8 +104,8 @@ def probe_accuracy(distance):
     task = Probe(categories=data.categories)
     model = task.build(backbone(0))
     recipe = Recipe(steps=100, batch_size=32, lr=0.01, optimizer="adamw", weight_decay=0.01)
-    train(model, task, data, recipe, seed=0)
-    return task.evaluate(model, test, CPU)["accuracy"]
+    fit(model, task, data, recipe, seed=0)
+    return task.measure(model, test, CPU, rng=generator(0, "b"))[0]["accuracy"]
 
 
 def test_a_cue_beyond_the_field_leaves_the_network_at_chance():

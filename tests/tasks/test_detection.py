@@ -8,8 +8,10 @@ from workbench.data.scenes.scene import SceneConfig
 from workbench.data.scenes.tasks import Scenes
 from workbench.methods.detnas_presets import TINY, paper_plan
 from workbench.networks.backbone import Backbone
+from workbench.records.seeds import generator
 from workbench.spaces.catalogue import space_named
-from workbench.tasks.detection import Detection, DetectorConfig, build_detector, detector_costs
+from workbench.tasks.costs import model_costs
+from workbench.tasks.detection import Detection, DetectorConfig, build_detector
 from workbench.tasks.retina_head import BatchRetinaHead
 
 SPACE = space_named("shuffle-tiny")
@@ -47,13 +49,13 @@ def test_follows_torchvisions_convention_on_any_backbone(config):
     total.backward()
     assert torch.isfinite(total)
     assert all(p.grad is not None for p in model.backbone.body.blocks[1].parameters())
-    found = task.predict(model, DATA, CPU)
+    metrics, found = task.measure(model, DATA, CPU, rng=generator(0, "b"), quick=True)
     assert [row["image_id"] for row in found] == list(DATA.ids)
     for row in found:
         assert row["boxes"].shape == (len(row["scores"]), 4) and len(row["scores"]) <= config.detections
         assert all(1 <= label <= len(DATA.categories) for label in row["labels"].tolist())
         assert not len(row["boxes"]) or (row["boxes"].min() >= 0 and row["boxes"].max() <= 96)
-    assert 0 <= task.evaluate(model, DATA, CPU)["AP"] <= 1
+    assert 0 <= metrics["AP"] <= 1
 
 
 def test_detections_go_down_to_the_score_threshold():
@@ -107,7 +109,7 @@ def test_paper_detectors_build_on_meta(kind):
     space = space_named(plan.space)
     with torch.device("meta"):
         model = build_detector(Backbone(space.spec(space.uniform(0))), 80, plan.detector)
-        costs = detector_costs(model, (800, 1088))
+        costs = model_costs(model, (800, 1088))
     assert costs["backbone"].macs == space.macs(space.uniform(0), (800, 1088))
     assert sum(cost.params for cost in costs.values()) == sum(p.numel() for p in model.parameters())
     if kind == "retinanet":
@@ -120,6 +122,6 @@ def test_head_macs_of_paper_faster_rcnn_count_a_thousand_proposals():
     space = space_named(plan.space)
     with torch.device("meta"):
         model = build_detector(Backbone(space.spec(space.uniform(0))), 80, plan.detector)
-        costs = detector_costs(model, (800, 1200))
+        costs = model_costs(model, (800, 1200))
     box_convs = 1000 * 4 * 256 * 256 * 9 * 49
     assert costs["head"].macs > box_convs

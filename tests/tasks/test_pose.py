@@ -14,7 +14,8 @@ from workbench.networks.backbone import Backbone
 from workbench.records.seeds import generator
 from workbench.spaces.layers import seed_spec
 from workbench.spaces.mbconv import fna_spec
-from workbench.tasks.pose import Pose, PoseConfig, SimpleBaseline, find_peaks, peaks_of, pose_costs, unmirror
+from workbench.tasks.costs import model_costs
+from workbench.tasks.pose import Pose, PoseConfig, SimpleBaseline, find_peaks, peaks_of, unmirror
 from workbench.tasks.pose_metrics import correct_keypoints, evaluate_poses
 
 COCO = Skeleton(keypoints=("nose", *(f"{side}_{part}" for part in
@@ -172,7 +173,7 @@ def test_maps_of_a_mirrored_image_come_back_to_their_pixels(width, stride, units
 def test_costs_of_simple_baseline():
     with torch.device("meta"):
         model = SimpleBaseline(Backbone(fna_spec("MobileNetV2")), COCO, PoseConfig())
-        parts = pose_costs(model, (256, 192))
+        parts = model_costs(model, (256, 192))
     assert parts["backbone"].params == 1_811_712
     deconvolutions = 16 * (320 * 256 + 2 * 256 * 256) + 3 * 2 * 256
     assert parts["head"].params == deconvolutions + 257 * 17

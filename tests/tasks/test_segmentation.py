@@ -11,6 +11,7 @@ from workbench.networks.backbone import Backbone
 from workbench.records.seeds import generator
 from workbench.spaces.layers import seed_spec, with_output_stride
 from workbench.spaces.mbconv import fna_spec
+from workbench.tasks.costs import model_costs
 from workbench.tasks.segmentation import (
     DeepLabV3,
     Segmentation,
@@ -19,7 +20,6 @@ from workbench.tasks.segmentation import (
     confusion,
     enlarge,
     mean_iou,
-    segmenter_costs,
 )
 
 CONFIG = SegmenterConfig(channels=16, rates=(1, 2), dropout=0.0)
@@ -42,7 +42,7 @@ def test_golden_costs_of_deeplab(name, macs, params):
     """Test (f): 1024 x 2048 pixels, output stride 16, 19 classes, biases counted."""
     with torch.device("meta"):
         model = DeepLabV3(Backbone(with_output_stride(fna_spec(name), 16)), 19, SegmenterConfig())
-        parts = segmenter_costs(model, (1024, 2048), bias=True)
+        parts = model_costs(model, (1024, 2048), bias=True)
     assert (round(parts["head"].macs / 1e9, 3), round(parts["head"].params / 1e6, 3)) == (5.480, 0.756)
     assert round(sum(part.macs for part in parts.values()) / 1e9, 2) == macs
     assert round(sum(part.params for part in parts.values()) / 1e6, 2) == params

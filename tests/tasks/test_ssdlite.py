@@ -9,7 +9,8 @@ from torchvision.models.detection.image_list import ImageList
 from workbench.networks.backbone import Backbone
 from workbench.spaces.layers import seed_spec
 from workbench.spaces.mbconv import fna_spec
-from workbench.tasks.detection import Detection, DetectorConfig, build_detector, detector_costs
+from workbench.tasks.costs import model_costs
+from workbench.tasks.detection import Detection, DetectorConfig, build_detector
 from workbench.tasks.ssdlite import SSDLiteBackbone, default_boxes
 
 CONFIG = DetectorConfig(kind="ssdlite", image_size=(320, 320), match_iou=(0.5, 0.5))
@@ -36,7 +37,7 @@ def billions(cost):
 def test_golden_costs_of_ssdlite(name, backbone, whole):
     """Test (f), section 2.4: backbone with the extra blocks, head, whole; biases counted as that paper does."""
     with torch.device("meta"):
-        parts = detector_costs(build_detector(Backbone(ssd_form(name)), 80, CONFIG), 320, bias=True)
+        parts = model_costs(build_detector(Backbone(ssd_form(name)), 80, CONFIG), 320, bias=True)
     assert (billions(parts["head"]), millions(parts["head"])) == (0.158, 1.442)
     body = parts["backbone"]._replace(
         macs=parts["backbone"].macs + parts["neck"].macs, params=parts["backbone"].params + parts["neck"].params
@@ -51,7 +52,7 @@ def test_golden_costs_of_retinanet(name, macs, params):
     """Test (f): P6 from the backbone's last map, which is what makes 11.49 of 11.34 million."""
     config = DetectorConfig(image_size=(800, 1333), pyramid_extra="c5p6p7")
     with torch.device("meta"):
-        parts = detector_costs(build_detector(Backbone(fna_spec(name)), 80, config), (800, 1088), bias=True)
+        parts = model_costs(build_detector(Backbone(fna_spec(name)), 80, config), (800, 1088), bias=True)
     assert (billions(parts["neck"]), millions(parts["neck"])) == (11.002, 3.213)
     assert (billions(parts["head"]), millions(parts["head"])) == (117.204, 6.463)
     assert round(sum(part.macs for part in parts.values()) / 1e9, 2) == macs

@@ -7,7 +7,7 @@ from torch import nn
 
 from workbench.networks.supernet import Supernet
 from workbench.spaces.catalogue import space_named
-from workbench.training.loop import train
+from workbench.training.fit import fit
 from workbench.training.parallel import synchronise_batch_norm
 from workbench.training.recipe import Recipe
 
@@ -41,7 +41,11 @@ def _trained():
     torch.manual_seed(0)
     model = _Model()
     # Batch norm in eval mode: its batch statistics would differ between half and whole batches.
-    train(model, _Task(), range(8), RECIPE, seed=0, before_step=lambda rng: model.supernet.activate(SPACE.sample(rng)))
+
+    def before_step(trained, turn, rng):
+        trained.supernet.activate(SPACE.sample(rng))
+
+    fit(model, _Task(), range(8), RECIPE, seed=0, before_step=before_step)
     return model.state_dict()
 
 

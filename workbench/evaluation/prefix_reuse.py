@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from workbench.networks.count import evaluating
 from workbench.networks.supernet import Prefix, Supernet
 from workbench.spaces.costs import ImageSize, block_cost, height_width
 from workbench.spaces.space import SearchSpace
+from workbench.tasks.task import Task
 
 Batches = list[Prefix]
 
@@ -29,7 +29,7 @@ class PrefixReuse:
 
     model: nn.Module
     supernet: Supernet
-    task: Any
+    task: Task
     calibration: Iterable[list[Tensor]]
     scoring: Iterable[list[Tensor]]
     known: dict[tuple[int, ...], tuple[Batches, Batches]] = field(default_factory=dict)

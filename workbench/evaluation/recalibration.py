@@ -7,24 +7,18 @@ recomputed for it on a fixed set of training images (DetNAS, section 5). The ori
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from workbench.networks.count import evaluating
-
-
-class Runnable(Protocol):
-    """The part of a task that recalibration needs."""
-
-    def run_layers(self, model: nn.Module, images: list[Tensor]) -> None: ...
+from workbench.tasks.task import Task
 
 
 def recalibrate(
     model: nn.Module,
-    task: Runnable,
+    task: Task,
     batches: Iterable[list[Tensor]],
     before_batch: Callable[[int], None] | None = None,
 ) -> None:

@@ -5,7 +5,7 @@ chance, so a search that works must find the larger field, and finds nothing to 
 *Eels*: the species is told by the head, half a body from the centre. Large animals ask for depth at low resolution.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,13 +18,14 @@ from workbench.data.scenes.tasks import Scenes
 from workbench.evaluation.scoring import Scorer
 from workbench.evaluation.statistics import rank_correlation
 from workbench.methods import candidates
-from workbench.methods.one_shot import TrainedSupernet
+from workbench.methods.one_shot import TrainedSupernet, random_path
 from workbench.methods.phases import Study, new_model, train_phase
 from workbench.networks.aligned_options import align_options
 from workbench.networks.backbone import Backbone
 from workbench.networks.supernet import Sharing, Supernet
 from workbench.records.files import digest
 from workbench.records.score import Score
+from workbench.records.seeds import generator
 from workbench.search.exhaustive import ExhaustiveSearch
 from workbench.spaces.allocation import PREFIX
 from workbench.spaces.network_spec import NetworkSpec
@@ -169,7 +170,8 @@ def train_network(study: Study, name: str, spec: NetworkSpec, recipe: Recipe, st
     model = new_model(lambda: task.build(Backbone(spec)), study.seed, f"probe {start}")
     origin = {"spec": spec.to_json(), "start": start}
     train_phase(study, name, model, task, study.data.train, recipe, origin=origin)
-    return task.evaluate(model, study.data.test, study.device)["accuracy"]
+    rng = generator(study.seed, "bootstrap")
+    return task.measure(model, study.data.test, study.device, rng=rng)[0]["accuracy"]
 
 
 def best_of_starts(study: Study, name: str, spec: NetworkSpec, starts: int = 0) -> float:
@@ -206,19 +208,14 @@ def train_supernet(study: Study, name: str, space: SearchSpace, recipe: Recipe) 
         study.data.train,
         recipe,
         origin={"space": space.name, "sharing": sharing},
-        before_step=lambda rng: supernet.activate(space.sample(rng)),
+        before_step=random_path(space.sample),
     )
     return TrainedSupernet(model=model, supernet=supernet, trained=trained)
 
 
 def probe_scorer(study: Study, supernet: TrainedSupernet) -> Scorer:
     """Scores by accuracy at the object centres of the search split."""
-    task = probe_task(study)
-
-    def measure(model: nn.Module, before_batch: Callable[[int], None]) -> dict[str, float]:
-        return task.evaluate(model, study.data.search, study.device, study.plan.scoring_batch, before_batch)
-
-    return candidates.supernet_scorer(study, supernet, task, study.data.train, measure)
+    return candidates.task_scorer(study, supernet, probe_task(study))
 
 
 def ablated(study: Study, scorer: Scorer, winner: Score, phase: str) -> dict[str, float]:

@@ -97,7 +97,8 @@ def classification_scorer(study: Study, supernet: Scorable) -> Scorer:
     task = classification_task(study)
 
     def measure(model: nn.Module, before_batch: Callable[[int], None]) -> dict[str, float]:
-        return task.evaluate(model, study.data.crops_search, study.device, before_batch=before_batch)
+        rng = generator(study.seed, "bootstrap")
+        return task.measure(model, study.data.crops_search, study.device, rng=rng, before_batch=before_batch)[0]
 
     return supernet_scorer(study, supernet, task, study.data.crops, measure)
 
@@ -203,7 +204,11 @@ def enter_search(
     images = len(scores) * (calibration + len(scored_on))
     space = scorer.supernet.space
     per_image = forward_macs(
-        scorer.model, scorer.task, scored_on, study.device, lambda rng: scorer.supernet.activate(space.sample(rng))
+        scorer.model,
+        scorer.task,
+        scored_on,
+        study.device,
+        lambda _model, _turn, rng: scorer.supernet.activate(space.sample(rng)),
     )
     study.run.ledger.add(
         Entry(

@@ -78,13 +78,15 @@ def train_contender(
     """
     label = slug(contender.name)
     origin: dict[str, Any] = {"spec": spec_identity(contender.spec), "own initialisation": initialise is not None}
-    seconds, accuracy = 0.0, {}
+    seconds = 0.0
+    accuracy: dict[str, float] = {}
     if contender.start is None:
         if classification is None or pretrain is None:
             raise ValueError(f"{contender.name} starts from no weights, and nothing says how to pre-train it.")
         model, first = _pretrained(study, contender, label, classification, pretrain, initialise, origin)
         weights, origin["pretrained"], seconds = model.get_submodule("backbone"), first.key, first.entry.seconds
-        accuracy = classification.evaluate(model, study.data.crops_test, study.device)
+        rng = generator(study.seed, "bootstrap")
+        accuracy, _ = classification.measure(model, study.data.crops_test, study.device, rng=rng)
     else:
         weights, origin["start"] = contender.start.weights, dict(contender.start.origin)
     model = new_model(lambda: task.build(Backbone(contender.spec)), study.seed, "detector head")

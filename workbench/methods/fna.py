@@ -30,7 +30,7 @@ from workbench.search.relaxation import Derived, derive
 from workbench.spaces.arch import Arch
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.space import SKIP, SearchSpace
-from workbench.training.alternating import Turn, check_recipe
+from workbench.training.recipe import Turn
 
 LayerSearch = MixtureSearch[Supernet]
 
@@ -41,7 +41,6 @@ def space_of(study: Study) -> SearchSpace:
 
 def check_plan(plan: FNAPlan, seed_weights: str = "") -> str:
     """ValueError before work starts: no such space, or weights that do not match; else the space in words."""
-    check_recipe(plan.search)
     space = space_named(plan.space)
     seed_network(plan, seed_weights)
     return (
@@ -65,10 +64,11 @@ def search(study: Study, seed: SeedNetwork, *, init: Init = "remap", phase: str 
         study.seed,
         "supernet",
     )
-    supernet = body_of(model)
-    assert isinstance(supernet, Supernet)
+    supernet = _supernet_in(model)
     images = study.data.train
-    per_path = forward_macs(model, task, images, study.device, lambda rng: supernet.activate(space.sample(rng)))
+    per_path = forward_macs(
+        model, task, images, study.device, lambda _model, _turn, rng: supernet.activate(space.sample(rng))
+    )
     supernet.mix()
     per_mixture = forward_macs(model, task, images, study.device)
     recorded = {score.step for score in study.run.scores(phase)}
@@ -76,8 +76,7 @@ def search(study: Study, seed: SeedNetwork, *, init: Init = "remap", phase: str 
     scorer = candidates.task_scorer(study, found, task)
 
     def before_step(trained: nn.Module, turn: Turn, rng: np.random.Generator) -> None:
-        layers = body_of(trained)
-        assert isinstance(layers, Supernet)
+        layers = _supernet_in(trained)
         if turn == "alpha":
             layers.mix()
         else:  # uniform while alpha stands still, then by alpha
@@ -107,8 +106,8 @@ def search(study: Study, seed: SeedNetwork, *, init: Init = "remap", phase: str 
             "affine": plan.affine,
         },
         before_step=before_step,
-        penalty=lambda: cost_penalty(
-            supernet.expected_macs(plan.macs_at),
+        penalty=lambda trained: cost_penalty(
+            _supernet_in(trained).expected_macs(plan.macs_at),
             strength=penalty.strength,
             scale=penalty.scale,
             base=penalty.base,
@@ -116,6 +115,12 @@ def search(study: Study, seed: SeedNetwork, *, init: Init = "remap", phase: str 
         after_epoch=after_epoch,
     )
     return finished(study, found, searched, scorer)
+
+
+def _supernet_in(model: nn.Module) -> Supernet:
+    supernet = body_of(model)
+    assert isinstance(supernet, Supernet)
+    return supernet
 
 
 def layer_supernet(plan: FNAPlan, pretrained: Backbone | None) -> Supernet:

@@ -10,8 +10,7 @@ from workbench.spaces.layers import layer_space_name
 from workbench.tasks.detection import DetectorConfig
 from workbench.tasks.pose import PoseConfig
 from workbench.tasks.segmentation import SegmenterConfig
-from workbench.training.alternating import AlternatingRecipe
-from workbench.training.recipe import Recipe
+from workbench.training.recipe import AlternatingRecipe, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)

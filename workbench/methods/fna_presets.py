@@ -24,8 +24,7 @@ from workbench.spaces.layers import searched_stages, seed_spec
 from workbench.tasks.detection import DetectorConfig
 from workbench.tasks.pose import PoseConfig
 from workbench.tasks.segmentation import SegmenterConfig
-from workbench.training.alternating import AlternatingRecipe
-from workbench.training.recipe import Recipe
+from workbench.training.recipe import AlternatingRecipe, Recipe
 
 
 def paper_plan(task: TaskName = "detection", *, ssdlite: bool = False, seed_network: str = "mobilenetv2") -> FNAPlan:

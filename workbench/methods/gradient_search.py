@@ -4,10 +4,8 @@ import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save
 from torch import nn
@@ -32,8 +30,9 @@ from workbench.records.score import Score
 from workbench.records.seeds import integer
 from workbench.search.relaxation import Derived, Logits
 from workbench.spaces.space import SearchSpace
-from workbench.training.alternating import AlternatingRecipe, Turn, train_alternating
+from workbench.training.fit import AlphaSide, BeforeStep, fit
 from workbench.training.parallel import synchronise_batch_norm
+from workbench.training.recipe import AlternatingRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,15 +134,15 @@ def search_phase(
     per_image: int,
     origin: Mapping[str, Any],
     per_alpha_image: int = 0,
-    before_step: Callable[[nn.Module, Turn, np.random.Generator], None] | None = None,
-    penalty: Callable[[], torch.Tensor] | None = None,
+    before_step: BeforeStep | None = None,
+    penalty: Callable[[nn.Module], torch.Tensor] | None = None,
     after_epoch: Callable[[int], None] | None = None,
 ) -> Searched:
     """A gradient search in place, kept and continued like a training phase; always in the run's own folder.
 
     `per_image` are the MACs of a forward pass, for the ledger, `per_alpha_image` those of a step of alpha where they
-    differ (a mixture runs every operation, a path one). `before_step` is the loop's with the model in front, `penalty`
-    the loop's own. What `after_epoch` takes is not in its seconds, and it must leave the model training.
+    differ (a mixture runs every operation, a path one). `before_step` and `penalty` are those of `fit`. What
+    `after_epoch` takes is not in its seconds, and it must leave the model training.
     ValueError when the run already holds epochs of this name by another search.
     """
     before_training = {
@@ -167,13 +166,11 @@ def search_phase(
         return Searched(trained=trained, alpha_losses=tuple(kept["alpha_losses"]), alphas=tuple(history))
 
     def trial(progress: Progress) -> None:
-        twin, marks = copy.deepcopy(model), [id(alpha) for alpha in alphas]
-        places = [index for index, parameter in enumerate(model.parameters()) if id(parameter) in marks]
-        own = [list(twin.parameters())[place] for place in places]
+        twin, own = copy.deepcopy((model, list(alphas)))  # together: the copied alphas are parameters of the copy
         short = replace(recipe, weights=replace(recipe.weights, steps=2), epochs=1, warm_epochs=0)
-        train_alternating(twin, own, task, weight_data, alpha_data, short, seed=0, device=study.device,
-                          before_step=before_step and partial(before_step, twin), image_side=side,
-                          progress=progress)  # fmt: skip
+        alpha = AlphaSide(parameters=own, data=alpha_data, recipe=short, penalty=penalty)
+        fit(twin, task, weight_data, short.weights, seed=0, device=study.device, search=alpha,
+            before_step=before_step, image_side=side, progress=progress)  # fmt: skip
 
     print(f"{name}: {steps} steps of {recipe.weights.batch_size} images, {estimate(trial, steps)}")
     reset_peak_memory(study.device)
@@ -186,18 +183,15 @@ def search_phase(
             after_epoch(epoch)
         clock.start += time.perf_counter() - began
 
-    found = train_alternating(
+    found = fit(
         model,
-        alphas,
         task,
         weight_data,
-        alpha_data,
-        recipe,
+        recipe.weights,
         seed=integer(study.seed, "training") % 2**31,
         device=study.device,
-        before_step=before_step and partial(before_step, model),
-        penalty=penalty,
-        after_epoch=untimed,
+        search=AlphaSide(parameters=alphas, data=alpha_data, recipe=recipe, penalty=penalty, after_epoch=untimed),
+        before_step=before_step,
         checkpoint=folder / "checkpoint.pt",
         image_side=side,
         progress=clock,

@@ -25,6 +25,7 @@ from workbench.networks.supernet import Sharing, Supernet
 from workbench.networks.weight_slicing import reuse_weights
 from workbench.records.files import digest
 from workbench.records.score import Score
+from workbench.records.seeds import generator
 from workbench.search.random import RandomSearch
 from workbench.search.relaxation import Derived, derive
 from workbench.spaces.arch import Arch
@@ -40,8 +41,7 @@ from workbench.spaces.channel_dilation import (
 )
 from workbench.spaces.residual import check_dilations
 from workbench.spaces.space import SearchSpace
-from workbench.training.alternating import check_recipe
-from workbench.training.loop import place
+from workbench.training.fit import place
 
 MixedSearch = MixtureSearch[Supernet]
 
@@ -58,7 +58,6 @@ def check_plan(plan: NATSPlan, data: Data, seed_weights: str = "") -> str:
     Maps are those of the median picture; how many pictures are too small for some dilation is told in the returned
     text, along with the space.
     """
-    check_recipe(plan.search)
     space, sizes = space_named(plan.space), input_sizes(plan, data)
     layers = searched_layers(space)
     usual = sorted(sizes, key=lambda size: (min(size), size))[len(sizes) // 2]
@@ -112,8 +111,9 @@ def seed_network(study: Study, seed_weights: str = "") -> SeedNetwork:
     )
     body = model.get_submodule("backbone")
     assert isinstance(body, Backbone)
-    top1 = task.evaluate(model, study.data.crops_test, study.device)["top1"]
-    return SeedNetwork(backbone=body.cpu(), origin={"pretrained": trained.key}, top1=top1)
+    rng = generator(study.seed, "bootstrap")
+    metrics, _ = task.measure(model, study.data.crops_test, study.device, rng=rng)
+    return SeedNetwork(backbone=body.cpu(), origin={"pretrained": trained.key}, top1=metrics["top1"])
 
 
 def search(study: Study, pretrained: SeedNetwork, groups: str = "", phase: str = "") -> MixedSearch:

@@ -14,8 +14,7 @@ from workbench.methods.presets import ClassifierPlan, one_of
 from workbench.networks.dilation_mixture import Implementation, Kernels
 from workbench.spaces.channel_dilation import Reading, channel_dilation_name
 from workbench.tasks.detection import DetectorConfig
-from workbench.training.alternating import AlternatingRecipe
-from workbench.training.recipe import Recipe
+from workbench.training.recipe import AlternatingRecipe, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)

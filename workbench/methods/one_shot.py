@@ -12,12 +12,14 @@ import numpy as np
 from torch import nn
 
 from workbench.methods.candidates import classification_task, detection_task
+from workbench.methods.compare import body_of
 from workbench.methods.phases import Study, Trained, new_model, train_phase
 from workbench.methods.presets import ClassifierPlan
 from workbench.networks.aligned_options import align_options
 from workbench.networks.supernet import Supernet
 from workbench.spaces.arch import Arch
-from workbench.training.recipe import Recipe
+from workbench.training.fit import BeforeStep
+from workbench.training.recipe import Recipe, Turn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,17 @@ class TrainedSupernet:
     @property
     def key(self) -> str:
         return self.trained.key
+
+
+def random_path(draw: Callable[[np.random.Generator], Arch]) -> BeforeStep:
+    """Path-wise training: before every step the supernet in the model becomes an architecture drawn anew."""
+
+    def before_step(model: nn.Module, turn: Turn, rng: np.random.Generator) -> None:
+        supernet = body_of(model)
+        assert isinstance(supernet, Supernet)
+        supernet.activate(draw(rng))
+
+    return before_step
 
 
 def pretrain_supernet(
@@ -68,7 +81,6 @@ def pretrain_supernet(
     model = new_model(classifier, study.seed, "supernet classifier")
     supernet = model.backbone
     assert isinstance(supernet, Supernet)
-    draw = sample or supernet.space.sample
     trained = train_phase(
         study,
         name,
@@ -77,7 +89,7 @@ def pretrain_supernet(
         study.data.crops,
         plan.supernet_pretrain,
         origin={**origin, "space": supernet.space.name, "aligned": plan.aligned_options},
-        before_step=lambda rng: supernet.activate(draw(rng)),
+        before_step=random_path(sample or supernet.space.sample),
         shared=True,
         image_side=plan.data.crop_side,
     )
@@ -116,7 +128,7 @@ def finetune_supernet(
             "aligned": plan.aligned_options,
             "pretrained": pretrained.trained.key if pretrained else None,
         },
-        before_step=lambda rng: supernet.activate(supernet.space.sample(rng)),
+        before_step=random_path(supernet.space.sample),
         image_side=plan.data.image_side,
     )
     return TrainedSupernet(model=model, supernet=supernet, trained=trained)

@@ -19,7 +19,7 @@ from workbench.records.ledger import ENTRY, Entry, peak_memory, reset_peak_memor
 from workbench.records.progress import Progress, duration, reporter
 from workbench.records.run_folder import RunFolder
 from workbench.records.seeds import integer
-from workbench.training.loop import place, train
+from workbench.training.fit import BeforeStep, fit, place
 from workbench.training.parallel import synchronise_batch_norm
 from workbench.training.recipe import Recipe
 
@@ -95,7 +95,7 @@ def train_phase(
     recipe: Recipe,
     *,
     origin: Mapping[str, Any],
-    before_step: Callable[[np.random.Generator], None] | None = None,
+    before_step: BeforeStep | None = None,
     shared: bool = False,
     image_side: int = 0,
 ) -> Trained:
@@ -112,14 +112,15 @@ def train_phase(
 
     def trial(progress: Progress) -> None:
         two, copied = replace(recipe, steps=2), copy.deepcopy(model)
-        train(copied, task, data, two, seed=0, device=study.device, image_side=image_side, progress=progress)
+        fit(copied, task, data, two, seed=0, device=study.device, before_step=before_step, image_side=image_side,
+            progress=progress)  # fmt: skip
 
     print(f"{name}: {recipe.steps} steps of {recipe.batch_size} images, {estimate(trial, recipe.steps)}")
     reset_peak_memory(study.device)
     clock = PhaseClock(folder, reporter(name))
     per_image = forward_macs(model, task, data, study.device, before_step)
     synchronise_batch_norm(model, study.device)
-    history = train(
+    history = fit(
         model,
         task,
         data,
@@ -148,7 +149,7 @@ def forward_macs(
     task: Any,
     data: Any,
     device: torch.device,
-    before_step: Callable[[np.random.Generator], None] | None = None,
+    before_step: BeforeStep | None = None,
 ) -> int:
     """MACs of one image through `model`; for a supernet the mean over eight random paths."""
     model.to(device)
@@ -157,7 +158,7 @@ def forward_macs(
     macs = []
     for _ in range(8 if before_step else 1):
         if before_step is not None:
-            before_step(rng)
+            before_step(model, "weights", rng)
         macs.append(count_layers(model, lambda: task.run_layers(model, images)).macs)
     return round(sum(macs) / len(macs))
 

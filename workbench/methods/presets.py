@@ -8,8 +8,7 @@ from typing import Any, Literal
 from workbench.data.loader import DataPlan
 from workbench.spaces.costs import ImageSize
 from workbench.tasks.detection import DetectorConfig
-from workbench.training.alternating import AlternatingRecipe
-from workbench.training.recipe import Recipe
+from workbench.training.recipe import AlternatingRecipe, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)

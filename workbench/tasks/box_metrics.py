@@ -3,17 +3,13 @@
 import contextlib
 import io
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from faster_coco_eval import COCO as FasterCOCO
-from faster_coco_eval import COCOeval_faster
+from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
-from torch import Tensor
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -24,16 +20,13 @@ RELATIVE_SIDE = 320.0
 # Where COCO's summary keeps each number.
 _POSITIONS = {"AP": 0, "AP50": 1, "AP75": 2, "APs": 3, "APm": 4, "APl": 5, "AR": 8}
 
-# The detections of one image: `image_id`, `boxes` (M, 4) xyxy in pixels, `scores` (M,), `labels` (M,); torch or numpy.
+# The detections of one image: `image_id`, `boxes` (M, 4) xyxy in pixels, `scores` (M,), `labels` (M,);
+# numpy, or torch on the CPU.
 Detection = Mapping[str, Any]
 
 
 def evaluate_boxes(
-    ground_truth: dict[str, Any],
-    detections: Sequence[Detection],
-    *,
-    backend: Literal["faster", "pycocotools"] = "faster",
-    relative: bool = False,
+    ground_truth: dict[str, Any], detections: Sequence[Detection], *, relative: bool = False
 ) -> dict[str, float]:
     """AP, AP50, AP75, APs, APm, APl and AR (100 detections per image), all in 0-1.
 
@@ -42,9 +35,9 @@ def evaluate_boxes(
     ValueError for detections that do not fit the ground truth or are not finite.
     """
     rows = _detection_rows(ground_truth, detections)
-    metrics = _summary(ground_truth, rows, backend)
+    metrics = _summary(ground_truth, rows)
     if relative:
-        scaled = _summary(*_to_relative_size(ground_truth, rows), backend)
+        scaled = _summary(*_to_relative_size(ground_truth, rows))
         metrics |= {f"AP_rel_{size}": scaled[f"AP{size}"] for size in "sml" if f"AP{size}" in scaled}
     return metrics
 
@@ -92,30 +85,29 @@ def match_boxes(ground_truth: dict[str, Any], detections: Sequence[Detection]) -
         objects[annotation["category_id"], annotation["image_id"]].append(annotation)
     for row in _detection_rows(ground_truth, detections):
         found[row["category_id"], row["image_id"]].append(row)
-    result = []
-    for category in ground_truth["categories"]:
-        images, scores, hits, ignores, object_images = [], [], [], [], []
+
+    def matched(category: int) -> Iterator[tuple[int, list[float], NDArray[np.bool_], NDArray[np.bool_], int]]:
         for number, index in position.items():
-            rows = sorted(found.get((category["id"], number), []), key=lambda row: -row["score"])[:MAX_DETECTIONS]
+            rows = sorted(found.get((category, number), []), key=lambda row: -row["score"])[:MAX_DETECTIONS]
             # COCO lets an ordinary object be found before a crowd.
-            here = sorted(objects.get((category["id"], number), []), key=lambda row: row.get("iscrowd", 0))
+            here = sorted(objects.get((category, number), []), key=lambda row: row.get("iscrowd", 0))
             crowd = np.array([row.get("iscrowd", 0) for row in here], dtype=bool)
-            object_images += [index] * int((~crowd).sum())
-            hit, ignored = _match_image(_boxes(rows), _boxes(here), crowd)
-            images += [index] * len(rows)
-            scores += [row["score"] for row in rows]
-            hits.append(hit)
-            ignores.append(ignored)
-        order = np.argsort(-np.array(scores), kind="stable")
-        result.append(
-            Matches(
-                detection_image=np.array(images, dtype=np.int64)[order],
-                hit=np.concatenate(hits, axis=1)[:, order],
-                ignored=np.concatenate(ignores, axis=1)[:, order],
-                object_image=np.array(object_images, dtype=np.int64),
-            )
-        )
-    return result
+            scores = [row["score"] for row in rows]
+            yield index, scores, *_match_image(_boxes(rows), _boxes(here), crowd), int((~crowd).sum())
+
+    return [joined(matched(category["id"])) for category in ground_truth["categories"]]
+
+
+def joined(images: Iterable[tuple[int, Sequence[float], NDArray[np.bool_], NDArray[np.bool_], int]]) -> Matches:
+    """One class from its images: position, scores (D,), hit and ignored (T, D) and number of objects of each."""
+    positions, scores, hits, ignored, objects = zip(*images, strict=True)
+    order = np.argsort(-np.concatenate(scores), kind="stable")
+    return Matches(
+        detection_image=np.repeat(positions, [len(row) for row in scores])[order],
+        hit=np.concatenate(hits, axis=1)[:, order],
+        ignored=np.concatenate(ignored, axis=1)[:, order],
+        object_image=np.repeat(positions, objects),
+    )
 
 
 def weighted_ap(matches: Sequence[Matches], weights: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -192,12 +184,6 @@ def _boxes(rows: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
     return np.array([row["bbox"] for row in rows], dtype=np.float64).reshape(-1, 4)
 
 
-def _array(value: object) -> NDArray[np.float64]:
-    if isinstance(value, Tensor):
-        value = value.detach().cpu().numpy()
-    return np.asarray(value, dtype=np.float64)
-
-
 def _detection_rows(ground_truth: dict[str, Any], detections: Sequence[Detection]) -> list[dict[str, Any]]:
     """Detections as COCO annotations, checked against the ground truth."""
     images = {image["id"] for image in ground_truth["images"]}
@@ -205,8 +191,9 @@ def _detection_rows(ground_truth: dict[str, Any], detections: Sequence[Detection
     rows: list[dict[str, Any]] = []
     for detection in detections:
         number = int(detection["image_id"])
-        boxes, scores = _array(detection["boxes"]).reshape(-1, 4), _array(detection["scores"])
-        labels = _array(detection["labels"]).astype(np.int64).tolist()
+        boxes = np.asarray(detection["boxes"], dtype=np.float64).reshape(-1, 4)
+        scores = np.asarray(detection["scores"], dtype=np.float64)
+        labels = np.asarray(detection["labels"], dtype=np.int64).tolist()
         if number not in images:
             raise ValueError(f"Detections are for image id {number}, which the ground truth lacks; use its images.")
         if not len(boxes) == len(scores) == len(labels):
@@ -249,22 +236,16 @@ def _to_relative_size(
     return {**ground_truth, "annotations": list(map(scaled, ground_truth["annotations"]))}, list(map(scaled, rows))
 
 
-def _summary(
-    ground_truth: dict[str, Any], rows: Sequence[dict[str, Any]], backend: Literal["faster", "pycocotools"]
-) -> dict[str, float]:
+def _summary(ground_truth: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     """COCO's summary by a library; numbers that it reports as -1 (no such object) are left out."""
-    libraries = {"faster": (FasterCOCO, COCOeval_faster), "pycocotools": (COCO, COCOeval)}
-    if backend not in libraries:
-        raise ValueError(f"The backend is one of {', '.join(libraries)}, but is {backend!r}; choose one.")
-    index, evaluator = libraries[backend]
-    truth, found = index(), index()
-    # The libraries write into the rows they are given.
+    truth, found = COCO(), COCO()
+    # The library writes into the rows it is given.
     truth.dataset = {**ground_truth, "annotations": [dict(row) for row in ground_truth["annotations"]]}
     found.dataset = {**ground_truth, "annotations": [dict(row) for row in rows]}
     with contextlib.redirect_stdout(io.StringIO()):
         truth.createIndex()
         found.createIndex()
-        evaluation = evaluator(truth, found, "bbox")
+        evaluation = COCOeval_faster(truth, found, "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

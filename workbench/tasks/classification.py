@@ -1,27 +1,21 @@
 """Image classification: what backbones are pre-trained on."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from workbench.data.augmentation import stack_images
 from workbench.data.sets import ClassificationSet
-from workbench.tasks.outputs import outputs
-
-Images = list[Tensor]
-Targets = list[dict[str, Tensor]]
+from workbench.tasks.task import Images, Measured, Outputs, Sample, Targets, Task, share_correct
 
 
 class Classifier(nn.Module):
     """The backbone's last map -> 1x1 convolution, batch norm, ReLU -> dropout -> mean over the map -> linear layer.
 
-    Follows torchvision's detection convention: images are a list of float (3, H, W) in 0-1, of one size; in training
-    mode it takes targets ({"label": 0-d int64}) and returns a dict of losses, in eval mode a list of {"scores":
-    (classes,)}.
+    Images have one size; targets are {"label": 0-d int64}; in eval mode it returns {"scores": (classes,)} for each.
     """
 
     def __init__(self, backbone: nn.Module, task: "Classification") -> None:
@@ -52,10 +46,9 @@ class Classifier(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Classification:
+class Classification(Task):
     """The task of telling `categories` apart; its metric is the share of correct first guesses."""
 
-    categories: tuple[str, ...]
     hidden: int = 1024
     dropout: float = 0.2
     label_smoothing: float = 0.1
@@ -66,45 +59,14 @@ class Classification:
     def build(self, backbone: nn.Module) -> Classifier:
         return Classifier(backbone, self)
 
-    def batch(
-        self,
-        data: ClassificationSet,
-        indices: Sequence[int],
-        device: torch.device,
-        augment: v2.Transform | None = None,
-    ) -> tuple[Images, Targets]:
-        """Float images in 0-1 on `device`, and {"label"} for each."""
-        samples = [data[index] for index in indices]
-        images = [image if augment is None else augment(image) for image, _ in samples]
-        labels = torch.tensor([label for _, label in samples], device=device)
-        return stack_images(images, device), [{"label": label} for label in labels]
+    def prepare(self, image: Tensor, target: int, augment: v2.Transform | None) -> Sample:
+        return image if augment is None else augment(image), {"label": torch.tensor(target)}
 
     def run_layers(self, model: nn.Module, images: Images) -> None:
-        """Runs every layer that has batch statistics, nothing more."""
         model(images)
 
-    def predict(
-        self,
-        model: nn.Module,
-        data: ClassificationSet,
-        device: torch.device,
-        batch_size: int = 64,
-        before_batch: Callable[[int], None] | None = None,
-    ) -> Tensor:
-        """Class scores (images, classes) in eval mode; `before_batch` is called with the index of each batch."""
-        found = outputs(model, data, device, batch_size, before_batch)
-        return torch.stack([output["scores"] for _, output in found]).cpu()
-
-    def evaluate(
-        self,
-        model: nn.Module,
-        data: ClassificationSet,
-        device: torch.device,
-        batch_size: int = 64,
-        before_batch: Callable[[int], None] | None = None,
-    ) -> dict[str, float]:
-        """`top1` in 0-1 and its binomial standard error."""
-        scores = self.predict(model, data, device, batch_size, before_batch)
-        labels = torch.tensor(data.labels)
-        top1 = (scores.argmax(dim=1) == labels).double().mean().item()
-        return {"top1": top1, "top1_error": (top1 * (1 - top1) / len(data)) ** 0.5}
+    def summarise(self, data: ClassificationSet, outputs: Outputs, rng: np.random.Generator, quick: bool) -> Measured:
+        """`top1` with its binomial error, and the class scores (classes,) of every image."""
+        labels, scores = zip(*((label, output["scores"]) for _, label, output in outputs), strict=True)
+        table = torch.stack(scores).cpu()
+        return share_correct(self.metric, table.argmax(dim=1) == torch.tensor(labels)), list(table)

@@ -1,11 +1,9 @@
 """Object detection: torchvision's RetinaNet and Faster R-CNN with a feature pyramid on any backbone, and SSDLite."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -15,19 +13,13 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.transforms import v2
 
-from workbench.data.augmentation import augment_detection, stack_images
+from workbench.data.augmentation import augment_detection
 from workbench.data.sets import DetectionSet
-from workbench.networks.count import count, evaluating
-from workbench.spaces.costs import Cost, ImageSize, height_width
 from workbench.tasks.box_metrics import bootstrap_ap, evaluate_boxes
 from workbench.tasks.necks import Extra, PyramidBackbone
-from workbench.tasks.outputs import outputs
 from workbench.tasks.retina_head import BatchRetinaHead, BoxLoss
 from workbench.tasks.ssdlite import SSDLiteBackbone, default_boxes, ssdlite_head
-
-Images = list[Tensor]
-Targets = list[dict[str, Tensor]]
-Detections = list[dict[str, Any]]  # boxes (M, 4) xyxy in pixels, scores (M,), labels (M,) in 1..K, image_id
+from workbench.tasks.task import Images, Measured, Outputs, Sample, Targets, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,39 +80,20 @@ class LabelledRetinaNet(RetinaNet):
 
 def build_detector(backbone: nn.Module, classes: int, config: DetectorConfig) -> nn.Module:
     """A torchvision detector for labels 1..classes on `backbone`; its calling convention is torchvision's own."""
+    limits: dict[str, Any] = {
+        "score_thresh": config.score_threshold,
+        "nms_thresh": config.nms_threshold,
+        "detections_per_img": config.detections,
+    }
+    mean, std, size = list(config.image_mean), list(config.image_std), config.image_size
     if config.kind == "ssdlite":
-        return _ssdlite(backbone, classes, config)
-    detector = _assemble(backbone, classes, config)
-    if config.image_size is None:
-        detector.transform = KeepSize(
-            1, 1, list(config.image_mean), list(config.image_std), size_divisible=config.stride_padding
-        )
-    return detector
-
-
-def _ssdlite(backbone: nn.Module, classes: int, config: DetectorConfig) -> SSD:
-    size = config.image_size
-    if size is None or size[0] != size[1]:
-        raise ValueError(f"SSDLite takes square images, such as image_size (320, 320); got {size}.")
-    body = SSDLiteBackbone(backbone)
-    return SSD(
-        body,
-        default_boxes(size[0]),
-        size,
-        classes + 1,
-        list(config.image_mean),
-        list(config.image_std),
-        ssdlite_head(body.out_channels, classes + 1),
-        score_thresh=config.score_threshold,
-        nms_thresh=config.nms_threshold,
-        detections_per_img=config.detections,
-        iou_thresh=config.match_iou[0],
-        topk_candidates=config.candidates,
-    )
-
-
-def _assemble(backbone: nn.Module, classes: int, config: DetectorConfig) -> nn.Module:
-    body = PyramidBackbone(
+        if size is None or size[0] != size[1]:
+            raise ValueError(f"SSDLite takes square images, such as image_size (320, 320); got {size}.")
+        maps = SSDLiteBackbone(backbone)
+        head = ssdlite_head(maps.out_channels, classes + 1)
+        matching = {"iou_thresh": config.match_iou[0], "topk_candidates": config.candidates}
+        return SSD(maps, default_boxes(size[0]), size, classes + 1, mean, std, head, **limits, **matching)
+    pyramid = PyramidBackbone(
         backbone,
         channels=config.pyramid_channels,
         levels=config.pyramid_levels,
@@ -128,152 +101,89 @@ def _assemble(backbone: nn.Module, classes: int, config: DetectorConfig) -> nn.M
         norm=config.pyramid_norm,
     )
     octaves = [2 ** (step / config.anchor_octaves) for step in range(config.anchor_octaves)]
-    sizes = tuple(tuple(config.anchor_scale * stride * octave for octave in octaves) for stride in body.strides)
+    sizes = tuple(tuple(config.anchor_scale * stride * octave for octave in octaves) for stride in pyramid.strides)
     anchors = AnchorGenerator(sizes, (config.anchor_ratios,) * len(sizes))
-    short, long = config.image_size or (1, 1)
-    transform: dict[str, Any] = {
-        "min_size": short,
-        "max_size": long,
-        "image_mean": list(config.image_mean),
-        "image_std": list(config.image_std),
-        "size_divisible": config.stride_padding,
-    }
-    if config.kind == "retinanet":
-        head = BatchRetinaHead(
-            config.pyramid_channels,
-            anchors.num_anchors_per_location()[0],
-            classes,
-            convs=config.head_convs,
-            norm=config.head_norm,
-            box_loss=config.box_loss,
-            box_loss_weight=config.box_loss_weight,
-        )
-        return LabelledRetinaNet(
-            body,
-            classes,
-            anchor_generator=anchors,
-            head=head,
-            score_thresh=config.score_threshold,
-            nms_thresh=config.nms_threshold,
-            fg_iou_thresh=config.match_iou[0],
-            bg_iou_thresh=config.match_iou[1],
-            detections_per_img=config.detections,
-            topk_candidates=config.candidates,
-            **transform,
-        )
-    # Faster R-CNN with the 4conv1fc box head (DetNAS, section 4.2): RoIAlign 7x7, four convolutions, one linear layer.
+    assemble = _retinanet if config.kind == "retinanet" else _faster_rcnn
+    detector = assemble(pyramid, classes, config, anchors, limits)
+    transform = KeepSize if size is None else GeneralizedRCNNTransform
+    detector.transform = transform(*(size or (1, 1)), mean, std, size_divisible=config.stride_padding)
+    return detector
+
+
+def _retinanet(
+    pyramid: PyramidBackbone, classes: int, config: DetectorConfig, anchors: AnchorGenerator, limits: dict[str, Any]
+) -> RetinaNet:
+    head = BatchRetinaHead(
+        config.pyramid_channels,
+        anchors.num_anchors_per_location()[0],
+        classes,
+        convs=config.head_convs,
+        norm=config.head_norm,
+        box_loss=config.box_loss,
+        box_loss_weight=config.box_loss_weight,
+    )
+    return LabelledRetinaNet(
+        pyramid,
+        classes,
+        anchor_generator=anchors,
+        head=head,
+        fg_iou_thresh=config.match_iou[0],
+        bg_iou_thresh=config.match_iou[1],
+        topk_candidates=config.candidates,
+        **limits,
+    )
+
+
+def _faster_rcnn(
+    pyramid: PyramidBackbone, classes: int, config: DetectorConfig, anchors: AnchorGenerator, limits: dict[str, Any]
+) -> FasterRCNN:
+    """With the 4conv1fc box head (DetNAS, section 4.2): RoIAlign 7x7, four convolutions, one linear layer."""
     width = config.pyramid_channels
     box_head = FastRCNNConvFCHead((width, 7, 7), [width] * config.head_convs, [4 * width], norm_layer=nn.BatchNorm2d)
     names = [str(level) for level in range(config.pyramid_levels)]
     return FasterRCNN(
-        body,
+        pyramid,
         rpn_anchor_generator=anchors,
         box_roi_pool=MultiScaleRoIAlign(names, output_size=7, sampling_ratio=2),
         box_head=box_head,
         box_predictor=FastRCNNPredictor(4 * width, classes + 1),
         rpn_pre_nms_top_n_test=config.candidates,
         rpn_post_nms_top_n_test=config.candidates,
-        box_score_thresh=config.score_threshold,
-        box_nms_thresh=config.nms_threshold,
-        box_detections_per_img=config.detections,
-        **transform,
+        **{f"box_{name}": limit for name, limit in limits.items()},
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Detection:
+class Detection(Task):
     """The task of finding `categories` with boxes; its metric is COCO's AP over IoU 0.50:0.95."""
 
-    categories: tuple[str, ...]
     config: DetectorConfig = field(default_factory=DetectorConfig)
     metric: str = "AP"
 
     def build(self, backbone: nn.Module) -> nn.Module:
         return build_detector(backbone, len(self.categories), self.config)
 
-    def batch(
-        self, data: DetectionSet, indices: Sequence[int], device: torch.device, augment: v2.Transform | None = None
-    ) -> tuple[Images, Targets]:
-        """Float images in 0-1 on `device`, and {"boxes", "labels"} for each; crowd boxes are not trained on."""
-        samples = [augment_detection(*data[index], augment) for index in indices]
-        targets = [{name: value.to(device) for name, value in target.items()} for _, target in samples]
-        return stack_images([image for image, _ in samples], device), targets
+    def prepare(self, image: Tensor, target: dict[str, Any], augment: v2.Transform | None) -> Sample:
+        """Targets are {"boxes", "labels"}; crowd boxes are not trained on."""
+        return augment_detection(image, target, augment)
 
     def run_layers(self, model: nn.Module, images: Images) -> None:
-        """Runs every layer that has batch statistics; where it can this leaves out the slow search for boxes."""
+        """Leaves out the slow search for boxes where it can."""
         if isinstance(model, RetinaNet | SSD):
             batch, _ = model.transform(images)
             model.head(list(model.backbone(batch.tensors).values()))
         else:
             model(images)
 
-    def predict(
-        self,
-        model: nn.Module,
-        data: DetectionSet,
-        device: torch.device,
-        batch_size: int = 32,
-        before_batch: Callable[[int], None] | None = None,
-    ) -> Detections:
-        """Detections of every image of `data`, in order, in eval mode, on the CPU.
+    def summarise(self, data: DetectionSet, outputs: Outputs, rng: np.random.Generator, quick: bool) -> Measured:
+        """COCO box metrics, AP_error by resampling images, and the detections.
 
-        `before_batch` is called with the index of each batch; it may switch the path of a supernet.
+        They are on the CPU: image_id, boxes (M, 4) xyxy in pixels, scores (M,), labels (M,) in 1..K.
         """
-        found: Detections = []
-        for index, output in outputs(model, data, device, batch_size, before_batch):
-            row: dict[str, Any] = {name: value.cpu() for name, value in output.items()}
-            found.append({"image_id": data.ids[index], **row})
-        return found
-
-    def measure(
-        self,
-        model: nn.Module,
-        data: DetectionSet,
-        device: torch.device,
-        *,
-        rng: np.random.Generator,
-        quick: bool = False,
-        batch_size: int = 32,
-        before_batch: Callable[[int], None] | None = None,
-    ) -> tuple[dict[str, float], Detections]:
-        """COCO box metrics, AP_error by resampling images, and the detections; `quick` leaves out sizes of objects."""
+        found = [
+            {"image_id": data.ids[index], **{name: value.cpu() for name, value in output.items()}}
+            for index, _, output in outputs
+        ]
         truth = data.ground_truth()
-        found = self.predict(model, data, device, batch_size, before_batch)
         metrics = evaluate_boxes(truth, found, relative=not quick)
         return {**metrics, "AP_error": bootstrap_ap(truth, found, resamples=20 if quick else 100, rng=rng)}, found
-
-    def evaluate(
-        self, model: nn.Module, data: DetectionSet, device: torch.device, *, relative: bool = True
-    ) -> dict[str, float]:
-        """COCO box metrics on `data`, all in 0-1."""
-        return evaluate_boxes(data.ground_truth(), self.predict(model, data, device), relative=relative)
-
-
-def detector_costs(model: nn.Module, image_size: ImageSize, *, bias: bool = False) -> dict[str, Cost]:
-    """MACs and params of `backbone`, `neck` and `head` of a detector built on the meta device, for one image.
-
-    The neck of SSDLite are its extra blocks. Faster R-CNN's box head counts 1000 proposals, the usual convention.
-    """
-    body = model.backbone
-    assert isinstance(body, PyramidBackbone | SSDLiteBackbone)
-    images = torch.empty(1, 3, *height_width(image_size), device="meta")
-    backbone = count(body.body, images, bias=bias)
-    pyramid = count(body, images, bias=bias)
-    neck = Cost(pyramid.macs - backbone.macs, pyramid.params - backbone.params)
-    with torch.no_grad(), evaluating(body):
-        maps = list(body(images).values())
-    if isinstance(model, RetinaNet | SSD):
-        head = count(model.head, maps, bias=bias)
-    elif isinstance(model, FasterRCNN):
-        assert isinstance(body, PyramidBackbone)
-        regions = torch.empty(1000, body.out_channels, 7, 7, device="meta")
-        proposals = count(model.rpn.head, maps, bias=bias)
-        box_head = count(nn.Sequential(model.roi_heads.box_head), regions, bias=bias)
-        with torch.no_grad():
-            vectors = model.roi_heads.box_head(regions)
-        predictor = count(model.roi_heads.box_predictor, vectors, bias=bias)
-        parts = (proposals, box_head, predictor)
-        head = Cost(sum(part.macs for part in parts), sum(part.params for part in parts))
-    else:
-        raise ValueError(f"Costs are known for RetinaNet, SSDLite and Faster R-CNN; got {type(model).__name__}.")
-    return {"backbone": backbone, "neck": neck, "head": head}

@@ -1,6 +1,6 @@
 """Pose from a crop around one person: SimpleBaseline's heads on any backbone (Xiao et al. 2018; FNA, section 5)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,17 +9,12 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from workbench.data.augmentation import augment_keypoints, stack_images
+from workbench.data.augmentation import augment_keypoints
 from workbench.data.keypoints import Skeleton
 from workbench.data.sets import PoseSet
-from workbench.networks.count import count, evaluating
-from workbench.spaces.costs import Cost, ImageSize, height_width
-from workbench.tasks.outputs import outputs
 from workbench.tasks.pose_metrics import Pose as FoundPose
 from workbench.tasks.pose_metrics import evaluate_poses
-
-Images = list[Tensor]
-Targets = list[dict[str, Tensor]]
+from workbench.tasks.task import Images, Measured, Outputs, Sample, Targets, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +32,8 @@ class PoseConfig:
 class SimpleBaseline(nn.Module):
     """Backbone's last map -> deconvolutions (4x4, stride 2, batch norm, ReLU) -> 1x1 -> a heat map for each keypoint.
 
-    Follows torchvision's detection convention: images are a list of float (3, H, W) in 0-1, of one size; in training
-    mode it takes targets ({"keypoints": (K, 3)}) and returns a dict of losses, in eval mode a list of {"keypoints":
-    (K, 3) x, y in pixels of the crop and the height of the peak}.
+    Images have one size; targets are {"keypoints": (K, 3)}; in eval mode it returns {"keypoints": (K, 3) x, y in pixels
+    of the crop and the height of the peak} for each.
     """
 
     def __init__(self, backbone: nn.Module, skeleton: Skeleton, config: PoseConfig) -> None:
@@ -64,9 +58,13 @@ class SimpleBaseline(nn.Module):
         self.config = config
         self.normalise = v2.Normalize(list(config.image_mean), list(config.image_std))
 
+    @property
+    def head(self) -> nn.Sequential:
+        return nn.Sequential(self.deconvolve, self.keypoints)
+
     def heat_maps(self, batch: Tensor) -> Tensor:
         """(N, 3, H, W) in 0-1 -> (N, K, H / stride, W / stride)."""
-        return self.keypoints(self.deconvolve(self.backbone(self.normalise(batch))[-1]))
+        return self.head(self.backbone(self.normalise(batch))[-1])
 
     def forward(self, images: Images, targets: Targets | None = None) -> dict[str, Tensor] | Targets:
         batch = torch.stack(images)
@@ -88,10 +86,12 @@ class SimpleBaseline(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pose:
-    """Finding the keypoints of a person whose box is given; the metric is AP over object keypoint similarity."""
+class Pose(Task):
+    """Finding the keypoints of a person whose box is given; its metric is AP over object keypoint similarity.
 
-    categories: tuple[str, ...]  # the keypoints
+    Its categories are the keypoints.
+    """
+
     config: PoseConfig = field(default_factory=PoseConfig)
     metric: str = "AP"
 
@@ -102,54 +102,20 @@ class Pose:
     def build(self, backbone: nn.Module) -> SimpleBaseline:
         return SimpleBaseline(backbone, self.skeleton, self.config)
 
-    def batch(
-        self, data: PoseSet, indices: Sequence[int], device: torch.device, augment: v2.Transform | None = None
-    ) -> tuple[Images, Targets]:
-        """Float crops in 0-1 on `device`, and {"keypoints"} for each."""
-        images, targets = [], []
-        for index in indices:
-            image, target = data[index]
-            image, keypoints = augment_keypoints(image, target["keypoints"], self.skeleton.mirrored, augment)
-            images.append(image)
-            targets.append({"keypoints": keypoints.to(device)})
-        return stack_images(images, device), targets
+    def prepare(self, image: Tensor, target: dict[str, Any], augment: v2.Transform | None) -> Sample:
+        image, keypoints = augment_keypoints(image, target["keypoints"], self.skeleton.mirrored, augment)
+        return image, {"keypoints": keypoints}
 
     def run_layers(self, model: nn.Module, images: Images) -> None:
-        """Runs every layer that has batch statistics, nothing more."""
         model.heat_maps(torch.stack(images))  # type: ignore[operator]
 
-    def predict(
-        self,
-        model: nn.Module,
-        data: PoseSet,
-        device: torch.device,
-        batch_size: int = 32,
-        before_batch: Callable[[int], None] | None = None,
-    ) -> list[FoundPose]:
-        """One pose in pixels of its image for every instance of `data`, in order, in eval mode."""
+    def summarise(self, data: PoseSet, outputs: Outputs, rng: np.random.Generator, quick: bool) -> Measured:
+        """AP with its error by resampling instances, AP50, AP75, AR and PCK; and a pose for each, in pixels of its image."""
         found: list[FoundPose] = []
-        for index, output in outputs(model, data, device, batch_size, before_batch):
+        for index, _, output in outputs:
             points = output["keypoints"].double().cpu().numpy()
             points[:, :2] = data.to_image(index, points[:, :2])
             found.append({"image_id": data.ids[index], "keypoints": points, "score": float(points[:, 2].mean())})
-        return found
-
-    def measure(
-        self,
-        model: nn.Module,
-        data: PoseSet,
-        device: torch.device,
-        *,
-        rng: np.random.Generator,
-        quick: bool = False,
-        batch_size: int = 32,
-        before_batch: Callable[[int], None] | None = None,
-    ) -> tuple[dict[str, float], list[Any]]:
-        """AP with its error by resampling instances, AP50, AP75, AR and PCK, all in 0-1; and the poses.
-
-        `quick` resamples less often.
-        """
-        found = self.predict(model, data, device, batch_size, before_batch)
         truth, resamples = data.ground_truth(), 20 if quick else 100
         return evaluate_poses(truth, found, self.skeleton.sigmas, rng=rng, resamples=resamples), found
 
@@ -196,12 +162,3 @@ def find_peaks(maps: Tensor, stride: float) -> Tensor:
     right = (at(row, column + 1) - at(row, column - 1)).sign() / 4 * ((column > 0) & (column < width - 1))
     down = (at(row + 1, column) - at(row - 1, column)).sign() / 4 * ((row > 0) & (row < maps.shape[-2] - 1))
     return torch.stack([(column + right) * stride, (row + down) * stride, peak], dim=-1)
-
-
-def pose_costs(model: SimpleBaseline, image_size: ImageSize, *, bias: bool = False) -> dict[str, Cost]:
-    """MACs and params of `backbone` and `head` of a pose network built on the meta device, for one crop."""
-    images = torch.empty(1, 3, *height_width(image_size), device="meta")
-    backbone = count(model.backbone, images, bias=bias)
-    with torch.no_grad(), evaluating(model):
-        features = model.backbone(images)[-1]
-    return {"backbone": backbone, "head": count(nn.Sequential(model.deconvolve, model.keypoints), features, bias=bias)}

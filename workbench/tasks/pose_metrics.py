@@ -9,7 +9,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from workbench.tasks.box_metrics import Matches, weighted_ap
+from workbench.tasks.box_metrics import Matches, joined, weighted_ap
 
 PCK_SHARE = 0.1  # a keypoint is correct within this share of the long side of the instance's box
 
@@ -70,20 +70,15 @@ def correct_keypoints(ground_truth: dict[str, Any], poses: Sequence[Pose], share
 
 def _matches(evaluation: COCOeval, images: int) -> Matches:
     """The library's matching over instances of all sizes, in the form that resampling reads."""
-    every = [row for row in evaluation.evalImgs[:images]]  # one category; the first area range is all sizes
-    numbers, scores, hits, ignores, owners = [], [], [], [], []
-    for number, row in enumerate(every):
-        if row is None:
-            continue
-        numbers += [number] * len(row["dtScores"])
-        scores += list(row["dtScores"])
-        hits.append((row["dtMatches"] > 0) & ~row["dtIgnore"].astype(bool))
-        ignores.append(row["dtIgnore"].astype(bool))
-        owners += [number] * int((~np.asarray(row["gtIgnore"], dtype=bool)).sum())
-    order = np.argsort(-np.array(scores), kind="stable")
-    return Matches(
-        detection_image=np.array(numbers, dtype=np.int64)[order],
-        hit=np.concatenate(hits, axis=1)[:, order],
-        ignored=np.concatenate(ignores, axis=1)[:, order],
-        object_image=np.array(owners, dtype=np.int64),
+    rows = enumerate(evaluation.evalImgs[:images])  # one category; the first area range is all sizes
+    return joined(
+        (
+            number,
+            row["dtScores"],
+            (row["dtMatches"] > 0) & ~row["dtIgnore"].astype(bool),
+            row["dtIgnore"].astype(bool),
+            int((~np.asarray(row["gtIgnore"], dtype=bool)).sum()),
+        )
+        for number, row in rows
+        if row is not None
     )

@@ -4,20 +4,17 @@ No feature pyramid and no convolution tower: those alone add about 12 x stride p
 what the backbone sees by itself. The positive controls of the project use this task.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from workbench.data.augmentation import stack_images
 from workbench.data.sets import DetectionSet
-from workbench.networks.count import evaluating
-
-Images = list[Tensor]
-Targets = list[dict[str, Tensor]]
+from workbench.tasks.task import Images, Measured, Outputs, Sample, Targets, Task, share_correct
 
 
 class CentreProbe(nn.Module):
@@ -57,47 +54,26 @@ class CentreProbe(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probe:
+class Probe(Task):
     """Classify objects whose centres are given; `level` is the index of the backbone map that is read."""
 
-    categories: tuple[str, ...]
     level: int = -1
     metric: str = "accuracy"
+    given: ClassVar[tuple[str, ...]] = ("centres",)
 
     def build(self, backbone: nn.Module) -> CentreProbe:
         return CentreProbe(backbone, self)
 
-    def batch(
-        self, data: DetectionSet, indices: Sequence[int], device: torch.device, augment: v2.Transform | None = None
-    ) -> tuple[Images, Targets]:
-        """Float images in 0-1 on `device`, and {"centres", "labels"}; the probe takes no augmentation."""
+    def prepare(self, image: Tensor, target: dict[str, Any], augment: v2.Transform | None) -> Sample:
         if augment is not None:
             raise ValueError("The probe reads given centres; it takes no augmentation. Pass augment=None.")
-        samples = [data[index] for index in indices]
-        targets = [{name: target[name].to(device) for name in ("centres", "labels")} for _, target in samples]
-        return stack_images([image for image, _ in samples], device), targets
+        return image, {name: target[name] for name in ("centres", "labels")}
 
     def run_layers(self, model: nn.Module, images: Images) -> None:
-        """Runs every layer that has batch statistics, nothing more."""
         model.backbone(model.normalise(torch.stack(images)))  # type: ignore[operator]
 
-    def evaluate(
-        self,
-        model: nn.Module,
-        data: DetectionSet,
-        device: torch.device,
-        batch_size: int = 64,
-        before_batch: Callable[[int], None] | None = None,
-    ) -> dict[str, float]:
-        """`accuracy` over all objects in 0-1 and its standard error; `before_batch` gets the index of each batch."""
-        correct: list[Tensor] = []
-        with evaluating(model), torch.inference_mode():
-            for number, start in enumerate(range(0, len(data), batch_size)):
-                images, targets = self.batch(data, range(start, min(start + batch_size, len(data))), device)
-                if before_batch is not None:
-                    before_batch(number)
-                for row, target in zip(model(images, targets), targets, strict=True):
-                    correct.append(row["scores"].argmax(dim=1) == target["labels"] - 1)
-        hits = torch.cat(correct).double()
-        accuracy = hits.mean().item()
-        return {"accuracy": accuracy, "accuracy_error": (accuracy * (1 - accuracy) / len(hits)) ** 0.5}
+    def summarise(self, data: DetectionSet, outputs: Outputs, rng: np.random.Generator, quick: bool) -> Measured:
+        """`accuracy` over all objects with its binomial error, and class scores (objects, classes) of each image."""
+        rows = [(target["labels"] - 1, output["scores"].cpu()) for _, target, output in outputs]
+        hits = torch.cat([scores.argmax(dim=1) == labels for labels, scores in rows])
+        return share_correct(self.metric, hits), [scores for _, scores in rows]

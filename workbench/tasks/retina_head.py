@@ -1,5 +1,6 @@
 """RetinaNet's head with its losses over the whole batch at once, and the knobs that small data sets want."""
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -31,10 +32,7 @@ class BatchRetinaHead(RetinaNetHead):
         box_loss: BoxLoss = "l1",
         box_loss_weight: float = 1.0,
     ) -> None:
-        def group_norm(width: int) -> nn.GroupNorm:
-            return nn.GroupNorm(8, width)
-
-        super().__init__(channels, anchors, classes, norm_layer=group_norm if norm else None)
+        super().__init__(channels, anchors, classes, norm_layer=partial(nn.GroupNorm, 8) if norm else None)
         self.classification_head.conv = self.classification_head.conv[:convs]
         self.regression_head.conv = self.regression_head.conv[:convs]
         if norm:  # the towers start at sd 0.01, meant for deep pretrained nets; with a norm the scale does not matter

@@ -1,6 +1,6 @@
 """Semantic segmentation: DeepLabv3 with separable convolutions on any backbone (FNA, section 4.3)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,18 +13,13 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import Conv2dNormActivation
 from torchvision.transforms import v2
 
-from workbench.data.augmentation import augment_masks, stack_images
+from workbench.data.augmentation import augment_masks
 from workbench.data.masks import VOID
 from workbench.data.sets import SegmentationSet
-from workbench.networks.count import count, evaluating
-from workbench.spaces.costs import Cost, ImageSize, height_width
 from workbench.tasks.detection import KeepSize
-from workbench.tasks.outputs import outputs
+from workbench.tasks.task import Images, Measured, Outputs, Sample, Targets, Task
 
-KEPT_MAPS = 64  # of a data set, to be looked at
-
-Images = list[Tensor]
-Targets = list[dict[str, Tensor]]
+KEPT_MAPS = 64  # of a data set, to be looked at; all those of Cityscapes would fill a gigabyte for each network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +64,7 @@ class SeparablePyramid(nn.Module):
 class DeepLabV3(nn.Module):
     """Backbone's last map -> pyramid -> class scores, enlarged to the picture; no decoder.
 
-    Follows torchvision's detection convention: images are a list of float (3, H, W) in 0-1; in training mode it takes
-    targets ({"semantic": int64 (H, W), 255 is void}) and returns a dict of losses, in eval mode a list of {"semantic":
-    uint8 (H, W)}.
+    Targets are {"semantic": int64 (H, W), 255 is void}; in eval mode it returns {"semantic": uint8 (H, W)} for each.
     """
 
     def __init__(self, backbone: nn.Module, classes: int, config: SegmenterConfig) -> None:
@@ -85,10 +78,14 @@ class DeepLabV3(nn.Module):
         mean, std = list(config.image_mean), list(config.image_std)
         self.transform = KeepSize(1, 1, mean, std, size_divisible=config.stride_padding)
 
+    @property
+    def head(self) -> nn.Sequential:
+        return nn.Sequential(self.pyramid, self.classify)
+
     def scores(self, images: Images) -> tuple[Tensor, ImageList]:
         """(N, classes, ceil(H / stride), ceil(W / stride)) of the padded batch, and the batch."""
         batch, _ = self.transform(images)
-        return self.classify(self.pyramid(self.backbone(batch.tensors)[-1])), batch
+        return self.head(self.backbone(batch.tensors)[-1]), batch
 
     def forward(self, images: Images, targets: Targets | None = None) -> dict[str, Tensor] | Targets:
         scores, batch = self.scores(images)
@@ -111,50 +108,31 @@ class DeepLabV3(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Segmentation:
+class Segmentation(Task):
     """The task of naming every pixel; its metric is the mean over classes of intersection over union."""
 
-    categories: tuple[str, ...]
     config: SegmenterConfig = field(default_factory=SegmenterConfig)
     metric: str = "mIoU"
 
     def build(self, backbone: nn.Module) -> DeepLabV3:
         return DeepLabV3(backbone, len(self.categories), self.config)
 
-    def batch(
-        self, data: SegmentationSet, indices: Sequence[int], device: torch.device, augment: v2.Transform | None = None
-    ) -> tuple[Images, Targets]:
-        """Float images in 0-1 on `device`, and {"semantic"} for each."""
-        samples = [augment_masks(*data[index], augment) for index in indices]
-        targets = [{"semantic": target["semantic"].to(device)} for _, target in samples]
-        return stack_images([image for image, _ in samples], device), targets
+    def prepare(self, image: Tensor, target: dict[str, Any], augment: v2.Transform | None) -> Sample:
+        return augment_masks(image, target, augment)
 
     def run_layers(self, model: nn.Module, images: Images) -> None:
-        """Runs every layer that has batch statistics, nothing more."""
         model.scores(images)  # type: ignore[operator]
 
-    def measure(
-        self,
-        model: nn.Module,
-        data: SegmentationSet,
-        device: torch.device,
-        *,
-        rng: np.random.Generator,
-        quick: bool = False,
-        batch_size: int = 16,
-        before_batch: Callable[[int], None] | None = None,
-    ) -> tuple[dict[str, float], list[Tensor]]:
+    def summarise(self, data: SegmentationSet, outputs: Outputs, rng: np.random.Generator, quick: bool) -> Measured:
         """mIoU with its error by resampling images, pixel accuracy and the IoU of each class; and the first maps.
 
-        Maps are uint8 (H, W) on the CPU; not all are kept, those of Cityscapes would fill a gigabyte for each network.
-        `quick` resamples less often.
+        Maps are uint8 (H, W) on the CPU.
         """
         kept: list[Tensor] = []
         per_image = []
-        for index, output in outputs(model, data, device, batch_size, before_batch):
+        for _, target, output in outputs:
             found = output["semantic"].cpu()
-            truth = data.target(index)["semantic"]
-            per_image.append(confusion(truth.numpy(), found.numpy(), len(self.categories)))
+            per_image.append(confusion(target["semantic"].numpy(), found.numpy(), len(self.categories)))
             if len(kept) < KEPT_MAPS:
                 kept.append(found)
         counts = np.stack(per_image)
@@ -200,13 +178,3 @@ def mean_iou(counts: npt.NDArray[np.int64]) -> float:
     """Mean over the classes that occur in the truth (as Cityscapes does), in 0-1."""
     present = counts.sum(axis=1) > 0
     return float(class_iou(counts)[present].mean()) if present.any() else float("nan")
-
-
-def segmenter_costs(model: DeepLabV3, image_size: ImageSize, *, bias: bool = False) -> dict[str, Cost]:
-    """MACs and params of `backbone` and `head` of a segmenter built on the meta device, for one image."""
-    images = torch.empty(1, 3, *height_width(image_size), device="meta")
-    backbone = count(model.backbone, images, bias=bias)
-    with torch.no_grad(), evaluating(model):
-        features = model.backbone(images)[-1]
-    head = count(nn.Sequential(model.pyramid, model.classify), features, bias=bias)
-    return {"backbone": backbone, "head": head}

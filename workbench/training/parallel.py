@@ -2,7 +2,7 @@
 
 A single-path supernet leaves most gradients None, which `DistributedDataParallel` handles only by searching the graph
 at each step; averaging the gradients that exist is simpler and exact, because all processes activate the same
-architecture. Call `train` from processes that share a `torch.distributed` group; it then also shares the batch.
+architecture. Call `fit` from processes that share a `torch.distributed` group; it then also shares the batch.
 """
 
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ def world() -> tuple[int, int]:
 
 
 def synchronise_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
-    """SyncBatchNorm on CUDA with several processes; it refuses CPU modules, so elsewhere the model stays as it is."""
+    """SyncBN on CUDA with several processes; it refuses CPU modules, so elsewhere the model stays as it is."""
     if device.type == "cuda" and world()[1] > 1:
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     return model
@@ -34,11 +34,9 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
     dist.all_reduce(flat)
-    flat /= processes
-    offset = 0
-    for gradient in gradients:
-        gradient.copy_(flat[offset : offset + gradient.numel()].view_as(gradient))
-        offset += gradient.numel()
+    shares = (flat / processes).split([gradient.numel() for gradient in gradients])
+    for gradient, share in zip(gradients, shares, strict=True):
+        gradient.copy_(share.view_as(gradient))
 
 
 def everywhere(condition: bool, device: torch.device) -> bool:

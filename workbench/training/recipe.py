@@ -8,6 +8,9 @@ from typing import Literal
 import torch
 from torch import nn
 
+# What is about to move: weights while alpha stands still, weights of a search or of plain training, or alpha.
+Turn = Literal["warm", "weights", "alpha"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -39,6 +42,45 @@ class Recipe:
     channels_last: bool = True
 
 
+@dataclass(frozen=True, kw_only=True)
+class AlternatingRecipe:
+    """A plan of a gradient search: `weights` says how long it is; alpha has its own schedule over the same steps.
+
+    An epoch is an equal share of the steps, for reports. In the first `warm_epochs` alpha stands still. ValueError when
+    alpha would never move, or when there are more epochs than steps.
+    """
+
+    weights: Recipe
+    alpha: Recipe  # its `steps` do not count: there is at most one step of alpha after each step of the weights
+    epochs: int
+    warm_epochs: int
+    weight_steps: int = 1  # for each step of alpha
+
+    def __post_init__(self) -> None:
+        if self.weight_steps < 1:
+            raise ValueError(f"There is at least one step of the weights for each of alpha; got {self.weight_steps}.")
+        if not 0 <= self.warm_epochs < self.epochs:
+            raise ValueError(
+                f"Alpha must stand still for fewer epochs than there are; got {self.warm_epochs} of {self.epochs}."
+            )
+        if self.weights.steps < self.epochs:
+            raise ValueError(
+                f"A search of {self.epochs} epochs needs at least as many steps; got {self.weights.steps}."
+            )
+
+    @property
+    def epoch_ends(self) -> list[int]:
+        """How many steps are done at the end of each epoch."""
+        return [round(self.weights.steps * (epoch + 1) / self.epochs) for epoch in range(self.epochs)]
+
+    def turns(self, step: int) -> tuple[Turn, ...]:
+        """Which side moves at `step` (from 0)."""
+        done = step - round(self.weights.steps * self.warm_epochs / self.epochs) + 1  # since alpha moves
+        if done < 1:
+            return ("warm",)
+        return ("weights", "alpha") if done % self.weight_steps == 0 else ("weights",)
+
+
 def learning_rate(recipe: Recipe, step: int) -> float:
     """The learning rate of `step` (from 0): linear warm-up from `warmup_factor`, then the schedule."""
     progress = step / max(1, recipe.steps)
@@ -62,28 +104,24 @@ def make_optimizer(parameters: Iterable[tuple[str, nn.Parameter]], recipe: Recip
 
     Each group carries `lr_factor`; the loop sets `lr = learning_rate(...) * lr_factor` at every step.
     """
-    weights, norms, biases = [], [], []
+    members: dict[str, list[nn.Parameter]] = {"weights": [], "norms": [], "biases": []}
     for name, parameter in parameters:
-        if not parameter.requires_grad:
-            continue
-        if name.endswith("bias"):
-            biases.append(parameter)
-        elif parameter.ndim == 1:
-            norms.append(parameter)
-        else:
-            weights.append(parameter)
-    norm_decay = recipe.weight_decay if recipe.decay_norm else 0.0
-    bias_decay = recipe.weight_decay if recipe.decay_bias else 0.0
+        kind = "biases" if name.endswith("bias") else "norms" if parameter.ndim == 1 else "weights"
+        if parameter.requires_grad:
+            members[kind].append(parameter)
+    decays = {"weights": True, "norms": recipe.decay_norm, "biases": recipe.decay_bias}
     groups = [
-        {"params": weights, "weight_decay": recipe.weight_decay, "lr_factor": 1.0},
-        {"params": norms, "weight_decay": norm_decay, "lr_factor": 1.0},
-        {"params": biases, "weight_decay": bias_decay, "lr_factor": recipe.bias_lr_factor},
+        {
+            "params": members[kind],
+            "weight_decay": recipe.weight_decay if decayed else 0.0,
+            "lr_factor": recipe.bias_lr_factor if kind == "biases" else 1.0,
+        }
+        for kind, decayed in decays.items()
+        if members[kind]
     ]
-    groups = [group for group in groups if group["params"]]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum)
     if recipe.optimizer == "rmsprop":
         return torch.optim.RMSprop(groups, lr=recipe.lr, momentum=recipe.momentum, eps=recipe.eps)
-    if recipe.optimizer == "adam":
-        return torch.optim.Adam(groups, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps)
-    return torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps)
+    adam = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
+    return adam(groups, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from workbench.training.checkpoint import load_checkpoint
-from workbench.training.loop import Descent, NonFiniteLoss, train
+from workbench.training.fit import NonFiniteLoss, Side, fit
 from workbench.training.recipe import Recipe, learning_rate, make_optimizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,7 +58,7 @@ def test_frozen_parameters_stay_frozen():
     model.layer.weight.requires_grad = False
     before = model.layer.weight.clone()
     bias = model.layer.bias.clone()
-    train(model, _Task(), range(8), RECIPE, seed=0)
+    fit(model, _Task(), range(8), RECIPE, seed=0)
     assert torch.equal(before, model.layer.weight) and not torch.equal(bias, model.layer.bias)
 
 
@@ -66,7 +66,7 @@ def test_same_seed_repeats_and_another_seed_does_not():
     runs = []
     for seed in (1, 1, 2):
         torch.manual_seed(0)
-        runs.append(train(_Regressor(), _Task(), range(8), RECIPE, seed=seed).losses)
+        runs.append(fit(_Regressor(), _Task(), range(8), RECIPE, seed=seed).losses)
     assert runs[0] == runs[1] != runs[2]
 
 
@@ -76,7 +76,7 @@ def test_global_random_state_is_left_alone():
     torch.manual_seed(5)
     model = _Regressor()
     torch.manual_seed(5)
-    train(model, _Task(), range(8), RECIPE, seed=0)
+    fit(model, _Task(), range(8), RECIPE, seed=0)
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -85,14 +85,14 @@ def test_every_image_is_seen_once_per_pass():
     task = _Task()
     original = task.batch
     task.batch = lambda data, indices, *rest: (seen.extend(indices), original(data, indices, *rest))[1]
-    train(_Regressor(), task, range(8), replace(RECIPE, steps=6), seed=0)
+    fit(_Regressor(), task, range(8), replace(RECIPE, steps=6), seed=0)
     assert [sorted(seen[start : start + 8]) for start in (0, 8, 16)] == [list(range(8))] * 3
 
 
 def test_gradient_clipping_bounds_the_step():
     model = _Regressor()
     before = [p.detach().clone() for p in model.parameters()]
-    train(
+    fit(
         model,
         _Task(scale=1e4),
         range(8),
@@ -103,17 +103,18 @@ def test_gradient_clipping_bounds_the_step():
     assert moved == pytest.approx(1e-3, rel=1e-2)
 
 
-def test_non_finite_loss_names_step_and_checkpoint(tmp_path):
+def test_non_finite_loss_names_step_and_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr("workbench.training.fit.CHECKPOINT_EVERY", 5)
     model, path = _Regressor(), tmp_path / "checkpoint.pt"
     with pytest.raises(NonFiniteLoss, match=r"step 7 \(loss nan\).*last good checkpoint is .*checkpoint.pt"):
-        train(model, _Task(broken_at=7), range(8), RECIPE, seed=0, checkpoint=path, checkpoint_every=5)
-    assert len(load_checkpoint(path)["descents"]["weights"]["losses"]) == 5
+        fit(model, _Task(broken_at=7), range(8), RECIPE, seed=0, checkpoint=path)
+    assert len(load_checkpoint(path)["sides"]["weights"]["losses"]) == 5
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
 
 
 def test_empty_data_is_refused():
     with pytest.raises(ValueError, match="at least one image"):
-        train(_Regressor(), _Task(), [], RECIPE, seed=0)
+        fit(_Regressor(), _Task(), [], RECIPE, seed=0)
 
 
 def test_pickled_checkpoints_are_not_executed(tmp_path):
@@ -131,7 +132,7 @@ from workbench.data.scenes.tasks import SceneCrops
 from workbench.networks.supernet import Supernet
 from workbench.spaces.catalogue import space_named
 from workbench.tasks.classification import Classification
-from workbench.training.loop import train
+from workbench.training import fit as loop
 from workbench.training.recipe import Recipe
 torch.set_num_threads(1)
 torch.manual_seed(0)
@@ -142,10 +143,11 @@ def told(done, total, text):
     print(done, flush=True)
     if done == int(sys.argv[2]):
         time.sleep(600)  # waits to be killed
-history = train(model, Classification(categories=data.categories), data,
+loop.CHECKPOINT_EVERY = 3
+history = loop.fit(model, Classification(categories=data.categories), data,
     Recipe(steps=12, batch_size=8, lr=0.05, augment="classify"), seed=3, image_side=32, progress=told,
-    before_step=lambda rng: model.backbone.activate(space.sample(rng)),
-    checkpoint=Path(sys.argv[1]), checkpoint_every=3)
+    before_step=lambda model, turn, rng: model.backbone.activate(space.sample(rng)),
+    checkpoint=Path(sys.argv[1]))
 torch.save({"model": model.state_dict(), "losses": list(history.losses)}, sys.argv[1] + ".result")
 """
 
@@ -195,19 +197,19 @@ def test_a_non_finite_gradient_never_reaches_the_weights():
     model = _Regressor()
     model.layer.weight.register_hook(lambda gradient: gradient * float("nan"))
     with pytest.raises(NonFiniteLoss, match="gradient is not finite at step 0"):
-        train(model, _Task(), range(8), RECIPE, seed=0)
+        fit(model, _Task(), range(8), RECIPE, seed=0)
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
 
 
 def test_mixed_precision_that_only_skips_steps_is_an_error_and_not_an_untrained_network():
     model = _Regressor()
     named = list(model.named_parameters())
-    descent = Descent(named, _Task(), range(8), RECIPE, order=np.random.default_rng(0), device=torch.device("cpu"))
-    descent.mixed, descent.scaler = True, torch.amp.GradScaler("cpu", init_scale=2.0**16)
+    side = Side(named, _Task(), range(8), RECIPE, np.random.default_rng(0), torch.device("cpu"))
+    side.mixed, side.scaler = True, torch.amp.GradScaler("cpu", init_scale=2.0**16)
     before = model.layer.weight.clone()
     model.layer.weight.register_hook(lambda gradient: gradient * float("nan"))
     skipped = 0
     with pytest.raises(NonFiniteLoss, match="gradient is not finite at step 30"):
         for skipped in range(100):
-            descent.step(model, skipped)
+            side.step(model, skipped)
     assert skipped == 30 and torch.equal(model.layer.weight, before)

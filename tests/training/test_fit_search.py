@@ -1,5 +1,6 @@
 """Weights and alpha in turn: frozen sides, the warm phase, bit-identical resume, two processes."""
 
+import copy
 import math
 from dataclasses import replace
 
@@ -10,9 +11,8 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from workbench.methods.presets import shortened
-from workbench.training.alternating import AlternatingRecipe, train_alternating
-from workbench.training.loop import NonFiniteLoss
-from workbench.training.recipe import Recipe, learning_rate
+from workbench.training.fit import AlphaSide, NonFiniteLoss, fit
+from workbench.training.recipe import AlternatingRecipe, Recipe, learning_rate
 
 RECIPE = AlternatingRecipe(
     weights=Recipe(steps=12, batch_size=4, lr=0.05, weight_decay=0.1),
@@ -61,8 +61,9 @@ class Task:
         return images, targets
 
 
-def run(model, recipe=RECIPE, **options):
-    return train_alternating(model, [model.alpha], Task(), WEIGHTS, ALPHA, recipe, seed=0, **options)
+def run(model, recipe=RECIPE, *, halves=(WEIGHTS, ALPHA), penalty=None, after_epoch=None, **options):
+    side = AlphaSide(parameters=[model.alpha], data=halves[1], recipe=recipe, penalty=penalty, after_epoch=after_epoch)
+    return fit(model, Task(), halves[0], recipe.weights, seed=0, search=side, **options)
 
 
 def new():
@@ -173,9 +174,9 @@ def switched(**options):
     torch.manual_seed(0)
     model, turns = Switched(), []
 
-    def before_step(turn, rng):
+    def before_step(trained, turn, rng):
         turns.append(turn)
-        model.chosen = None if turn == "alpha" else int(rng.integers(2))
+        trained.chosen = None if turn == "alpha" else int(rng.integers(2))
 
     return model, turns, run(model, before_step=before_step, **options)
 
@@ -191,7 +192,7 @@ def test_several_weight_steps_may_go_to_each_of_alpha():
     assert turns == ["warm"] * 6 + ["weights"] * 3 + ["alpha"] + ["weights"] * 3 + ["alpha"]
     assert (len(history.losses), len(history.alpha_losses)) == (12, 2)
     with pytest.raises(ValueError, match="at least one step of the weights"):
-        run(new(), replace(RECIPE, weight_steps=0))
+        replace(RECIPE, weight_steps=0)
 
 
 def test_paths_are_the_same_after_a_kill(tmp_path):
@@ -217,27 +218,54 @@ def test_a_penalty_moves_alpha_and_never_the_weights():
     plain, priced = new(), new()
     short = replace(RECIPE, weights=replace(RECIPE.weights, steps=1), epochs=1, warm_epochs=0)
     run(plain, short)
-    history = run(priced, short, penalty=lambda: -100 * priced.alpha[0, 0])
+    history = run(priced, short, penalty=lambda trained: -100 * trained.alpha[0, 0])
     assert history.alpha_losses[0] == pytest.approx(run(new(), short).alpha_losses[0])  # alpha was zero
     assert plain.alpha[0, 0] < 0 < priced.alpha[0, 0]
     assert all(torch.equal(a, b) for a, b in zip(plain.options.parameters(), priced.options.parameters(), strict=True))
 
 
 @pytest.mark.parametrize(
-    ("recipe", "halves", "message"),
+    ("changes", "message"),
     [
-        (replace(RECIPE, warm_epochs=4), (WEIGHTS, ALPHA), "fewer epochs than there are; got 4 of 4"),
-        (replace(RECIPE, epochs=20), (WEIGHTS, ALPHA), "20 epochs needs at least as many steps; got 12"),
-        (RECIPE, (WEIGHTS, WEIGHTS), "different images"),
-        (RECIPE, (WEIGHTS, Half("all", (7, 8))), "different images, but 1 are in both halves"),
-        (RECIPE, (WEIGHTS, Half("all", ())), "at least one image"),
+        ({"warm_epochs": 4}, "fewer epochs than there are; got 4 of 4"),
+        ({"epochs": 20}, "20 epochs needs at least as many steps; got 12"),
     ],
 )
-def test_plans_that_make_no_sense_are_refused_before_the_first_step(recipe, halves, message):
+def test_plans_that_make_no_sense_cannot_be_made(changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(RECIPE, **changes)
+
+
+@pytest.mark.parametrize(
+    ("halves", "message"),
+    [
+        ((WEIGHTS, WEIGHTS), "different images"),
+        ((WEIGHTS, Half("all", (7, 8))), "different images, but 1 are in both halves"),
+        ((WEIGHTS, Half("all", ())), "at least one image"),
+    ],
+)
+def test_halves_that_make_no_sense_are_refused_before_the_first_step(halves, message):
     model = new()
     with pytest.raises(ValueError, match=message):
-        train_alternating(model, [model.alpha], Task(), *halves, recipe, seed=0)
+        run(model, halves=halves)
     assert model.seen == []
+
+
+def test_the_weights_of_a_search_have_one_recipe():
+    model = new()
+    side = AlphaSide(parameters=[model.alpha], data=ALPHA, recipe=RECIPE)
+    with pytest.raises(ValueError, match=r"pass search\.recipe\.weights"):
+        fit(model, Task(), WEIGHTS, replace(RECIPE.weights, steps=2), seed=0, search=side)
+
+
+def test_a_copy_is_searched_like_the_original():
+    """What estimates a phase's time trains a deep copy: alphas copied along are parameters of the copy."""
+    model = new()
+    twin, own = copy.deepcopy((model, [model.alpha]))
+    assert own[0] is twin.alpha
+    side = AlphaSide(parameters=own, data=ALPHA, recipe=RECIPE, penalty=lambda trained: -100 * trained.alpha[0, 0])
+    fit(twin, Task(), WEIGHTS, RECIPE.weights, seed=0, search=side)
+    assert torch.equal(model.alpha, torch.zeros(1, 2)) and model.alpha.grad is None and twin.alpha[0, 0] > 0
 
 
 def test_a_loss_that_is_not_finite_stops_the_search_and_unfreezes_both_sides():

@@ -1,0 +1,110 @@
+"""What a network is for: one protocol of all tasks, so that any search, training and comparison runs on any of them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchvision.transforms import v2
+
+from workbench.data.augmentation import stack_images
+from workbench.networks.count import evaluating
+
+Images = list[Tensor]  # float (3, H, W) in 0-1
+Targets = list[dict[str, Tensor]]
+Sample = tuple[Tensor, dict[str, Tensor]]  # image and target
+Outputs = Iterable[tuple[int, Any, dict[str, Tensor]]]  # index, target as the data set has it, the model's output
+Measured = tuple[dict[str, float], list[Any]]  # metrics, and what was found in each image
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(ABC):
+    """A head, a loss and a metric for any backbone that has `channels` and `strides`.
+
+    Models follow torchvision's detection convention: `model(images, targets)` returns a dict of losses in training
+    mode, `model(images)` a list with one dict of tensors for each image in eval mode. What a new task has to say:
+
+    - `build`: the model on a backbone, as its submodule `backbone`;
+    - `prepare`: image and target of one sample, as the loss reads them;
+    - `run_layers`: every layer that has batch statistics;
+    - `summarise`: the metrics of a data set, from the model's outputs.
+
+    It then has `batch`, which training and recalibration call, and `measure`, which every scorer and every comparison
+    calls. Tasks are plain values: equal ones build equal models, and they are part of the identity of what was trained.
+    """
+
+    categories: tuple[str, ...]
+    metric: str  # the name of the metric that is searched for; higher is better
+    given: ClassVar[tuple[str, ...]] = ()  # parts of a target that the model may read in eval mode, too
+
+    @abstractmethod
+    def build(self, backbone: nn.Module) -> nn.Module:
+        """The model that is trained, with random weights in its head."""
+
+    @abstractmethod
+    def prepare(self, image: Tensor, target: Any, augment: v2.Transform | None) -> Sample:
+        """One sample, uint8 (3, H, W), after the augmentation: the image and the tensors that the loss reads."""
+
+    @abstractmethod
+    def run_layers(self, model: nn.Module, images: Images) -> None:
+        """Runs every layer that has batch statistics, and as little else as possible."""
+
+    @abstractmethod
+    def summarise(self, data: Any, outputs: Outputs, rng: np.random.Generator, quick: bool) -> Measured:
+        """What `measure` returns, from the outputs for all of `data`, in order."""
+
+    def batch(
+        self, data: Any, indices: Sequence[int], device: torch.device, augment: v2.Transform | None = None
+    ) -> tuple[Images, Targets]:
+        """Images and targets on `device`; randomness of `augment` is torch's own generator."""
+        samples = [self.prepare(image, target, augment) for image, target in map(data.__getitem__, indices)]
+        targets = [{name: value.to(device) for name, value in target.items()} for _, target in samples]
+        return stack_images([image for image, _ in samples], device), targets
+
+    def measure(
+        self,
+        model: nn.Module,
+        data: Any,
+        device: torch.device,
+        *,
+        rng: np.random.Generator,
+        quick: bool = False,
+        batch_size: int = 64,
+        before_batch: Callable[[int], None] | None = None,
+    ) -> Measured:
+        """Metrics of `model` on `data`, and what it said about each image (of masks: the first ones).
+
+        Metrics are shares in 0-1; `<metric>_error` is the standard error of the main one, by resampling the images with
+        `rng` where there is no formula for it. `quick` is for candidates of a search: fewer resamples, no metrics by
+        size. `before_batch` is called with the index of each batch; it may switch the path of a supernet.
+        """
+        return self.summarise(data, self.outputs(model, data, device, batch_size, before_batch), rng, quick)
+
+    def outputs(
+        self,
+        model: nn.Module,
+        data: Any,
+        device: torch.device,
+        batch_size: int,
+        before_batch: Callable[[int], None] | None = None,
+    ) -> Outputs:
+        """What the model says about every image of `data`, in order, in eval mode, on the model's device."""
+        with evaluating(model), torch.inference_mode():
+            for number, start in enumerate(range(0, len(data), batch_size)):
+                if before_batch is not None:
+                    before_batch(number)
+                chunk = range(start, min(start + batch_size, len(data)))
+                samples = [data[index] for index in chunk]
+                arguments: list[Any] = [stack_images([image for image, _ in samples], device)]
+                if self.given:
+                    arguments.append([{name: target[name].to(device) for name in self.given} for _, target in samples])
+                yield from zip(chunk, [target for _, target in samples], model(*arguments), strict=True)
+
+
+def share_correct(metric: str, hits: Tensor) -> dict[str, float]:
+    """The share of `hits` (N,) that are true, and its binomial standard error."""
+    share = hits.double().mean().item()
+    return {metric: share, f"{metric}_error": (share * (1 - share) / len(hits)) ** 0.5}

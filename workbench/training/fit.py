@@ -1,0 +1,292 @@
+"""The one training loop: any task, any network, stand-alone or supernet; with a second side, a gradient search.
+
+Plain training is one side of parameters that descends on one data set. With a supernet whose paths are switched before
+every step it is path-wise training. A gradient search has two sides in turn, each on its own half of the data: weights
+and alpha, the first-order bilevel search of DARTS (NATS, section 3.2; FNA, section 4).
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from workbench.data.augmentation import augmentation
+from workbench.records.progress import Progress, silent
+from workbench.records.seeds import generator, integer
+from workbench.tasks.task import Task
+from workbench.training.checkpoint import load_checkpoint, save_checkpoint
+from workbench.training.parallel import average_gradients, everywhere, world
+from workbench.training.recipe import AlternatingRecipe, Recipe, Turn, learning_rate, make_optimizer
+
+CHECKPOINT_EVERY = 100  # steps; also at the end of every epoch of a search
+SMALLEST_SCALE = 2.0**-14  # of mixed precision: 30 steps were skipped in a row, and so would all others be
+
+PLAIN: tuple[Turn, ...] = ("weights",)  # the turns of every step without a search
+
+# Called with the model that is trained (a trial trains a copy), the turn, and the seeded generator of architectures.
+BeforeStep = Callable[[nn.Module, Turn, np.random.Generator], None]
+
+
+class NonFiniteLoss(RuntimeError):
+    """The loss became infinite or NaN; the message names the step and the last good checkpoint."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlphaSide:
+    """The second side of a gradient search: alpha, and the half of the data that it learns from.
+
+    `penalty` of the model is added to the loss of alpha: the cost loss, which needs no images. `after_epoch` gets the
+    number of the finished epoch, from 0, and must leave the model in training mode; after an interruption it is called
+    again for epochs that no checkpoint holds.
+    """
+
+    parameters: Sequence[nn.Parameter]  # of the model
+    data: Any
+    recipe: AlternatingRecipe
+    penalty: Callable[[nn.Module], Tensor] | None = None
+    after_epoch: Callable[[int], None] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """What a training leaves: the total loss of every step (of this process, where several train together)."""
+
+    losses: tuple[float, ...]
+    alpha_losses: tuple[float, ...]
+    images: int  # seen in training, all processes and both sides together
+    alphas: tuple[tuple[Tensor, ...], ...]  # at the end of every epoch, on the CPU; () without a search
+
+
+def fit(
+    model: nn.Module,
+    task: Task,
+    data: Any,
+    recipe: Recipe,
+    *,
+    seed: int,
+    device: torch.device | str = "cpu",
+    search: AlphaSide | None = None,
+    before_step: BeforeStep | None = None,
+    checkpoint: Path | None = None,
+    image_side: int = 0,
+    progress: Progress = silent,
+) -> History:
+    """Trains `model` in place on `data`; with `search` a step of its weights, then one of alpha, and again.
+
+    `before_step` is called before every step: a supernet is switched there to a random path, or to the mixture. In a
+    search each side is frozen while the other moves: no step, no momentum, no decay. (Batch-norm statistics follow
+    every batch, as always in training mode.) With a `checkpoint` path the run can be killed at any moment; the same
+    call continues, and on the CPU it ends bit-identical to an uninterrupted one. `image_side` is the crop of
+    augmentations whose recipe names none. NonFiniteLoss is raised before a bad loss or gradient reaches the weights.
+    """
+    device = torch.device(device)
+    if search is not None:
+        _check_search(data, recipe, search)
+    place(model, recipe, device)
+    model.train()
+    alphas = list(search.parameters) if search else []
+    searched = {id(alpha) for alpha in alphas}
+    weights = [(name, p) for name, p in model.named_parameters() if p.requires_grad and id(p) not in searched]
+    order = generator(seed, "order", "weights") if search else generator(seed, "order")
+    sides = {"weights": Side(weights, task, data, recipe, order, device, image_side, checkpoint)}
+    if search is not None:
+        alpha_plan = replace(search.recipe.alpha, steps=recipe.steps)
+        order, named = generator(seed, "order", "alpha"), [("alpha", alpha) for alpha in alphas]
+        sides["alpha"] = Side(named, task, search.data, alpha_plan, order, device, image_side, checkpoint)
+    path = generator(seed, "path")
+    epochs: list[list[Tensor]] = []
+    with layer_randomness(seed, device):
+        if checkpoint is not None and checkpoint.exists():
+            epochs = _restore(load_checkpoint(checkpoint), model, sides, path, seed)
+        try:
+            for step in range(len(sides["weights"].losses), recipe.steps):
+                for turn in search.recipe.turns(step) if search else PLAIN:
+                    if before_step is not None:
+                        before_step(model, turn, path)
+                    side = "alpha" if turn == "alpha" else "weights"
+                    _only_learns(sides, side)
+                    sides[side].step(model, step, search.penalty if search and turn == "alpha" else None)
+                progress(step + 1, recipe.steps, _losses(sides))
+                due = step + 1 == recipe.steps or (step + 1) % CHECKPOINT_EVERY == 0
+                if search is not None and step + 1 == search.recipe.epoch_ends[len(epochs)]:
+                    epochs.append([alpha.detach().cpu().clone() for alpha in alphas])
+                    due = True
+                    if search.after_epoch is not None:
+                        search.after_epoch(len(epochs) - 1)
+                if checkpoint is not None and due and world()[0] == 0:
+                    save_checkpoint(checkpoint, _state(model, sides, path, epochs))
+        finally:
+            _only_learns(sides, *sides)
+    return History(
+        losses=tuple(sides["weights"].losses),
+        alpha_losses=tuple(sides["alpha"].losses) if search else (),
+        images=sum(len(side.losses) * side.recipe.batch_size for side in sides.values()),
+        alphas=tuple(tuple(epoch) for epoch in epochs),
+    )
+
+
+class Side:
+    """Some parameters descending on one data set: optimiser, learning rate, and the order of the images."""
+
+    def __init__(
+        self,
+        parameters: Sequence[tuple[str, nn.Parameter]],
+        task: Task,
+        data: Any,
+        recipe: Recipe,
+        order: np.random.Generator,
+        device: torch.device,
+        image_side: int = 0,
+        checkpoint: Path | None = None,
+    ) -> None:
+        self.parameters = [parameter for _, parameter in parameters]
+        self.task, self.data, self.recipe, self.order, self.device = task, data, recipe, order, device
+        self.checkpoint = checkpoint  # only named in messages
+        self.rank, self.processes = world()
+        if len(data) == 0:
+            raise ValueError("Training needs at least one image; the data set is empty. Check its folder and split.")
+        if recipe.batch_size % self.processes:
+            raise ValueError(
+                f"A batch of {recipe.batch_size} cannot be shared by {self.processes} processes; use a multiple."
+            )
+        self.optimizer = make_optimizer(parameters, recipe)
+        self.mixed = recipe.amp and device.type == "cuda"
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.mixed)
+        self.augment = augmentation(recipe.augment, recipe.crop_side or image_side)
+        self.losses: list[float] = []
+        self.queue: list[int] = []  # what is left of the current pass over the data
+
+    def step(self, model: nn.Module, step: int, penalty: Callable[[nn.Module], Tensor] | None = None) -> None:
+        """One step at the learning rate of `step`; NonFiniteLoss before a bad loss or gradient reaches the weights."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.recipe, step) * group["lr_factor"]
+        indices = self._next_batch()[self.rank :: self.processes]
+        images, targets = self.task.batch(self.data, indices, self.device, self.augment)
+        with torch.autocast(self.device.type, enabled=self.mixed):
+            parts = model(images, targets)
+            if penalty is not None:
+                parts = {**parts, "penalty": penalty(model)}
+            loss = torch.stack([part.float() for part in parts.values()]).sum()
+        self.losses.append(float(loss.detach()))
+        if not everywhere(math.isfinite(self.losses[-1]), self.device):
+            raise self._not_finite("loss", step, parts)
+        self.optimizer.zero_grad(set_to_none=True)  # None, not zero: unsampled options must not feel momentum or decay
+        self.scaler.scale(loss).backward()
+        average_gradients(self.parameters)
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_norm or math.inf)
+        if not self.mixed and not math.isfinite(norm):  # mixed precision expects a few, and skips those steps
+            raise self._not_finite("gradient", step, parts)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.mixed and self.scaler.get_scale() < SMALLEST_SCALE:
+            raise self._not_finite("gradient", step, parts)
+
+    def _next_batch(self) -> list[int]:
+        """The next indices of an endless sequence of shuffled passes."""
+        size = self.recipe.batch_size
+        while len(self.queue) < size:
+            self.queue = [*self.queue, *self.order.permutation(len(self.data)).tolist()]
+        batch, self.queue = self.queue[:size], self.queue[size:]
+        return batch
+
+    def _not_finite(self, what: str, step: int, parts: Mapping[str, Tensor]) -> NonFiniteLoss:
+        values = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in parts.items())
+        kept = "no checkpoint was kept"
+        if self.checkpoint is not None and self.checkpoint.exists():
+            kept = f"the last good checkpoint is {self.checkpoint}"
+        return NonFiniteLoss(
+            f"The {what} is not finite at step {step} ({values}); {kept}. Lower the learning rate or check the boxes."
+        )
+
+
+def place(model: nn.Module, recipe: Recipe, device: torch.device) -> None:
+    """Moves `model` to the device and memory format of the recipe; another format gives other last bits."""
+    model.to(device)
+    model.to(memory_format=torch.channels_last if recipe.channels_last else torch.contiguous_format)
+
+
+@contextmanager
+def layer_randomness(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch's own generator seeded inside (dropout, box sampling, augmentation), and as it was outside."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if device.type == "cuda" else []):
+        torch.random.manual_seed(integer(seed, "layers", str(world()[0])))
+        yield
+
+
+def _only_learns(sides: Mapping[str, Side], *names: str) -> None:
+    """Freezes the other sides: they need no gradients, and none may reach them."""
+    for name, side in sides.items():
+        for parameter in side.parameters:
+            parameter.requires_grad_(name in names)
+            if name not in names:
+                parameter.grad = None
+
+
+def _losses(sides: Mapping[str, Side]) -> str:
+    names = {"weights": "loss", "alpha": "loss of alpha"}
+    return ", ".join(f"{names[n]} {np.mean(side.losses[-20:]):.3f}" for n, side in sides.items() if side.losses)
+
+
+def _state(
+    model: nn.Module, sides: Mapping[str, Side], path: np.random.Generator, epochs: list[list[Tensor]]
+) -> dict[str, Any]:
+    """What a checkpoint holds: everything that the next step depends on."""
+    device = sides["weights"].device
+    return {
+        "model": model.state_dict(),
+        "sides": {
+            name: {
+                "optimizer": side.optimizer.state_dict(),
+                "scaler": side.scaler.state_dict(),
+                "order": side.order.bit_generator.state,
+                "losses": side.losses,
+                "queue": side.queue,
+            }
+            for name, side in sides.items()
+        },
+        "torch_rng": torch.get_rng_state(),
+        "cuda_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        "path": path.bit_generator.state,
+        "epochs": epochs,
+    }
+
+
+def _restore(
+    state: Mapping[str, Any], model: nn.Module, sides: Mapping[str, Side], path: np.random.Generator, seed: int
+) -> list[list[Tensor]]:
+    """Takes a checkpoint back, inside `layer_randomness`; returns alpha at the end of every finished epoch."""
+    model.load_state_dict(state["model"])
+    path.bit_generator.state = state["path"]
+    for name, side in sides.items():
+        kept = state["sides"][name]
+        side.optimizer.load_state_dict(kept["optimizer"])
+        side.scaler.load_state_dict(kept["scaler"])
+        side.order.bit_generator.state = kept["order"]
+        side.losses, side.queue = list(kept["losses"]), list(kept["queue"])
+    rank, device = world()[0], sides["weights"].device
+    if rank:  # the checkpoint holds the first process's generator; the others must not repeat its draws
+        done = sum(len(side.losses) for side in sides.values())
+        torch.random.manual_seed(integer(seed, "layers", str(rank), str(done)))
+    else:
+        torch.set_rng_state(state["torch_rng"])
+        if state["cuda_rng"] is not None and device.type == "cuda":  # of this device alone: others may be gone
+            torch.cuda.set_rng_state(state["cuda_rng"], device)
+    return list(state["epochs"])
+
+
+def _check_search(data: Any, recipe: Recipe, search: AlphaSide) -> None:
+    if search.recipe.weights != recipe:
+        raise ValueError("The weights of a search follow its own recipe; pass search.recipe.weights as recipe.")
+    shared = set(getattr(data, "ids", ())) & set(getattr(search.data, "ids", ()))
+    if data is search.data or (shared and data.name == search.data.name):
+        raise ValueError(
+            f"Weights and alpha must learn from different images, but {len(shared) or 'all'} are in both halves; split"
+            " them first."
+        )
