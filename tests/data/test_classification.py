@@ -93,7 +93,7 @@ def test_memory_limit_and_ownership(root: Path) -> None:
     assert torch.equal(kept[0][0], first) and not torch.equal(read[0][0], first)
 
 
-def test_faults_are_told_before_work_starts(root: Path) -> None:
+def test_faults_are_reported_before_work_starts(root: Path) -> None:
     with pytest.raises(ValueError, match="side"):
         ClassFolder(root, "train", side=0)
     with pytest.raises(ValueError, match="one folder per class"):

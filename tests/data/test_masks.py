@@ -93,7 +93,7 @@ def test_another_layout_and_smaller_images(root):
         (lambda root: (root / "train" / "masks").rename(root / "elsewhere"), "Expected images in"),
     ],
 )
-def test_faults_are_told_before_work_starts(root, break_it, message):
+def test_faults_are_reported_before_work_starts(root, break_it, message):
     break_it(root)
     assert any(message in problem.text for problem in check_masks(root, "train", CLASSES))
     with pytest.raises(ValueError, match=message):

@@ -110,7 +110,7 @@ class Pose(Task):
         model.heat_maps(torch.stack(images))  # type: ignore[operator]
 
     def summarise(self, data: PoseSet, outputs: Outputs, rng: np.random.Generator, quick: bool) -> Measured:
-        """AP with its error by resampling instances, AP50, AP75, AR and PCK; and a pose for each, in pixels of its image."""
+        """AP with its error by resampling instances, AP50, AP75, AR and PCK; and each pose, in pixels of its image."""
         found: list[FoundPose] = []
         for index, _, output in outputs:
             points = output["keypoints"].double().cpu().numpy()

@@ -39,7 +39,7 @@ LEAST_VISIBLE = 0.25  # of an animal's pixels; with less it is no object of the 
 class SceneConfig:
     """What a scene shows. Lengths are pixels; sizes are log-uniform in a preset (small, mixed, large) or in a range.
 
-    `classes` says what is told apart: the species, species x marking, the head colour of eels, or the colour of a dot
+    `classes` says what the classes are: the species, species x marking, the head colour of eels, or the colour of a dot
     exactly `context_distance` from the centre of a fish. `occlusion` is the share of the smaller of two boxes that may
     overlap. Raises ValueError for knobs that cannot be turned this way.
     """
@@ -73,7 +73,10 @@ class SceneConfig:
         if not 4 <= low <= high <= 0.92 * self.image_size:
             limit = f"4 <= low <= high <= {0.92 * self.image_size:.0f} (0.92 of the image)"
             raise ValueError(f"Expected sizes with {limit}, got {low:g} to {high:g}; change sizes or image_size.")
-        near, far = high / 2 + DOT_RADIUS + 2, self.image_size / 2 - DOT_RADIUS - 2  # beside the fish, inside the image
+        near, far = (
+            high / 2 + DOT_RADIUS + 2,
+            self.image_size / 2 - DOT_RADIUS - 2,
+        )  # outside the fish, inside the image
         if self.classes == "dot" and not near <= self.context_distance <= far:
             limit = f"{near:g} to {far:g}, got {self.context_distance}"
             raise ValueError(f"Expected a context_distance of {limit}; change it, sizes or image_size.")
@@ -106,13 +109,13 @@ class SceneConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """One picture and everything true about it, for M objects from back to front."""
+    """One image and everything true about it, for M objects from back to front."""
 
     image: npt.NDArray[np.uint8]  # (H, W, 3)
     boxes: npt.NDArray[np.float32]  # (M, 4) x0 y0 x1 y1 in pixels, tight around the visible pixels
     labels: npt.NDArray[np.int64]  # (M,) in 1..K
     masks: npt.NDArray[np.uint8]  # (M, H, W) 0/1, visible pixels
-    keypoints: npt.NDArray[np.float32]  # (M, 5, 3) x, y, visibility: 0 outside of the picture, 1 hidden, 2 visible
+    keypoints: npt.NDArray[np.float32]  # (M, 5, 3) x, y, visibility: 0 outside of the image, 1 hidden, 2 visible
     semantic: npt.NDArray[np.uint8]  # (H, W) index into semantic_categories
     centres: npt.NDArray[np.float32]  # (M, 2) x, y of the centre of the whole animal's box
     sizes: npt.NDArray[np.float32]  # (M,) pixels from snout to tail, as asked for
@@ -140,9 +143,9 @@ def draw_scene(config: SceneConfig, seed: int, index: int) -> Scene:
     for number, size in enumerate(sizes, start=1):
         label = int(rng.integers(1, len(config.categories) + 1))
         animal = _born(config, rng, label, size, haze=0.3 * (1 - number / len(sizes)))
-        # Where a cue tells the class the whole animal must be seen; others may be cut by the border.
+        # Where a cue shows the class the whole animal must be seen; others may be cut by the border.
         share, slack = (1.0, 1.0) if config.classes in ("eel", "dot") else (0.6, 0.0)
-        margin = share * animal.body.half[0] + slack, share * animal.body.half[1] + slack
+        margin = share * animal.pose.half[0] + slack, share * animal.pose.half[1] + slack
         placed = _placed(config, rng, animal, animals, margin)
         if placed is not None:
             animals.append(placed)
@@ -155,7 +158,7 @@ def draw_crop(config: SceneConfig, seed: int, index: int, label: int, side: int)
     image, ground = background(seed, config.image_size, rng)
     put_clutter(image, ground, config.clutter, rng)
     animal = _born(config, rng, label, draw_sizes(config, rng, 1)[0], haze=0.0)
-    reach = config.context_distance + DOT_RADIUS + 2 if config.classes == "dot" else 1.2 * max(animal.body.half) + 1
+    reach = config.context_distance + DOT_RADIUS + 2 if config.classes == "dot" else 1.2 * max(animal.pose.half) + 1
     reach = min(reach, config.image_size / 2)
     animal = _placed(config, rng, animal, [], (reach, reach)) or animal
     scene = _composed(config, image, ground, [animal])
@@ -177,11 +180,11 @@ def _born(config: SceneConfig, rng: Generator, label: int, size: float, haze: fl
     else:
         marking, hue = "plain", 0.27 + 0.55 * hue  # green to violet, far from the red and yellow of the cues
         cue_colour = list(CUES.values())[label - 1]
-    body = pose(silhouette(config.kinds[kind], 2 * bend - 1, size), 2 * math.pi * turn, size)
+    posed = pose(silhouette(config.kinds[kind], 2 * bend - 1, size), 2 * math.pi * turn, size)
     front = rgb(hue, 0.4 + 0.5 * saturation, 0.72 + 0.28 * value, haze)
     rear = rgb(hue + 0.16 * (shift - 0.5), 0.3 + 0.45 * saturation, 0.85 + 0.15 * value, haze)
     look = Look(front=front, rear=rear, marking=marking, phase=phase, cue_colour=cue_colour)
-    return Animal(label=label, kind=kind, body=body, look=look)
+    return Animal(label=label, kind=kind, pose=posed, look=look)
 
 
 def _placed(config: SceneConfig, rng: Generator, animal: Animal, others: list[Animal], margin: Pair) -> Animal | None:
@@ -192,8 +195,8 @@ def _placed(config: SceneConfig, rng: Generator, animal: Animal, others: list[An
         x, y = round(margin[0] + (side - 2 * margin[0]) * u, 3), round(margin[1] + (side - 2 * margin[1]) * v, 3)
         cue = None
         if config.classes == "eel":
-            head = animal.body.shape.outlines[1].mean(axis=0).tolist()
-            cue = (x + head[0], y + head[1], animal.body.shape.end_radius)
+            head = animal.pose.shape.outlines[1].mean(axis=0).tolist()
+            cue = (x + head[0], y + head[1], animal.pose.shape.end_radius)
         elif config.classes == "dot":
             right, down = round(math.cos(2 * math.pi * turn), 6), round(math.sin(2 * math.pi * turn), 6)
             cue = (x + config.context_distance * right, y + config.context_distance * down, DOT_RADIUS)
@@ -218,7 +221,7 @@ def _composed(config: SceneConfig, image: Field, ground: npt.NDArray[np.uint8], 
     for row, i in enumerate(kept):
         xs, ys = np.flatnonzero(masks[row].any(axis=0)), np.flatnonzero(masks[row].any(axis=1))
         boxes[row] = xs[0], ys[0], xs[-1] + 1, ys[-1] + 1
-        keypoints[row] = seen(animals[i].body.shape.keypoints + animals[i].centre, masks[row], boxes[row])
+        keypoints[row] = seen(animals[i].pose.shape.keypoints + animals[i].centre, masks[row], boxes[row])
     labels = np.array([animals[i].label for i in kept], dtype=np.int64)
     kind_of_owner = np.array([0] + [animal.kind + 2 for animal in animals], dtype=np.uint8)
     return Scene(
@@ -229,7 +232,7 @@ def _composed(config: SceneConfig, image: Field, ground: npt.NDArray[np.uint8], 
         keypoints=keypoints,
         semantic=np.where(owner > 0, kind_of_owner[owner], ground),
         centres=np.array([animals[i].centre for i in kept], dtype=np.float32).reshape(-1, 2),
-        sizes=np.array([animals[i].body.size for i in kept], dtype=np.float32),
+        sizes=np.array([animals[i].pose.size for i in kept], dtype=np.float32),
         areas=visible[kept].astype(np.float32),
         names=tuple(config.categories[label - 1] for label in labels),
     )

@@ -143,7 +143,7 @@ def test_photographs_of_people():
 
 
 def test_instances_keep_their_ids_when_images_are_split(root):
-    """So halves of a search are told apart, and an instance is the same one in every view."""
+    """So halves of a search stay distinct, and an instance is the same one in every view."""
     data = CocoFolder(root, "train", keypoints=True)
     ids = [PoseCrops(data.take([place]), data.keypoint_names, (50, 50)).ids for place in (0, 1)]
     assert ids == [(1000,), (2001,)]
