@@ -13,8 +13,8 @@ Target = dict[str, Any]
 Row = tuple[Sequence[float], int, float, int]  # of an object: box (xyxy), label, area, whether it is a crowd
 
 
-class ClassificationSet(Protocol):
-    """Images with one label each: `[i] -> (uint8 (3, H, W), label in 0..K-1)`."""
+class DataSet(Protocol):
+    """Images in a fixed order: uint8 (3, H, W), each with what belongs to it."""
 
     name: str
     categories: tuple[str, ...]
@@ -22,25 +22,23 @@ class ClassificationSet(Protocol):
     digest: str
 
     def __len__(self) -> int: ...
+    def take(self, indices: Any) -> Self: ...
+
+
+class ClassificationSet(DataSet, Protocol):
+    """Images with one label each, in 0..K-1."""
+
     def __getitem__(self, index: int) -> tuple[Tensor, int]: ...
     @property
     def labels(self) -> tuple[int, ...]: ...  # of every image, nothing is decoded
-    def take(self, indices: Any) -> Self: ...
 
 
-class TargetSet(Protocol):
-    """Images with a target each, of any task: `[i] -> (uint8 (3, H, W), target)`."""
+class TargetSet(DataSet, Protocol):
+    """Images with a target each, of any task."""
 
-    name: str
-    categories: tuple[str, ...]
-    ids: tuple[int, ...]
-    digest: str
-
-    def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> tuple[Tensor, Target]: ...
     @property
     def sizes(self) -> list[tuple[int, int]]: ...  # (height, width) of every image, nothing is decoded
-    def take(self, indices: Any) -> Self: ...
 
 
 class DetectionSet(TargetSet, Protocol):
