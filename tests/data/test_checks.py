@@ -28,7 +28,7 @@ def content() -> dict[str, Any]:
     }
 
 
-def write_picture(path: Path, seed: int, size: tuple[int, int] = (40, 30)) -> None:
+def write_image(path: Path, seed: int, size: tuple[int, int] = (40, 30)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
@@ -38,7 +38,7 @@ def write_picture(path: Path, seed: int, size: tuple[int, int] = (40, 30)) -> No
 def root(tmp_path: Path) -> Path:
     write_json(tmp_path / "annotations" / "instances_train.json", content())
     for seed, name in enumerate("ab"):
-        write_picture(tmp_path / "images" / f"{name}.png", seed)
+        write_image(tmp_path / "images" / f"{name}.png", seed)
     return tmp_path
 
 
@@ -109,10 +109,10 @@ def test_broken_json_and_missing_files(root: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["b.png", "b.jpg"])
-def test_truncated_pictures_are_found_without_decoding_all(root: Path, name: str) -> None:
+def test_truncated_images_are_found_without_decoding_all(root: Path, name: str) -> None:
     rewrite(root, lambda value: value["images"][1].update(file_name=name))
     file = root / "images" / name
-    write_picture(file, 1)
+    write_image(file, 1)
     assert check_coco(root, "train", decode=False) == []
     file.write_bytes(file.read_bytes()[:-40])
     for decode in (False, True):
@@ -120,7 +120,7 @@ def test_truncated_pictures_are_found_without_decoding_all(root: Path, name: str
         assert name in problem.text and "decoded" in problem.text and problem.severity == "error"
 
 
-def test_damage_inside_a_picture_is_found_by_decoding(root: Path) -> None:
+def test_damage_inside_a_image_is_found_by_decoding(root: Path) -> None:
     file = root / "images" / "b.png"
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 0xFF
@@ -128,7 +128,7 @@ def test_damage_inside_a_picture_is_found_by_decoding(root: Path) -> None:
     assert ["b.png" in problem.text for problem in check_coco(root, "train")] == [True]
 
 
-def test_splits_that_share_ids_or_pictures(root: Path) -> None:
+def test_splits_that_share_ids_or_images(root: Path) -> None:
     value = content()
     value["images"] = [
         {"id": 9, "file_name": "c.png", "width": 40, "height": 30},
@@ -136,7 +136,7 @@ def test_splits_that_share_ids_or_pictures(root: Path) -> None:
     ]
     value["annotations"] = []
     write_json(root / "annotations" / "instances_val.json", value)
-    write_picture(root / "images" / "c.png", 2)
+    write_image(root / "images" / "c.png", 2)
     shutil.copy(root / "images" / "a.png", root / "images" / "d.png")
     shared, same = check_splits(root)
     assert "image id 9" in shared.text and "train and val" in shared.text
@@ -150,20 +150,20 @@ def test_splits_that_share_ids_or_pictures(root: Path) -> None:
 def test_class_folders(tmp_path: Path) -> None:
     assert "one folder per class" in str(check_classes(tmp_path, "train")[0])
     for seed, name in enumerate(["train/cat/1.png", "train/dog/2.png", "val/cat/3.png", "val/dog/4.png"]):
-        write_picture(tmp_path / name, seed)
+        write_image(tmp_path / name, seed)
     assert check_classes(tmp_path, "train") == [] and check_splits(tmp_path) == []
     (tmp_path / "train" / "eel").mkdir()
     shutil.copy(tmp_path / "train" / "cat" / "1.png", tmp_path / "val" / "dog" / "5.png")
-    (tmp_path / "train" / "dog" / "2.png").write_bytes(b"no picture")
+    (tmp_path / "train" / "dog" / "2.png").write_bytes(b"no image")
     empty_or_broken = " ".join(map(str, check_classes(tmp_path, "train")))
-    assert "eel holds no picture" in empty_or_broken and "2.png cannot be decoded" in empty_or_broken
+    assert "eel holds no image" in empty_or_broken and "2.png cannot be decoded" in empty_or_broken
     other, same = check_splits(tmp_path)
     assert "categories of val" in other.text
     assert "1.png (train)" in same.text and "5.png (val)" in same.text
 
 
 def test_a_box_that_lies_only_in_the_tolerated_overhang_has_no_area_inside() -> None:
-    from workbench.data.checks import _box_fault
+    from workbench.data.checks import box_fault
 
-    assert _box_fault([-0.9, 5, 0.5, 10], 100, 100) == "has no area inside the image"
-    assert _box_fault([-0.9, 5, 2.0, 10], 100, 100) is None
+    assert box_fault([-0.9, 5, 0.5, 10], 100, 100) == "has no area inside the image"
+    assert box_fault([-0.9, 5, 2.0, 10], 100, 100) is None

@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.data.test_checks import write_picture
+from tests.data.test_checks import write_image
 from workbench.data import classification
 from workbench.data.classification import ClassFolder
-from workbench.data.splits import split_train
+from workbench.data.sets import split_train
 
 SAMPLES = Path(os.environ.get("WORKBENCH_DATA", Path(__file__).parents[2] / "../shared/data"))
 
@@ -19,8 +19,8 @@ SAMPLES = Path(os.environ.get("WORKBENCH_DATA", Path(__file__).parents[2] / "../
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     for seed, name in enumerate(["ray/b.png", "ray/a.png", "eel/c.jpg", "eel/d.PNG"]):
-        write_picture(tmp_path / "train" / name, seed)
-    (tmp_path / "train" / "eel" / "notes.txt").write_text("not a picture")
+        write_image(tmp_path / "train" / name, seed)
+    (tmp_path / "train" / "eel" / "notes.txt").write_text("not a image")
     return tmp_path
 
 
@@ -74,7 +74,7 @@ def test_a_healthy_folder_is_looked_through_once(
         assert opened().digest == plain.digest and len(looked) == 1, damaged
         assert index.read_text() == whole
         looked.clear()
-    write_picture(root / "train" / "ray" / "e.png", 8)  # one more; then one less; then another name
+    write_image(root / "train" / "ray" / "e.png", 8)  # one more; then one less; then another name
     assert len(opened()) == 5 and len(looked) == 1
     (root / "train" / "eel" / "c.jpg").unlink()
     assert len(opened()) == 4 and len(looked) == 2
@@ -89,11 +89,11 @@ def test_memory_limit_and_ownership(root: Path) -> None:
     kept, read = ClassFolder(root, "train", side=16), ClassFolder(root, "train", side=16, memory_limit=10)
     first = kept[0][0]
     kept[0][0].zero_()
-    write_picture(root / "train" / "eel" / "c.jpg", 9)
+    write_image(root / "train" / "eel" / "c.jpg", 9)
     assert torch.equal(kept[0][0], first) and not torch.equal(read[0][0], first)
 
 
-def test_faults_are_told_before_work_starts(root: Path) -> None:
+def test_faults_are_reported_before_work_starts(root: Path) -> None:
     with pytest.raises(ValueError, match="side"):
         ClassFolder(root, "train", side=0)
     with pytest.raises(ValueError, match="one folder per class"):

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.data.test_checks import content, rewrite, root, write_picture
+from tests.data.test_checks import content, rewrite, root, write_image
 from workbench.data.coco import CocoFolder
-from workbench.data.splits import split_train
+from workbench.data.sets import split_train
 
 __all__ = ["root"]  # the fixture
 
@@ -46,7 +46,7 @@ def test_coco_2017_names(root: Path) -> None:
     assert CocoFolder(root, "train").ids == CocoFolder(root, "train2017").ids == (7, 9)
 
 
-def test_max_size_scales_boxes_and_areas_with_the_picture(root: Path) -> None:
+def test_max_size_scales_boxes_and_areas_with_the_image(root: Path) -> None:
     data = CocoFolder(root, "train", max_size=20)
     image, target = data[0]
     assert image.shape == (3, 15, 20)
@@ -100,12 +100,12 @@ def test_one_bad_box_in_a_hundred_is_few_and_one_always_is(root: Path, boxes: in
 
 
 def test_worse_faults_are_refused_all_at_once(root: Path) -> None:
+    with pytest.raises(ValueError, match="max_size"):
+        CocoFolder(root, "train", max_size=0)
     (root / "images" / "b.png").write_bytes(b"")
     rewrite(root, lambda value: value["annotations"][0].update(bbox=[1, 1, 5, 0]))
     with pytest.raises(ValueError, match=r"2 problem(.|\n)*no area(.|\n)*b\.png"):
         CocoFolder(root, "train", bad_boxes="drop")
-    with pytest.raises(ValueError, match="max_size"):
-        CocoFolder(root, "train", max_size=0)
 
 
 def test_views_and_digests(root: Path) -> None:
@@ -118,12 +118,12 @@ def test_views_and_digests(root: Path) -> None:
     assert len(others | {CocoFolder(root, "train").digest}) == 4
 
 
-def test_pictures_too_large_for_memory_are_read_again(root: Path) -> None:
+def test_images_too_large_for_memory_are_read_again(root: Path) -> None:
     kept, read = CocoFolder(root, "train"), CocoFolder(root, "train", memory_limit=100)
     kept[0][0].zero_()  # what is returned belongs to the caller
     first = kept[0][0]
     assert torch.equal(first, read[0][0]) and first.any()
-    write_picture(root / "images" / "a.png", 5)
+    write_image(root / "images" / "a.png", 5)
     assert torch.equal(first, kept[0][0]) and not torch.equal(first, read[0][0])
 
 
@@ -140,7 +140,7 @@ def test_any_mode_becomes_rgb(root: Path, mode: str) -> None:
     assert mode == "1" or ((pixels[:, :, 24:] > 120) & (pixels[:, :, 24:] < 136)).all()
 
 
-def test_exif_turns_the_picture_unless_annotated_as_stored(root: Path) -> None:
+def test_exif_turns_the_image_unless_annotated_as_stored(root: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # stored lying on its side
     stored = np.zeros((30, 40, 3), dtype=np.uint8)

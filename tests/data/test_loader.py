@@ -5,13 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.test_checks import write_picture
-from workbench.data.loader import load_data
-from workbench.methods.crnas import presets as crnas_presets
-from workbench.methods.detnas import presets as detnas_presets
-from workbench.methods.nats import presets as nats_presets
+from tests.data.test_checks import write_image
+from workbench.data.loader import DataPlan, TaskName, load_data
+from workbench.records.files import write_json
 
-SMOKE = detnas_presets.SMOKE.data
+SMOKE = DataPlan(image_side=96, crop_side=32, train_images=24, search_images=8, test_images=8, crops=32)
 
 
 @pytest.fixture
@@ -19,20 +17,65 @@ def classes(tmp_path: Path) -> Path:
     """Twenty images to train on and two to test with, of two classes."""
     for number in range(22):
         split = "train" if number < 20 else "val"
-        write_picture(tmp_path / "classes" / split / ("eel", "ray")[number % 2] / f"{number}.png", number)
+        write_image(tmp_path / "classes" / split / ("eel", "ray")[number % 2] / f"{number}.png", number)
     return tmp_path / "classes"
 
 
 def test_pre_training_says_which_images_it_does_not_see(classes: Path) -> None:
-    data = load_data(SMOKE, "scenes", str(classes), 0)
+    data = load_data(SMOKE, "detection", "scenes", str(classes), seed=0)
     assert (len(data.crops), len(data.crops_search)) == (18, 2) and not set(data.crops.ids) & set(data.crops_search.ids)
     assert "(18 images at 32 px, 2 more kept unseen for searches by accuracy)" in data.description
-    data = load_data(replace(SMOKE, crops_search_share=0.0), "scenes", str(classes), 0)
+    data = load_data(replace(SMOKE, crops_search_share=0.0), "detection", "scenes", str(classes), seed=0)
     assert len(data.crops) == 20 and len(data.crops_search) == 1
     assert "(20 images at 32 px, 1 of them also for searches by accuracy)" in data.description
 
 
+@pytest.fixture
+def coco(tmp_path: Path) -> Path:
+    """Twenty images to train on and two to test with, each with a person and its keypoints; one box has no height."""
+    for split, numbers in (("train", range(20)), ("val", range(20, 22))):
+        images, annotations = [], []
+        for number in numbers:
+            write_image(tmp_path / "people" / "images" / f"{number}.png", number)
+            images.append({"id": number, "file_name": f"{number}.png", "width": 40, "height": 30})
+            row = {"id": number, "image_id": number, "category_id": 1, "bbox": [5, 5, 20, 20 if number else 0]}
+            annotations.append({**row, "keypoints": [10, 10, 2, 20, 20, 1 if number else 2]})
+        categories = [{"id": 1, "name": "person", "keypoints": ["left_hand", "right_hand"]}]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        write_json(tmp_path / "people" / "annotations" / f"instances_{split}.json", content)
+    return tmp_path / "people"
+
+
+@pytest.mark.parametrize("task", ["detection", "pose"])
+def test_a_bad_box_is_said_in_the_description_of_every_task(coco: Path, task: TaskName) -> None:
+    data = load_data(SMOKE, task, str(coco), seed=0)
+    assert "1 bad boxes dropped (" in data.description and "annotation id 0 (image 0.png)" in data.description
+    assert len(data.test) == 2 and len(data.train) + len(data.search) == len(data.full_train)
+    assert not set(data.train.ids) & set(data.search.ids)
+    with pytest.raises(ValueError, match=r'bad_boxes="drop"(.|\n)*has no area'):
+        load_data(SMOKE, task, str(coco), seed=0, bad_boxes="error")
+    with pytest.raises(ValueError, match="bad_boxes is one of few, drop, error; got 'all'"):
+        load_data(SMOKE, task, "scenes", seed=0, bad_boxes="all")
+
+
+def test_splits_must_be_unseen_and_name_the_same(coco: Path) -> None:
+    write_image(coco / "images" / "20.png", 3)
+    with pytest.raises(ValueError, match=r"must be unseen in training: .*3\.png"):
+        load_data(SMOKE, "detection", str(coco), seed=0)
+    path = coco / "annotations" / "instances_val.json"
+    path.write_text(path.read_text().replace("left_hand", "left_foot"))
+    with pytest.raises(ValueError, match="name other keypoints"):
+        load_data(SMOKE, "pose", str(coco), seed=0)
+    path.write_text(path.read_text().replace("person", "dog"))
+    with pytest.raises(ValueError, match="must name the same classes; they name person and dog"):
+        load_data(SMOKE, "detection", str(coco), seed=0)
+
+
 def test_the_papers_pre_train_on_all_of_imagenet() -> None:
+    from workbench.methods.crnas import presets as crnas_presets
+    from workbench.methods.detnas import presets as detnas_presets
+    from workbench.methods.nats import presets as nats_presets
+
     for presets in (detnas_presets.PRESETS, nats_presets.PRESETS, crnas_presets.PRESETS):
         for name, plan in presets.items():
             assert plan.data.crops_search_share == (0.0 if name.startswith("paper") else 0.1), name
@@ -40,13 +83,14 @@ def test_the_papers_pre_train_on_all_of_imagenet() -> None:
 
 def test_class_folders_are_looked_through_once_and_must_fit(classes: Path, tmp_path: Path) -> None:
     runs = str(tmp_path / "runs")
-    data = load_data(SMOKE, "scenes", str(classes), 0, runs=runs)
+    data = load_data(SMOKE, "detection", "scenes", str(classes), seed=0, runs=runs)
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs" / "cache").iterdir()}
-    assert len(kept) == 2 and load_data(SMOKE, "scenes", str(classes), 0, runs=runs).digest == data.digest
+    again = load_data(SMOKE, "detection", "scenes", str(classes), seed=0, runs=runs)
+    assert len(kept) == 2 and again.digest == data.digest
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     (classes / "val" / "ray" / "copy.png").write_bytes((classes / "train" / "ray" / "1.png").read_bytes())
     with pytest.raises(ValueError, match=r"must be unseen in training: .*1\.png"):
-        load_data(SMOKE, "scenes", str(classes), 0, runs=runs)
+        load_data(SMOKE, "detection", "scenes", str(classes), seed=0, runs=runs)
     (classes / "val" / "ray").rename(classes / "val" / "whale")
     with pytest.raises(ValueError, match="must name the same classes"):
-        load_data(SMOKE, "scenes", str(classes), 0, runs=runs)
+        load_data(SMOKE, "detection", "scenes", str(classes), seed=0, runs=runs)

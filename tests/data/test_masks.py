@@ -1,4 +1,4 @@
-"""Pictures with masks: the contract, the layouts, and what is refused with which sentence."""
+"""Images with masks: the contract, the layouts, and what is refused with which sentence."""
 
 import json
 import os
@@ -10,27 +10,27 @@ import torch
 from PIL import Image
 
 from tests.data.test_coco import SAMPLES
-from workbench.data.batches import augment_masks, augmentation
-from workbench.data.mask_checks import VOID, Classes, check_mask_splits, check_masks, mask_classes
-from workbench.data.masks import MaskFolder
-from workbench.data.splits import split_train
+from workbench.data.augmentation import augment_masks, augmentation
+from workbench.data.checks import check_splits
+from workbench.data.masks import VOID, Classes, MaskFolder, check_masks, mask_classes
+from workbench.data.sets import split_train
 
 CLASSES = Classes(names=("road", "car"), void=9)
 
 
 @pytest.fixture
 def root(tmp_path):
-    """Two pictures of 12 x 8 pixels in each split; class 1 in the upper left, void in the last column."""
+    """Two images of 12 x 8 pixels in each split; class 1 in the upper left, void in the last column."""
     for split in ("train", "val"):
         for folder in ("images", "masks"):
             (tmp_path / split / folder).mkdir(parents=True)
         for name in ("a", "b"):
-            picture = np.full((8, 12, 3), 60 if name == "a" else 50, dtype=np.uint8)
-            picture[-1, -1] = 0 if split == "train" else 30
-            picture[:4, :6] = 200
+            image = np.full((8, 12, 3), 60 if name == "a" else 50, dtype=np.uint8)
+            image[-1, -1] = 0 if split == "train" else 30
+            image[:4, :6] = 200
             mask = np.zeros((8, 12), dtype=np.uint8)
             mask[:4, :6], mask[:, -1] = 1, 9
-            Image.fromarray(picture).save(tmp_path / split / "images" / f"{split}_{name}.jpg")
+            Image.fromarray(image).save(tmp_path / split / "images" / f"{split}_{name}.jpg")
             Image.fromarray(mask).save(tmp_path / split / "masks" / f"{split}_{name}.png")
     return tmp_path
 
@@ -68,7 +68,7 @@ def test_classes_may_be_named_by_the_folder(root):
         Classes(names=("a", "b", "c"), void=1)
 
 
-def test_another_layout_and_smaller_pictures(root):
+def test_another_layout_and_smaller_images(root):
     for folder in ("images", "masks"):
         (root / folder).mkdir()
         (root / "train" / folder).rename(root / folder / "train")
@@ -86,14 +86,14 @@ def test_another_layout_and_smaller_pictures(root):
         (lambda root: Image.new("L", (12, 8), 5).save(mask_of(root)), "unknown class number 5; classes are 0 to 1"),
         (lambda root: Image.new("L", (12, 8), 9).save(mask_of(root)), "is empty: all of its pixels are void"),
         (lambda root: Image.new("RGB", (12, 8)).save(mask_of(root)), "its mode is RGB"),
-        (lambda root: Image.new("L", (10, 8)).save(mask_of(root)), "is 10x8 pixels, but its picture 12x8"),
-        (lambda root: mask_of(root).write_bytes(b"no picture"), "cannot be decoded"),
+        (lambda root: Image.new("L", (10, 8)).save(mask_of(root)), "is 10x8 pixels, but its image 12x8"),
+        (lambda root: mask_of(root).write_bytes(b"no image"), "cannot be decoded"),
         (lambda root: (root / "train" / "images" / "train_a.jpg").write_bytes(b"no"), "cannot be decoded"),
-        (lambda root: [f.unlink() for f in (root / "train" / "images").iterdir()], "holds no picture"),
-        (lambda root: (root / "train" / "masks").rename(root / "elsewhere"), "Expected pictures in"),
+        (lambda root: [f.unlink() for f in (root / "train" / "images").iterdir()], "holds no image"),
+        (lambda root: (root / "train" / "masks").rename(root / "elsewhere"), "Expected images in"),
     ],
 )
-def test_faults_are_told_before_work_starts(root, break_it, message):
+def test_faults_are_reported_before_work_starts(root, break_it, message):
     break_it(root)
     assert any(message in problem.text for problem in check_masks(root, "train", CLASSES))
     with pytest.raises(ValueError, match=message):
@@ -101,16 +101,16 @@ def test_faults_are_told_before_work_starts(root, break_it, message):
     assert check_masks(root, "val", CLASSES) == []
 
 
-def test_a_picture_in_two_splits_is_found(root):
-    assert check_mask_splits(root, ("train", "val")) == []
+def test_a_image_in_two_splits_is_found(root):
+    assert check_splits(root) == []
     for folder, ending in (("images", "jpg"), ("masks", "png")):
         source = root / "train" / folder / f"train_a.{ending}"
         (root / "val" / folder / source.name).write_bytes(source.read_bytes())
-    (problem,) = check_mask_splits(root, ("train", "val"))
-    assert "are the same picture; keep it in one split" in problem.text
+    (problem,) = check_splits(root)
+    assert "are the same image; keep it in one split" in problem.text
 
 
-def test_masks_move_with_their_pictures(root):
+def test_masks_move_with_their_images(root):
     torch.manual_seed(0)
     data = MaskFolder(root, "train", classes=CLASSES)
     for name in ("flip", "scale"):
@@ -129,26 +129,26 @@ def test_masks_move_with_their_pictures(root):
 
 def test_cityscapes_reads_its_own_layout(tmp_path, monkeypatch):
     for split, town in (("train", "town"), ("train", "burg"), ("train", "ville"), ("val", "town")):
-        picture = tmp_path / "leftImg8bit" / split / town
+        image = tmp_path / "leftImg8bit" / split / town
         labels = tmp_path / "gtFine" / split / town
-        picture.mkdir(parents=True)
+        image.mkdir(parents=True)
         labels.mkdir(parents=True)
-        Image.new("RGB", (8, 4), (90, 90, 90)).save(picture / f"{town}_0_0_leftImg8bit.png")
+        Image.new("RGB", (8, 4), (90, 90, 90)).save(image / f"{town}_0_0_leftImg8bit.png")
         Image.fromarray(np.array([[7, 26, 4, 0]] * 4, dtype=np.uint8).repeat(2, 1)).save(
             labels / f"{town}_0_0_gtFine_labelIds.png"
         )
         for kind in ("instanceIds", "color"):
             Image.new("L", (8, 4)).save(labels / f"{town}_0_0_gtFine_{kind}.png")
         (labels / f"{town}_0_0_gtFine_polygons.json").write_text("{}")
-    data = MaskFolder.cityscapes(tmp_path, "train")
+    data = MaskFolder(tmp_path, "train")
     listed = os.listdir
     monkeypatch.setattr(os, "listdir", lambda path: sorted(listed(path), reverse=True))
-    other_disk = MaskFolder.cityscapes(tmp_path, "train")
+    other_disk = MaskFolder(tmp_path, "train")
     assert len(data) == 3 and other_disk.digest == data.digest
     assert len(data.categories) == 19 and data.categories[0] == "road" and data.categories[13] == "car"
     assert data[0][1]["semantic"][0].tolist() == [0, 0, 13, 13, VOID, VOID, VOID, VOID]
-    with pytest.raises(ValueError, match="Expected Cityscapes at"):
-        MaskFolder.cityscapes(tmp_path / "none", "train")
+    with pytest.raises(ValueError, match="does not say what"):
+        MaskFolder(tmp_path / "none", "train")
 
 
 def test_street_frames():

@@ -13,19 +13,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from scipy import stats
 
-from workbench.data.creatures import SPECIES
-from workbench.data.scenes import (
-    CUES,
-    DOT_RADIUS,
-    EXTRAS,
-    Scene,
-    SceneConfig,
-    SceneCrops,
-    Scenes,
-    draw_crop,
-    draw_scene,
-    draw_sizes,
-)
+from workbench.data.scenes.creatures import SPECIES
+from workbench.data.scenes.scene import CUES, DOT_RADIUS, EXTRAS, Scene, SceneConfig, draw_crop, draw_scene, draw_sizes
+from workbench.data.scenes.tasks import SceneCrops, Scenes
 
 CONFIGS = {
     "species": SceneConfig(),

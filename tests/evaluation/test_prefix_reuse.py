@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from workbench.data.scenes import SceneConfig, Scenes
+from workbench.data.scenes.scene import SceneConfig
+from workbench.data.scenes.tasks import Scenes
 from workbench.evaluation.prefix_reuse import PrefixReuse, beam_macs, clocked, prefix_bytes, segment_of_decision
 from workbench.evaluation.scoring import ImageBatches, Scorer
 from workbench.methods.presets import TINY_DETECTOR

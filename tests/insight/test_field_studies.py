@@ -4,9 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-
-from workbench.data.scenes import SceneConfig, Scenes
-from workbench.insight import field_plots, plots
 from workbench.insight.field_studies import (
     log_slope,
     object_sides,
@@ -18,6 +15,10 @@ from workbench.insight.field_studies import (
     stack_field,
     structure_field,
 )
+
+from workbench.data.scenes.scene import SceneConfig
+from workbench.data.scenes.tasks import Scenes
+from workbench.insight import field_plots, plots
 from workbench.insight.receptive_field import chain_spread, predicted_sigma, raw_sigma
 from workbench.lessons.receptive_fields import PRESETS
 from workbench.spaces.costs import backbone_cost

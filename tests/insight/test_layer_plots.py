@@ -6,8 +6,8 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
-from workbench.data.masks import SceneMasks
-from workbench.data.scenes import SceneConfig, Scenes
+from workbench.data.scenes.scene import SceneConfig
+from workbench.data.scenes.tasks import SceneMasks
 from workbench.insight import layer_plots, remap_plots, task_pictures
 from workbench.networks.backbone import Backbone
 from workbench.networks.remap import remap
@@ -101,7 +101,7 @@ def test_remap_pictures_show_clones_and_what_is_kept():
 
 
 def test_pictures_of_masks_colour_void_grey():
-    data = SceneMasks(Scenes(SceneConfig(extras=("semantic",)), 0, "train", 2))
+    data = SceneMasks(SceneConfig(), 0, "train", 2)
     found = [data[index][1]["semantic"].to(torch.uint8) for index in range(2)]
     found[0][:] = 255
     task_pictures.plot_results(data, found, "segmentation", 2)

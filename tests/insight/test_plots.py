@@ -4,11 +4,12 @@ import ipywidgets
 import numpy as np
 import pandas as pd
 import pytest
+from workbench.insight.papers import paper_table
 
-from workbench.data.scenes import SceneConfig, Scenes
+from workbench.data.scenes.scene import SceneConfig
+from workbench.data.scenes.tasks import Scenes
 from workbench.evaluation.statistics import Interval
 from workbench.insight import plots
-from workbench.insight.papers import paper_table
 from workbench.insight.widgets import arch_editor, cost_line
 from workbench.records.ledger import Entry
 from workbench.records.score import Score

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from workbench.data.scenes import Scenes
+from workbench.data.scenes.tasks import Scenes
 from workbench.lessons.field_controls import Interleaved, dot_task
 from workbench.networks.backbone import Backbone
 from workbench.networks.dilation_mixture import use

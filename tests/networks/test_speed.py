@@ -5,7 +5,8 @@ import time
 import pytest
 import torch
 
-from workbench.data.scenes import SceneConfig, Scenes
+from workbench.data.scenes.scene import SceneConfig
+from workbench.data.scenes.tasks import Scenes
 from workbench.methods.detnas.presets import TINY
 from workbench.networks.backbone import Backbone
 from workbench.networks.supernet import Supernet

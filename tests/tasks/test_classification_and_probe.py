@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from workbench.data.batches import augmentation
-from workbench.data.scenes import SceneConfig, SceneCrops, Scenes
+from workbench.data.augmentation import augmentation
+from workbench.data.scenes.scene import SceneConfig
+from workbench.data.scenes.tasks import SceneCrops, Scenes
 from workbench.insight.measured_field import constant_copy
 from workbench.networks.backbone import Backbone
 from workbench.records.seeds import generator
@@ -80,7 +81,7 @@ def test_probe_takes_no_augmentation():
 
 def test_augmentations_keep_boxes_on_their_objects():
     """A flipped picture of a flipped picture is the picture, boxes included."""
-    from workbench.data.batches import augment_detection
+    from workbench.data.augmentation import augment_detection
 
     image, target = Scenes(SceneConfig(), 0, "train", 1)[0]
     flip = augmentation("flip", 0)

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torchvision.models.detection.retinanet import RetinaNetHead
 
-from workbench.data.scenes import SceneConfig, Scenes
+from workbench.data.scenes.scene import SceneConfig
+from workbench.data.scenes.tasks import Scenes
 from workbench.methods.detnas.presets import TINY, paper_plan
 from workbench.networks.backbone import Backbone
 from workbench.records.seeds import generator

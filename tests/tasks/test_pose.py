@@ -1,28 +1,29 @@
-"""Heat maps there and back, object keypoint similarity, joints that change sides in a mirror."""
+"""Heat maps there and back, object keypoint similarity, keypoints that change sides in a mirror."""
 
 import numpy as np
 import pytest
 import torch
 from torchvision.transforms import v2
 
-from workbench.data.batches import augment_joints, augmentation
-from workbench.data.creatures import KEYPOINTS
-from workbench.data.pose import PoseCrops, Skeleton
-from workbench.data.scenes import SceneConfig, Scenes
+from workbench.data.augmentation import augment_keypoints, augmentation
+from workbench.data.keypoints import PoseCrops, Skeleton
+from workbench.data.scenes.creatures import KEYPOINTS
+from workbench.data.scenes.scene import SceneConfig
+from workbench.data.scenes.tasks import Scenes
 from workbench.networks.backbone import Backbone
 from workbench.records.seeds import generator
 from workbench.spaces.layers import seed_spec
 from workbench.spaces.mbconv import fna_spec
 from workbench.tasks.costs import model_costs
 from workbench.tasks.pose import Pose, PoseConfig, SimpleBaseline, find_peaks, peaks_of, unmirror
-from workbench.tasks.pose_metrics import correct_joints, evaluate_poses
+from workbench.tasks.pose_metrics import correct_keypoints, evaluate_poses
 
-COCO = Skeleton(joints=("nose", *(f"{side}_{part}" for part in
+COCO = Skeleton(keypoints=("nose", *(f"{side}_{part}" for part in
     ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle") for side in ("left", "right"))))  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def bodies():
+def instances():
     config = SceneConfig(species=("fish", "turtle"), sizes="large", extras=("keypoints",))
     return PoseCrops(Scenes(config, 0, "train", 8), KEYPOINTS, (64, 48))
 
@@ -30,10 +31,10 @@ def bodies():
 def perfect(truth, shift=0.0):
     poses = []
     for row in truth["annotations"]:
-        joints = np.array(row["keypoints"], dtype=float).reshape(-1, 3)
-        joints[:, 0] += shift
-        joints[:, 2] = 1.0
-        poses.append({"image_id": row["image_id"], "keypoints": joints, "score": 1.0})
+        keypoints = np.array(row["keypoints"], dtype=float).reshape(-1, 3)
+        keypoints[:, 0] += shift
+        keypoints[:, 2] = 1.0
+        poses.append({"image_id": row["image_id"], "keypoints": keypoints, "score": 1.0})
     return poses
 
 
@@ -59,27 +60,27 @@ def test_a_peak_at_the_border_stays_inside():
 
 def test_left_and_right_change_places_in_a_mirror():
     assert COCO.mirrored == (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
-    assert Skeleton(joints=KEYPOINTS).mirrored == (0, 1, 3, 2, 4)
-    assert COCO.sigmas[0] == 0.026 and Skeleton(joints=KEYPOINTS).sigmas == (0.05,) * 5
+    assert Skeleton(keypoints=KEYPOINTS).mirrored == (0, 1, 3, 2, 4)
+    assert COCO.sigmas[0] == 0.026 and Skeleton(keypoints=KEYPOINTS).sigmas == (0.05,) * 5
     image = torch.zeros(3, 10, 20, dtype=torch.uint8)
-    joints = torch.tensor([[4.0, 5.0, 2.0], [6.0, 5.0, 2.0], [30.0, 5.0, 2.0]])
-    flipped = augment_joints(image, joints, (1, 0, 2), v2.RandomHorizontalFlip(1.0))[1]
+    keypoints = torch.tensor([[4.0, 5.0, 2.0], [6.0, 5.0, 2.0], [30.0, 5.0, 2.0]])
+    flipped = augment_keypoints(image, keypoints, (1, 0, 2), v2.RandomHorizontalFlip(1.0))[1]
     assert flipped[:2].tolist() == [[13.0, 5.0, 2.0], [15.0, 5.0, 2.0]]  # what was on the right is now the left one
-    turned = augment_joints(image, joints, (1, 0, 2), v2.RandomRotation((180, 180)))[1]
+    turned = augment_keypoints(image, keypoints, (1, 0, 2), v2.RandomRotation((180, 180)))[1]
     assert turned[0, 0] > turned[1, 0]  # a turn mirrors nothing
     assert flipped[2, 2] == 0  # outside
 
 
 @pytest.mark.parametrize("name", ["flip", "turn"])
-def test_augmented_joints_stay_on_what_they_mark(name):
-    """A bright spot under a joint is under that joint afterwards."""
+def test_augmented_keypoints_stay_on_what_they_mark(name):
+    """A bright spot under a keypoint is under that keypoint afterwards."""
     torch.manual_seed(3)
     checked = 0
     for _ in range(8):
         image = torch.zeros(3, 64, 64, dtype=torch.uint8)
-        joints = torch.tensor([[20.0, 40.0, 2.0], [45.0, 22.0, 2.0]])
+        keypoints = torch.tensor([[20.0, 40.0, 2.0], [45.0, 22.0, 2.0]])
         image[:, 39:42, 19:22] = 255
-        moved, places = augment_joints(image, joints, (0, 1), augmentation(name, 64))
+        moved, places = augment_keypoints(image, keypoints, (0, 1), augmentation(name, 64))
         if places[0, 2] > 0 and 2 <= places[0, 0] <= 61 and 2 <= places[0, 1] <= 61:
             x, y = places[0, :2].round().int().tolist()
             assert moved[0, max(0, y - 2) : y + 3, max(0, x - 2) : x + 3].max() > 200
@@ -87,9 +88,9 @@ def test_augmented_joints_stay_on_what_they_mark(name):
     assert checked >= 4
 
 
-def test_oks_and_pck_of_known_answers(bodies):
-    truth = bodies.ground_truth()
-    sigmas = bodies.skeleton.sigmas
+def test_oks_and_pck_of_known_answers(instances):
+    truth = instances.ground_truth()
+    sigmas = instances.skeleton.sigmas
     best = evaluate_poses(truth, perfect(truth), sigmas, rng=generator(0, "b"))
     assert best["AP"] == best["AR"] == best["PCK"] == 1 and best["AP_error"] == 0
     far = evaluate_poses(truth, perfect(truth, 1000.0), sigmas, rng=generator(0, "b"))
@@ -97,15 +98,15 @@ def test_oks_and_pck_of_known_answers(bodies):
     for row in truth["annotations"]:  # within a tenth of the long side, and just beyond
         side = max(row["bbox"][2:])
         one = {**truth, "annotations": [row]}
-        assert correct_joints(one, perfect(one, 0.099 * side)) == 1
-        assert correct_joints(one, perfect(one, 0.101 * side)) == 0
+        assert correct_keypoints(one, perfect(one, 0.099 * side)) == 1
+        assert correct_keypoints(one, perfect(one, 0.101 * side)) == 0
     with pytest.raises(ValueError, match="is not finite"):
         evaluate_poses(truth, perfect(truth, float("nan")), sigmas, rng=generator(0, "b"))
 
 
-def test_similarity_at_a_known_distance(bodies):
+def test_similarity_at_a_known_distance(instances):
     """OKS = exp(-d^2 / (2 area k^2)) with k = 2 sigma; at 0.76 AP50 to AP75 hold, from 0.80 on nothing does."""
-    truth = bodies.ground_truth()
+    truth = instances.ground_truth()
     row = truth["annotations"][0]
     one = {**truth, "annotations": [row], "images": [i for i in truth["images"] if i["id"] == row["image_id"]]}
     distance = np.sqrt(-2 * np.log(0.76) * row["area"]) * 2 * 0.05
@@ -114,40 +115,40 @@ def test_similarity_at_a_known_distance(bodies):
     assert found["AP"] == pytest.approx(0.6)
 
 
-def test_the_error_resamples_what_pycocotools_matched(bodies):
-    truth = bodies.ground_truth()
+def test_the_error_resamples_what_pycocotools_matched(instances):
+    truth = instances.ground_truth()
     poses = perfect(truth)
     for pose in poses[::2]:
         pose["keypoints"][:, 0] += 1000
-    found = evaluate_poses(truth, poses, bodies.skeleton.sigmas, rng=generator(0, "b"))
+    found = evaluate_poses(truth, poses, instances.skeleton.sigmas, rng=generator(0, "b"))
     assert 0.2 < found["AP"] < 0.8 and found["AP_error"] > 0.02
 
 
-def test_the_network_learns_and_answers_in_pixels_of_the_picture(bodies):
+def test_the_network_learns_and_answers_in_pixels_of_the_image(instances):
     torch.manual_seed(0)
-    config = PoseConfig(crop=(64, 48), deconvolutions=1, channels=16)
-    task = Pose(categories=bodies.categories, config=config)
+    config = PoseConfig(deconvolutions=1, channels=16)
+    task = Pose(categories=instances.categories, config=config)
     model = task.build(Backbone(seed_spec("resnet20-cifar")))  # stride 4, heat maps of stride 2
-    images, targets = task.batch(bodies, range(4), torch.device("cpu"))
+    images, targets = task.batch(instances, range(4), torch.device("cpu"))
     loss = model(images, targets)["heat_maps"]
     assert loss.item() == pytest.approx(1.0, abs=0.1)  # nearly empty maps miss all of the energy
     nobody = [{"keypoints": target["keypoints"] * torch.tensor([1.0, 1.0, 0.0])} for target in targets]
     assert model(images, nobody)["heat_maps"].item() == 0
-    metrics, found = task.measure(model, bodies, torch.device("cpu"), rng=generator(0, "b"), quick=True)
-    assert {"AP", "AP_error", "PCK"} <= set(metrics) and len(found) == len(bodies)
+    metrics, found = task.measure(model, instances, torch.device("cpu"), rng=generator(0, "b"), quick=True)
+    assert {"AP", "AP_error", "PCK"} <= set(metrics) and len(found) == len(instances)
     for index in (0, 3):
-        width, height = bodies.source.sizes[0]
-        crop = bodies.to_crop(index, found[index]["keypoints"][:, :2])
+        width, height = instances.source.sizes[0]
+        crop = instances.to_crop(index, found[index]["keypoints"][:, :2])
         assert crop.min() >= -1 and crop[:, 0].max() <= 48 and crop[:, 1].max() <= 64
-        assert np.allclose(bodies.to_image(index, crop), found[index]["keypoints"][:, :2])
+        assert np.allclose(instances.to_image(index, crop), found[index]["keypoints"][:, :2])
         assert width == height == 128
     with pytest.raises(ValueError, match="needs targets"):
         model.train()(images)
 
 
-def test_the_flip_test_averages_maps_of_the_same_joints_at_the_same_pixels():
+def test_the_flip_test_averages_maps_of_the_same_keypoints_at_the_same_pixels():
     torch.manual_seed(0)
-    config = PoseConfig(crop=(32, 32), deconvolutions=1, channels=8, flip_test=True)
+    config = PoseConfig(deconvolutions=1, channels=8, flip_test=True)
     model = SimpleBaseline(Backbone(seed_spec("resnet20-cifar")), COCO, config).eval()
     image = torch.rand(3, 32, 32)
     with torch.inference_mode():
@@ -158,7 +159,7 @@ def test_the_flip_test_averages_maps_of_the_same_joints_at_the_same_pixels():
 
 
 @pytest.mark.parametrize(("width", "stride", "units"), [(192, 4.0, 48), (144, 4.0, 40), (32, 2.0, 16)])
-def test_maps_of_a_mirrored_picture_come_back_to_their_pixels(width, stride, units):
+def test_maps_of_a_mirrored_image_come_back_to_their_pixels(width, stride, units):
     """Also where the backbone rounds its map up: 144 pixels at stride 32 give 40 units of 4 pixels, not 36."""
     place = 0.4 * width
     keypoints = torch.tensor([[[place, 8.0, 2.0]]])

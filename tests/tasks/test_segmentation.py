@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from workbench.data.mask_checks import VOID
-from workbench.data.masks import SceneMasks
-from workbench.data.scenes import SceneConfig, Scenes
+from workbench.data.masks import VOID
+from workbench.data.scenes.scene import SceneConfig
+from workbench.data.scenes.tasks import SceneMasks
 from workbench.networks.backbone import Backbone
 from workbench.records.seeds import generator
 from workbench.spaces.layers import seed_spec, with_output_stride
@@ -28,7 +28,7 @@ CONFIG = SegmenterConfig(channels=16, rates=(1, 2), dropout=0.0)
 @pytest.fixture(scope="module")
 def scenes():
     config = SceneConfig(species=("fish", "ray"), sizes="large", extras=("semantic",))
-    return SceneMasks(Scenes(config, 0, "train", 6))
+    return SceneMasks(config, 0, "train", 6)
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +122,6 @@ def test_scenes_serve_their_semantic_map(scenes):
     image, target = scenes[0]
     assert image.dtype == torch.uint8 and target["semantic"].shape == image.shape[1:]
     assert scenes.take([3, 1]).ids == (scenes.ids[3], scenes.ids[1])
-    with pytest.raises(ValueError, match="keep no semantic maps"):
-        SceneMasks(Scenes(SceneConfig(), 0, "train", 2))
 
 
 def test_it_trains_without_targets_only_in_eval_mode(model):

@@ -127,7 +127,8 @@ def test_pickled_checkpoints_are_not_executed(tmp_path):
 SCRIPT = """
 import sys, time, torch
 from pathlib import Path
-from workbench.data.scenes import SceneConfig, SceneCrops
+from workbench.data.scenes.scene import SceneConfig
+from workbench.data.scenes.tasks import SceneCrops
 from workbench.networks.supernet import Supernet
 from workbench.spaces.catalogue import space_named
 from workbench.tasks.classification import Classification

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.records.environment import environment
-from workbench.records.files import read_json
 
 if TYPE_CHECKING:
     from workbench.data.checks import Problem
@@ -50,8 +49,7 @@ def _images_per_second() -> float:
 
 
 def _data_health(data: Path) -> Iterator[str]:
-    from workbench.data.checks import check_classes, check_coco, check_splits
-    from workbench.data.mask_checks import mask_folders
+    from workbench.data.checks import check_classes, check_coco, check_splits, mask_folders
 
     masked = [root for root in (data, *sorted(data.iterdir())) if root.is_dir() and mask_folders(root, "train")]
     for root in masked:
@@ -70,13 +68,14 @@ def _data_health(data: Path) -> Iterator[str]:
     for path in annotations:
         root, split = path.parent.parent, path.stem.removeprefix("instances_")
         splits.setdefault(root, []).append(split)
-        yield from _shown(f"{root}, {split}", check_coco(root, split) + _keypoint_problems(path), "healthy.")
+        yield from _shown(f"{root}, {split}", check_coco(root, split), "healthy.")
     for root, names in splits.items():
         yield from _shown(f"{root}, between {', '.join(names)}", check_splits(root, names), "nothing shared.")
 
 
 def _mask_health(root: Path) -> Iterator[str]:
-    from workbench.data.mask_checks import check_mask_splits, check_masks, mask_classes, mask_folders
+    from workbench.data.checks import check_splits, mask_folders
+    from workbench.data.masks import check_masks, mask_classes
 
     try:
         classes = mask_classes(root)
@@ -86,7 +85,7 @@ def _mask_health(root: Path) -> Iterator[str]:
     splits = [split for split in ("train", "val", "test") if mask_folders(root, split)]
     for split in splits:
         yield from _shown(f"{root}, {split}", check_masks(root, split, classes), "healthy images with masks.")
-    yield from _shown(f"{root}, between {', '.join(splits)}", check_mask_splits(root, splits), "nothing shared.")
+    yield from _shown(f"{root}, between {', '.join(splits)}", check_splits(root, splits), "nothing shared.")
 
 
 def _shown(where: str, problems: "Sequence[Problem]", healthy: str) -> Iterator[str]:
@@ -94,17 +93,3 @@ def _shown(where: str, problems: "Sequence[Problem]", healthy: str) -> Iterator[
     yield from (f"  {problem}" for problem in problems[:MOST_PROBLEMS])
     if len(problems) > MOST_PROBLEMS:
         yield f"  ... and {len(problems) - MOST_PROBLEMS} more of {where}."
-
-
-def _keypoint_problems(path: Path) -> "list[Problem]":
-    """Those of an annotation file that names keypoints; other checks report one that cannot be read."""
-    from workbench.data.checks import check_annotations
-    from workbench.data.keypoint_checks import check_keypoints
-
-    try:
-        content = read_json(path)
-    except ValueError:
-        return []
-    if check_annotations(content, str(path)) or not any("keypoints" in row for row in content["categories"]):
-        return []
-    return check_keypoints(content, str(path))

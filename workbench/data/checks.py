@@ -3,12 +3,12 @@
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from workbench.data.images import ENDINGS, image_fault
+from workbench.data.images import ENDINGS, image_fault, image_files
 from workbench.records.files import inside, read_json
 
 # Annotation tools round, and some count pixels inclusively: boxes that overhang by no more than this are clipped.
@@ -37,25 +37,29 @@ class CocoFiles:
 
 
 def check_coco(root: str | Path, split: str, *, decode: bool = True) -> list[Problem]:
-    """Every problem of one split; an empty list for a healthy one. Never raises.
+    """Every problem of one split, of its keypoints too if it has any; an empty list for a healthy one. Never raises.
 
-    `decode=False` reads only the first and last bytes of each picture (minutes less on full COCO).
+    `decode=False` reads only the first and last bytes of each image (minutes less on full COCO).
     """
-    return read_coco(root, split, decode=decode)[1]
+    files, problems = read_coco(root, split, decode=decode)
+    if files is not None and any("keypoints" in row for row in files.content["categories"]):
+        problems += check_keypoints(files.content, str(files.annotations))
+    return problems
 
 
 def read_coco(
-    root: str | Path, split: str, *, decode: bool, kinds: Sequence[str] = ("instances",)
+    root: str | Path, split: str, *, decode: bool, keypoints: bool = False
 ) -> tuple[CocoFiles | None, list[Problem]]:
     """The files of one split, None when they cannot be used at all, with every problem found on the way.
 
-    `kinds` are the beginnings of the annotation file's name, the first that is there is read.
+    With `keypoints` the annotations must have them, and a file of keypoints is preferred to one of instances.
     """
-    folder = Path(root) / "annotations"
-    choices = [folder / f"{kind}_{split}{year}.json" for kind in kinds for year in ("", "2017")]
+    root = Path(root)
+    kinds = ("person_keypoints", "instances") if keypoints else ("instances",)
+    choices = [root / "annotations" / f"{kind}_{split}{year}.json" for kind in kinds for year in ("", "2017")]
     path = next((choice for choice in choices if choice.is_file()), None)
     if path is None:
-        found = ", ".join(sorted(file.name for file in folder.glob("*.json"))) or "no JSON file"
+        found = ", ".join(sorted(file.name for file in choices[0].parent.glob("*.json"))) or "no JSON file"
         text = f"Expected annotations at {choices[0]}, but found {found} there; name another split or move the file."
         return None, [Problem(text=text)]
     try:
@@ -65,10 +69,14 @@ def read_coco(
     problems = check_annotations(content, str(path))
     if any(problem.severity == "error" for problem in problems):
         return None, problems
+    if keypoints:
+        problems += check_keypoints(content, str(path))
+    years = [root / "images" / split, root / split, root / "images" / f"{split}2017", root / f"{split}2017"]
+    folders = [*years, root / "images"]
     names = [image["file_name"] for image in content["images"]]
-    images = _image_folder(Path(root), split, names)
+    images = next((folder for name in names for folder in folders if (folder / name).is_file()), None)
     if images is None:
-        tried = ", ".join(str(choice) for choice in _image_folders(Path(root), split))
+        tried = ", ".join(str(folder) for folder in folders)
         problems.append(Problem(text=f"{path} lists {len(names)} images, but none lies in any of: {tried}."))
         return None, problems
     for image in content["images"]:
@@ -87,15 +95,14 @@ def check_annotations(content: object, where: str) -> list[Problem]:
     """Problems of the parsed annotation file alone: keys and types, ids, references, boxes."""
     if not isinstance(content, dict):
         return [Problem(text=f"{where} should hold one JSON object, but holds a {type(content).__name__}.")]
-    tables = ("images", "annotations", "categories")
     problems = [
         Problem(text=f"{where} has no list {table!r}; COCO instances need images, annotations and categories.")
-        for table in tables
+        for table in _KEYS
         if not isinstance(content.get(table), list)
     ]
     if problems:
         return problems
-    for table in tables:
+    for table in _KEYS:
         problems += _check_rows(content[table], table, where)
     if problems:  # the checks below read these keys
         return problems
@@ -111,68 +118,25 @@ def check_annotations(content: object, where: str) -> list[Problem]:
             problems.append(Problem(text=f"{about} belongs to the unknown image id {annotation['image_id']}."))
             continue
         image = images[annotation["image_id"]]
-        fault = _box_fault(annotation["bbox"], image["width"], image["height"])
+        fault = box_fault(annotation["bbox"], image["width"], image["height"])
         if fault is not None:
             text = f"{about} (image {image['file_name']}) has the box {annotation['bbox']}, which {fault}."
             problems.append(Problem(text=text, severity="box", annotation=annotation["id"]))
     return problems
 
 
-def check_classes(root: str | Path, split: str, *, decode: bool = True) -> list[Problem]:
-    """Every problem of one split of class folders `root/split/class/picture`. Never raises."""
-    folder = Path(root) / split
-    classes = class_folders(root, split)
-    if not classes:
-        text = f"Expected one folder per class in {folder}, but found none; sort the pictures into class folders."
-        return [Problem(text=text)]
+def check_keypoints(content: Mapping[str, Any], where: str) -> list[Problem]:
+    """Problems of the keypoints alone: named by the categories, three numbers for each. Never raises."""
+    names = content["categories"][0].get("keypoints")
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        return [Problem(text=f"{where}: the categories name no keypoints; give annotations that have them.")]
+    if any(category.get("keypoints") != names for category in content["categories"]):
+        return [Problem(text=f"{where}: the categories name different keypoints; use one skeleton for all.")]
     problems = []
-    for category in classes:
-        files = picture_files(category)
-        if not files:
-            problems.append(Problem(text=f"{category} holds no picture ({', '.join(ENDINGS)})."))
-        for file in files:
-            fault = image_fault(file, decode=decode)
-            if fault is not None:
-                problems.append(Problem(text=f"{file} {fault}."))
+    for annotation in content["annotations"]:
+        if (fault := _keypoint_fault(annotation.get("keypoints"), len(names))) is not None:
+            problems.append(Problem(text=f"{where}: annotation id {annotation['id']} {fault}."))
     return problems
-
-
-def check_splits(
-    root: str | Path, splits: Sequence[str] = ("train", "val"), kinds: Sequence[str] = ("instances",)
-) -> list[Problem]:
-    """Problems between splits: shared image ids, identical image files, other categories. Never raises.
-
-    Serves COCO folders (those with `annotations/`) and class folders (these have no ids). `kinds` are those of
-    `read_coco`.
-    """
-    problems: list[Problem] = []
-    files: dict[str, list[Path]] = {}
-    ids: dict[int, list[str]] = defaultdict(list)
-    categories: dict[str, list[Any]] = {}
-    for split in splits:
-        if (Path(root) / "annotations").is_dir():
-            coco, found = read_coco(root, split, decode=False, kinds=kinds)
-            if coco is None:
-                problems += found
-                continue
-            for image in coco.content["images"]:
-                ids[image["id"]].append(split)
-            files[split] = [coco.images / image["file_name"] for image in coco.content["images"]]
-            categories[split] = sorted((row["id"], row["name"]) for row in coco.content["categories"])
-        else:
-            folders = class_folders(root, split)
-            files[split] = [file for folder in folders for file in picture_files(folder)]
-            categories[split] = [folder.name for folder in folders]
-    for number, owners in ids.items():
-        if len(owners) > 1:
-            text = f"{root}: image id {number} is in the splits {' and '.join(owners)}; give every image its own id."
-            problems.append(Problem(text=text))
-    for split in list(categories)[1:]:
-        first = next(iter(categories))
-        if categories[split] != categories[first]:
-            text = f"{root}: the categories of {split} differ from those of {first}, so labels would mean other things."
-            problems.append(Problem(text=text))
-    return problems + identical_files(files)
 
 
 def class_folders(root: str | Path, split: str) -> list[Path]:
@@ -182,9 +146,85 @@ def class_folders(root: str | Path, split: str) -> list[Path]:
     return sorted(path for path in inner if path.is_dir() and not path.name.startswith("."))
 
 
-def picture_files(folder: Path) -> list[Path]:
-    """The pictures in a folder in alphabetical order; other endings and hidden files are passed over."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS and not path.name.startswith("."))
+def check_classes(root: str | Path, split: str, *, decode: bool = True) -> list[Problem]:
+    """Every problem of one split of class folders `root/split/class/image`. Never raises."""
+    classes = class_folders(root, split)
+    if not classes:
+        text = f"Expected one folder per class in {Path(root) / split}, but found none; sort the images into them."
+        return [Problem(text=text)]
+    problems = []
+    for category in classes:
+        files = image_files(category)
+        if not files:
+            problems.append(Problem(text=f"{category} holds no image ({', '.join(ENDINGS)})."))
+        faults = ((file, image_fault(file, decode=decode)) for file in files)
+        problems += [Problem(text=f"{file} {fault}.") for file, fault in faults if fault is not None]
+    return problems
+
+
+def mask_folders(root: str | Path, split: str) -> tuple[Path, Path] | None:
+    """The folders of images and masks of a split; None where there are none."""
+    root = Path(root)
+    choices = [(root / split / "images", root / split / "masks"), (root / "images" / split, root / "masks" / split)]
+    return next(((images, masks) for images, masks in choices if images.is_dir() and masks.is_dir()), None)
+
+
+def check_splits(
+    root: str | Path, splits: Sequence[str] = ("train", "val"), *, keypoints: bool = False
+) -> list[Problem]:
+    """Problems between splits: shared image ids, identical image files, other categories. Never raises.
+
+    Serves COCO folders (those with `annotations/`), and folders of masks and of classes, which have no ids.
+    """
+    problems: list[Problem] = []
+    files: dict[str, list[Path]] = {}
+    ids: dict[int, list[str]] = defaultdict(list)
+    categories: dict[str, list[Any]] = {}
+    for split in splits:
+        if (Path(root) / "annotations").is_dir():
+            coco, faults = read_coco(root, split, decode=False, keypoints=keypoints)
+            if coco is None:
+                problems += faults
+                continue
+            for image in coco.content["images"]:
+                ids[image["id"]].append(split)
+            files[split] = [coco.images / image["file_name"] for image in coco.content["images"]]
+            categories[split] = sorted((row["id"], row["name"]) for row in coco.content["categories"])
+        elif masked := mask_folders(root, split):
+            files[split], categories[split] = image_files(masked[0]), []
+        else:
+            folders = class_folders(root, split)
+            files[split] = [file for folder in folders for file in image_files(folder)]
+            categories[split] = [folder.name for folder in folders]
+    for number, owners in ids.items():
+        if len(owners) > 1:
+            text = f"image id {number} is in the splits {' and '.join(owners)}; give every image its own id."
+            problems.append(Problem(text=f"{root}: {text}"))
+    first = next(iter(categories), "")
+    for split, found in categories.items():
+        if found != categories[first]:
+            text = f"the categories of {split} differ from those of {first}, so labels would mean other things."
+            problems.append(Problem(text=f"{root}: {text}"))
+    return problems + identical_files(files)
+
+
+def identical_files(files: Mapping[str, Iterable[Path]]) -> list[Problem]:
+    """One problem for each image whose very bytes lie in more than one split."""
+    same: dict[object, list[tuple[str, Path]]] = defaultdict(list)
+    for split, paths in files.items():
+        for path in paths:
+            if path.is_file():
+                same[path.stat().st_size].append((split, path))
+    for group in list(same.values()):
+        if len({split for split, _ in group}) > 1:  # files of different lengths need no reading
+            for split, path in group:
+                same[hashlib.sha256(path.read_bytes()).hexdigest()].append((split, path))
+    problems = []
+    for content, group in same.items():
+        if isinstance(content, str) and len({split for split, _ in group}) > 1:
+            where = " and ".join(f"{path} ({split})" for split, path in group)
+            problems.append(Problem(text=f"{where} are the same image; keep it in one split."))
+    return problems
 
 
 def summary(problems: Sequence[Problem], what: str, advice: str, shown: int = 20) -> str:
@@ -196,67 +236,62 @@ def summary(problems: Sequence[Problem], what: str, advice: str, shown: int = 20
     return "\n".join(lines)
 
 
-def _check_rows(rows: list[object], table: str, where: str) -> list[Problem]:
-    """Missing keys, wrong types and repeated ids in one table."""
-    needed = {
-        "images": {"id": _is_integer, "file_name": _is_text, "width": _is_size, "height": _is_size},
-        "annotations": {"id": _is_integer, "image_id": _is_integer, "category_id": _is_integer, "bbox": _is_box},
-        "categories": {"id": _is_integer, "name": _is_text},
-    }[table]
-    optional = {"annotations": {"area": _is_area, "iscrowd": _is_flag}}.get(table, {})
-    problems = []
-    ids: Counter[int] = Counter()
-    for position, row in enumerate(rows):
-        if not isinstance(row, dict):
-            problems.append(Problem(text=f"{where}: entry {position} of {table!r} is not a JSON object."))
-            continue
-        about = f"{where}: entry {position} of {table!r} (id {row.get('id', 'missing')})"
-        for key, is_right in {**needed, **optional}.items():
-            if key not in row:
-                problems += [Problem(text=f"{about} lacks the key {key!r}.")] if key in needed else []
-            elif not is_right(row[key]):
-                problems.append(Problem(text=f"{about} has an unusable {key!r}: {row[key]!r:.80}."))
-        if _is_integer(row.get("id")):
-            ids[row["id"]] += 1
-    for number, count in ids.items():
-        if count > 1:
-            problems.append(Problem(text=f"{where}: the id {number} stands {count} times in {table!r}."))
-    return problems
-
-
-def _is_number(value: object) -> bool:
+def _is_integer(value: Any) -> bool:
     # JSON knows integers of any length; what floats cannot hold would fail later, far from its file.
-    return isinstance(value, float) or _is_integer(value)
-
-
-def _is_integer(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53
 
 
-def _is_size(value: object) -> bool:
-    return isinstance(value, int) and _is_integer(value) and value > 0
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float) or _is_integer(value)
 
 
-def _is_area(value: object) -> bool:
-    return isinstance(value, int | float) and _is_number(value) and math.isfinite(value) and value >= 0
+def _is_size(value: Any) -> bool:
+    return _is_integer(value) and value > 0
 
 
-def _is_flag(value: object) -> bool:
-    return isinstance(value, int) and value in (0, 1)
-
-
-def _is_text(value: object) -> bool:
+def _is_text(value: Any) -> bool:
     return isinstance(value, str) and value != ""
 
 
-def _is_box(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 4 and all(_is_number(number) for number in value)
+# By hand: jsonschema takes eleven times as long, a minute and a half for the annotations of COCO.
+_KEYS: dict[str, dict[str, Callable[[Any], bool]]] = {
+    "images": {"id": _is_integer, "file_name": _is_text, "width": _is_size, "height": _is_size},
+    "annotations": {
+        "id": _is_integer,
+        "image_id": _is_integer,
+        "category_id": _is_integer,
+        "bbox": lambda value: isinstance(value, list) and len(value) == 4 and all(map(_is_number, value)),
+        "area": lambda value: _is_number(value) and math.isfinite(value) and value >= 0,
+        "iscrowd": lambda value: isinstance(value, int) and value in (0, 1),
+    },
+    "categories": {"id": _is_integer, "name": _is_text},
+}
+_OPTIONAL = ("area", "iscrowd")
 
 
-def _box_fault(box: list[float], width: int, height: int) -> str | None:
-    """What is wrong with an (x, y, width, height) box in pixels, or None."""
+def _check_rows(rows: list[object], table: str, where: str) -> list[Problem]:
+    """Missing keys, wrong types and repeated ids in one table."""
+    faults, ids = [], Counter[int]()
+    for position, row in enumerate(rows):
+        if not isinstance(row, dict):
+            faults.append(f"entry {position} of {table!r} is not a JSON object.")
+            continue
+        about = f"entry {position} of {table!r} (id {row.get('id', 'missing')})"
+        for key, is_right in _KEYS[table].items():
+            if key in row and not is_right(row[key]):
+                faults.append(f"{about} has an unusable {key!r}: {row[key]!r:.80}.")
+            elif key not in row and key not in _OPTIONAL:
+                faults.append(f"{about} lacks the key {key!r}.")
+        if _is_integer(row.get("id")):
+            ids[row["id"]] += 1
+    faults += [f"the id {number} stands {count} times in {table!r}." for number, count in ids.items() if count > 1]
+    return [Problem(text=f"{where}: {fault}") for fault in faults]
+
+
+def box_fault(box: Sequence[float], width: int, height: int) -> str | None:
+    """What is wrong with an (x, y, width, height) box in pixels, as the end of a sentence, or None."""
     x, y, box_width, box_height = box
-    if not all(math.isfinite(number) for number in box):
+    if not all(map(math.isfinite, box)):
         return "is not finite"
     if box_width <= 0 or box_height <= 0:
         return "has no area"
@@ -267,32 +302,13 @@ def _box_fault(box: list[float], width: int, height: int) -> str | None:
     return None
 
 
-def _image_folders(root: Path, split: str) -> list[Path]:
-    images = root / "images"
-    return [images / split, root / split, images / f"{split}2017", root / f"{split}2017", images]
-
-
-def _image_folder(root: Path, split: str, names: Iterable[str]) -> Path | None:
-    """The first usual folder that holds any of the listed files."""
-    folders = [folder for folder in _image_folders(root, split) if folder.is_dir()]
-    return next((folder for name in names for folder in folders if (folder / name).is_file()), None)
-
-
-def identical_files(files: dict[str, list[Path]]) -> list[Problem]:
-    """One problem for each picture whose very bytes lie in more than one split."""
-    sizes: dict[int, list[tuple[str, Path]]] = defaultdict(list)
-    for split, paths in files.items():
-        for path in paths:
-            if path.is_file():
-                sizes[path.stat().st_size].append((split, path))
-    contents: dict[str, list[tuple[str, Path]]] = defaultdict(list)
-    for group in sizes.values():
-        if len({split for split, _ in group}) > 1:  # files of different lengths need no reading
-            for split, path in group:
-                contents[hashlib.sha256(path.read_bytes()).hexdigest()].append((split, path))
-    problems = []
-    for group in contents.values():
-        if len({split for split, _ in group}) > 1:
-            same = " and ".join(f"{path} ({split})" for split, path in group)
-            problems.append(Problem(text=f"{same} are the same picture; keep it in one split."))
-    return problems
+def _keypoint_fault(keypoints: object, count: int) -> str | None:
+    """What is wrong with one flat list x, y, visibility, x, ..., as the end of a sentence."""
+    if not isinstance(keypoints, list) or len(keypoints) != 3 * count:
+        found = len(keypoints) if isinstance(keypoints, list) else "no list"
+        return f"should have {3 * count} keypoint numbers (x, y, visibility for {count} keypoints), but has {found}"
+    if not all(_is_number(number) and abs(number) < 1e9 for number in keypoints):  # a NaN is not smaller
+        return "has a keypoint that is no finite number"
+    if bad := [value for value in keypoints[2::3] if value not in (0, 1, 2)]:
+        return f"has the visibility {bad[0]}; it is 0 (not labelled), 1 (hidden) or 2 (visible)"
+    return None

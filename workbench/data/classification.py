@@ -8,9 +8,9 @@ from typing import Any
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from workbench.data.checks import check_classes, class_folders, picture_files, summary
-from workbench.data.images import MEMORY_LIMIT, Memory, read_image, to_tensor
-from workbench.data.views import Views
+from workbench.data.checks import check_classes, class_folders, summary
+from workbench.data.images import MEMORY_LIMIT, Memory, image_files, read_image, to_tensor
+from workbench.data.sets import Views
 from workbench.records.files import digest, read_json, write_text
 
 
@@ -46,7 +46,7 @@ class ClassFolder(Views):
         # Names and lengths stand for the content: reading all of ImageNet for a digest would take many minutes.
         listing = [[name, file, length] for name, files in classes.items() for file, length in files]
         self._source = {"files": digest(listing), "split": split, "side": side}
-        self._memory = Memory[Tensor](memory_limit)
+        self._memory = Memory(memory_limit)
         self._choose(tuple(range(len(self._files))))
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
@@ -74,7 +74,7 @@ def _files(root: str | Path, split: str, cache: str | Path | None) -> dict[str, 
         return files
     if problems := check_classes(root, split, decode=False):
         raise ValueError(summary(problems, f"{root} ({split})", "mend the files named here"))
-    files = {folder.name: [(file.name, file.stat().st_size) for file in picture_files(folder)] for folder in folders}
+    files = {folder.name: [(file.name, file.stat().st_size) for file in image_files(folder)] for folder in folders}
     if path is not None:
         content = {"state": state, "files": files}
         write_text(path, json.dumps({**content, "digest": digest(content)}))

@@ -1,9 +1,9 @@
-"""Pictures from files: always upright RGB, and a bounded memory of them."""
+"""Images from files, always upright RGB, and a bounded memory of them."""
 
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,10 +19,15 @@ _SIDEWAYS = (5, 6, 7, 8)  # its values that swap width and height
 _LAST_BYTES = (b"\xff\xd9", b"IEND\xaeB`\x82")
 
 
-def read_image(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
-    """The picture as RGB, turned as its EXIF tag says. Transparency is dropped, 16 bits become 8.
+def image_files(folder: Path) -> list[Path]:
+    """The images in a folder in alphabetical order; other endings and hidden files are passed over."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS and not path.name.startswith("."))
 
-    `size` is the (width, height) that annotations were made for: a picture that has this size only as it is stored
+
+def read_image(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
+    """The image as RGB, turned as its EXIF tag says. Transparency is dropped, 16 bits become 8.
+
+    `size` is the (width, height) that annotations were made for: an image that has this size only as it is stored
     is not turned, because its boxes were drawn by a tool that ignored the tag.
     """
     with Image.open(path) as image:
@@ -37,7 +42,7 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
 
 
 def image_fault(path: Path, size: tuple[int, int] | None = None, *, decode: bool = True) -> str | None:
-    """What is wrong with a picture file, as the end of a sentence ("is missing"), or None for a good one.
+    """What is wrong with an image file, as the end of a sentence ("is missing"), or None for a good one.
 
     `size` (width, height) is the size it should have. With `decode=False` only the first and the last bytes are read
     (0.1 ms); a file that does not end as it should is decoded all the same.
@@ -48,7 +53,10 @@ def image_fault(path: Path, size: tuple[int, int] | None = None, *, decode: bool
         with Image.open(path) as image:
             stored = image.size
             sideways = image.getexif().get(_ORIENTATION) in _SIDEWAYS
-        if decode or not _ends_properly(path):
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 16))
+            whole = file.read().endswith(_LAST_BYTES)
+        if decode or not whole:
             read_image(path)
     except Exception as error:  # decoders raise nearly every type on broken bytes
         return f"cannot be decoded ({error})"
@@ -57,31 +65,33 @@ def image_fault(path: Path, size: tuple[int, int] | None = None, *, decode: bool
     return None
 
 
-def to_tensor(image: Image.Image) -> Tensor:
-    """The picture as uint8 (3, H, W)."""
+def served_size(stored: tuple[int, int], max_size: int | None) -> tuple[int, int]:
+    """(width, height) of an image whose long side is shrunk to `max_size`, never enlarged."""
+    if max_size is not None and max_size < 1:
+        raise ValueError(f"max_size is a number of pixels of at least 1, but is {max_size}; None keeps all sizes.")
+    shrink = 1.0 if max_size is None else min(1.0, max_size / max(stored))
+    return max(1, round(stored[0] * shrink)), max(1, round(stored[1] * shrink))
+
+
+def to_tensor(image: Image.Image, size: tuple[int, int] | None = None) -> Tensor:
+    """The image as uint8 (3, H, W), resized to (width, height) where it has another size."""
+    if size is not None and image.size != size:
+        image = image.resize(size, Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
-class Sized(Protocol):
-    @property
-    def nbytes(self) -> int: ...
-
-
-Kept = TypeVar("Kept", bound=Sized)
-
-
-class Memory(Generic[Kept]):
+class Memory:
     """What was read or drawn, by number: what was used last stays, up to `limit` bytes; the rest is made again."""
 
     def __init__(self, limit: int) -> None:
         self.limit, self.used = limit, 0
-        self._kept: OrderedDict[int, Kept] = OrderedDict()
+        self._kept: OrderedDict[int, Any] = OrderedDict()
 
     def __contains__(self, number: int) -> bool:
         return number in self._kept
 
-    def get(self, number: int, make: Callable[[], Kept]) -> Kept:
-        """What has this number, made if it is not there; a caller that writes into it copies it first."""
+    def get(self, number: int, make: Callable[[], Any]) -> Any:
+        """What has this number, made if it is not there: an array or tensor, to be copied before it is written into."""
         if number in self._kept:
             self._kept.move_to_end(number)
             return self._kept[number]
@@ -92,9 +102,3 @@ class Memory(Generic[Kept]):
         while self.used > self.limit:
             self.used -= self._kept.popitem(last=False)[1].nbytes
         return made
-
-
-def _ends_properly(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 16))
-        return file.read().endswith(_LAST_BYTES)

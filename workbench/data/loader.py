@@ -1,23 +1,68 @@
-"""Shim until the data branch is merged."""
+"""The data sets of a run for any task, from what a notebook's parameters name: generated scenes or folders."""
 
-from typing import Any
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
-from workbench.methods import _old_presets, _old_task_data
-from workbench.methods._old_presets import Data as Data
-from workbench.methods._old_presets import DataPlan as DataPlan
-from workbench.methods._old_presets import find_file as find_file
-from workbench.methods._old_presets import find_folder as find_folder
-from workbench.methods._old_task_data import TaskName as TaskName
+from workbench.data.checks import Problem, check_splits
+from workbench.data.classification import ClassFolder
+from workbench.data.coco import CocoFolder, chosen
+from workbench.data.keypoints import PoseCrops
+from workbench.data.masks import Classes, MaskFolder
+from workbench.data.scenes.creatures import KEYPOINTS, SPECIES
+from workbench.data.scenes.scene import SceneConfig
+from workbench.data.scenes.tasks import SceneCrops, SceneMasks, Scenes
+from workbench.data.sets import ClassificationSet, split_train
+from workbench.records.files import base_folder, digest
+
+TaskName = Literal["detection", "segmentation", "pose"]
+FEW_FILES = 20_000  # are compared byte by byte between splits; `doctor --data` does it for more
 
 
-class _Head:
-    def __init__(self, crop: Any) -> None:
-        self.crop = crop
+@dataclass(frozen=True, kw_only=True)
+class DataPlan:
+    """How much data a preset uses, and at which size.
+
+    Generated scenes are drawn to these numbers; folders are what they are.
+    """
+
+    image_side: int  # scenes: side in pixels; folders: the long side that images are shrunk to (0 keeps them)
+    crop_side: int  # side of the pre-training images
+    train_images: int = 0  # scenes only
+    search_images: int = 0  # scenes: drawn apart; folders: cut from train, see search_share
+    test_images: int = 0  # scenes only
+    crops: int = 0
+    species: tuple[str, ...] = SPECIES  # scenes only: fewer classes are learned sooner
+    sizes: str = "mixed"  # scenes only: of the animals
+    search_share: float = 0.15  # folders: share of train cut away for the search
+    # Class folders: share of train that is not trained on, so that searches can rank by accuracy on unseen images.
+    # 0 trains on all, as the papers do; such searches then rank by a hundredth that training sees, too.
+    crops_search_share: float = 0.1
+    pose_crop: tuple[int, int] = (256, 192)  # height and width of one person
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """The data of a run.
+
+    `train` + `search` are what training may see; `test` is touched once, for the reported numbers.
+    """
+
+    train: Any  # a `DetectionSet`, `SegmentationSet` or `PoseSet`, as all four
+    search: Any
+    full_train: Any  # for final networks: train and search together where they come from one folder
+    test: Any
+    crops: ClassificationSet  # pre-training
+    crops_search: ClassificationSet  # for searches by classification accuracy, see crops_search_share
+    crops_test: ClassificationSet
+    digest: str
+    description: str
 
 
 def load_data(
-    plan: Any,
-    task: Any,
+    plan: DataPlan,
+    task: TaskName,
     data: str,
     pretrain_data: str = "",
     *,
@@ -26,8 +71,134 @@ def load_data(
     void: int = 255,
     bad_boxes: str = "few",
     runs: str = "",
-) -> Any:
-    if task == "detection":
-        return _old_presets.load_data(plan, data, pretrain_data, seed, bad_boxes, runs)
-    head: Any = _Head(plan.pose_crop)
-    return _old_task_data.load_task_data(plan, task, data, seed, head, classes=classes, void=void, bad_boxes=bad_boxes)
+) -> Data:
+    """The data sets that `data` and `pretrain_data` name: `scenes`, or a folder (of the task's format; class folders).
+
+    Detection reads COCO boxes, segmentation images with masks (or Cityscapes), pose COCO keypoints. `classes` are the
+    names of a mask's numbers, with commas between, where the folder has no classes.json; `bad_boxes` is explained at
+    `CocoFolder`. An empty `pretrain_data` says that nothing is pre-trained; the crops are then a handful of drawn ones.
+    Everything is validated here, before work starts; below `runs` is remembered which class folders were healthy.
+
+    A relative folder is looked for from the current directory, from the repository's root and below WORKBENCH_DATA.
+    """
+    chosen(bad_boxes)
+    if "scenes" in (data, pretrain_data or data) and plan.train_images == 0:
+        raise ValueError(
+            "This preset has no number of scenes to draw; it needs data and pretrain_data to be folders"
+            f" (of the task's format; class folders), got {data!r} and {pretrain_data!r}."
+        )
+    if data == "scenes":
+        train, search, test = _scenes(plan, task, seed)
+        full: Any = train
+        dropped: tuple[Problem, ...] = ()
+    else:
+        whole, unseen = _folder(plan, task, find_folder(data), classes, void, bad_boxes)
+        dropped = (*getattr(whole, "dropped", ()), *getattr(unseen, "dropped", ()))
+        full, train, search, test = whole, *split_train(whole, plan.search_share, seed), unseen
+        if task == "pose":  # cut by image, so that no two people of one image stand on both sides
+            names = whole.keypoint_names
+            full, train, search, test = (PoseCrops(part, names, plan.pose_crop) for part in (full, train, search, test))
+    kind = {"detection": "", "segmentation": "semantic maps of ", "pose": "single people or animals of "}[task]
+    source = "generated scenes" if data == "scenes" else find_folder(data).name
+    side = f"{plan.image_side} px" if plan.image_side else "full size"
+    described = f"{kind}{source}, {side} ({len(train)} / {len(search)} / {len(test)} images)"
+    if dropped:
+        first = " ".join(str(box) for box in dropped[:3])
+        described += f"; {len(dropped)} bad boxes dropped ({'the first: ' if len(dropped) > 3 else ''}{first})"
+    if skipped := sum(getattr(part, "skipped", 0) for part in (train, search, test)):
+        described += f"; {skipped} without a labelled keypoint left out"
+    crops, said = _crops(plan, pretrain_data, seed, runs)
+    parts = (full, train, search, test, *crops)
+    return Data(
+        train=train,
+        search=search,
+        full_train=full,
+        test=test,
+        crops=crops[0],
+        crops_search=crops[1],
+        crops_test=crops[2],
+        digest=digest([part.digest for part in parts]),
+        description=described + said,
+    )
+
+
+def _scenes(plan: DataPlan, task: TaskName, seed: int) -> tuple[Any, Any, Any]:
+    """Scenes to train on, to search by and to test on."""
+    config = _config(plan, "keypoints") if task == "pose" else _config(plan)
+    kind = SceneMasks if task == "segmentation" else Scenes
+    sizes = {"train": plan.train_images, "search": plan.search_images, "test": plan.test_images}
+    parts: list[Any] = [kind(config, seed, split, size) for split, size in sizes.items()]
+    if task == "pose":
+        parts = [PoseCrops(part, KEYPOINTS, plan.pose_crop) for part in parts]
+    return parts[0], parts[1], parts[2]
+
+
+def _config(plan: DataPlan, *extras: str) -> SceneConfig:
+    side = plan.image_side or 128
+    return SceneConfig(image_size=side, classes="species", species=plan.species, sizes=plan.sizes, extras=extras)
+
+
+def _folder(plan: DataPlan, task: TaskName, folder: Path, classes: str, void: int, bad_boxes: str) -> tuple[Any, Any]:
+    """All that may be trained on, and what is reported."""
+    size, splits = plan.image_side or None, ("train", "val")
+    if task == "segmentation":
+        named = Classes(names=tuple(map(str.strip, classes.split(","))), void=void) if classes else None
+        sets: list[Any] = [MaskFolder(folder, split, classes=named, max_size=size) for split in splits]
+    else:
+        pose = task == "pose"  # people are cut out at full size
+        options: dict[str, Any] = {"max_size": None if pose else size, "bad_boxes": bad_boxes, "keypoints": pose}
+        sets = [CocoFolder(folder, split, **options) for split in splits]
+        if sets[0].keypoint_names != sets[1].keypoint_names:
+            raise ValueError(f"The splits of {folder} name other keypoints: {[part.keypoint_names for part in sets]}.")
+    _must_be_apart(folder, sets[0], sets[1], keypoints=task == "pose")
+    return sets[0], sets[1]
+
+
+def _crops(plan: DataPlan, name: str, seed: int, runs: str) -> tuple[tuple[Any, Any, Any], str]:
+    """Classification images to train on, to search by and to test on, and what a description says of them."""
+    if name in ("scenes", ""):
+        few = max(64, plan.crops // 8)
+        sizes = {"train": plan.crops if name else 1, "search": few, "test": few}
+        crops, search, test = (
+            SceneCrops(_config(plan), seed, split, size, side=plan.crop_side) for split, size in sizes.items()
+        )
+        said = f"; pre-training on {crops.name} ({len(crops)} images at {plan.crop_side} px)" if name else ""
+        return (crops, search, test), said
+    folder, cache = find_folder(name), base_folder() / runs / "cache" if runs else None
+    whole, reported = (ClassFolder(folder, split, side=plan.crop_side, cache=cache) for split in ("train", "val"))
+    _must_be_apart(folder, whole, reported)
+    rest, ranked = split_train(whole, plan.crops_search_share or 0.01, seed)
+    seen = rest if plan.crops_search_share else whole
+    also = f"{len(ranked)} {'more kept unseen' if seen is rest else 'of them also'} for searches by accuracy"
+    said = f"; pre-training on {whole.name} ({len(seen)} images at {plan.crop_side} px, {also})"
+    return (seen, ranked, reported), said
+
+
+def _must_be_apart(folder: Path, train: Any, test: Any, *, keypoints: bool = False) -> None:
+    if train.categories != test.categories:
+        lists = " and ".join(", ".join(part.categories[:9]) for part in (train, test))
+        raise ValueError(f"The splits train and val of {folder} must name the same classes; they name {lists}.")
+    if len(train) + len(test) < FEW_FILES and (problems := check_splits(folder, keypoints=keypoints)):
+        raise ValueError(f"The reported split must be unseen in training: {problems[0]}")
+
+
+def find_folder(name: str) -> Path:
+    """The folder `name`: as given, from the repository's root, or below WORKBENCH_DATA; else a ValueError."""
+    tried = _places(name)
+    for path in tried:
+        if path.is_dir():
+            return path
+    places = " and ".join(str(path) for path in dict.fromkeys(tried))
+    raise ValueError(f"The data folder {name!r} was not found (looked at {places}); give scenes or an existing folder.")
+
+
+def find_file(name: str) -> Path:
+    """The file `name`, looked for in the same places; the path as given where there is none."""
+    return next((path for path in _places(name) if path.is_file()), Path(name).expanduser())
+
+
+def _places(name: str) -> list[Path]:
+    places = [Path(name).expanduser(), base_folder() / Path(name).expanduser()]
+    if "WORKBENCH_DATA" in os.environ:
+        places.append(Path(os.environ["WORKBENCH_DATA"]) / name)
+    return places

@@ -1,31 +1,73 @@
-"""Semantic segmentation data: pictures and masks of the same name, or Cityscapes in its own layout."""
+"""Semantic segmentation data: images and masks of the same name, or Cityscapes in its own layout."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from jsonschema import Draft202012Validator
 from PIL import Image
 from torch import Tensor
 from torchvision.datasets import Cityscapes
 
-from workbench.data.checks import summary
-from workbench.data.images import MEMORY_LIMIT, Memory, read_image, to_tensor
-from workbench.data.mask_checks import VOID, Classes, check_masks, mask_classes, mask_pairs
-from workbench.data.scenes import Scenes
-from workbench.data.views import Views
-from workbench.records.files import digest
+from workbench.data.checks import Problem, mask_folders, summary
+from workbench.data.images import MEMORY_LIMIT, Memory, image_fault, image_files, read_image, served_size, to_tensor
+from workbench.data.sets import Views
+from workbench.records.files import digest, read_json
+
+VOID = 255  # pixels without a class: not learned, not counted
+_CLASSES_FILE = {
+    "required": ["classes"],
+    "properties": {
+        "classes": {"type": "array", "items": {"type": "string", "minLength": 1}},
+        "void": {"type": "integer"},
+    },
+    "type": "object",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classes:
+    """The names of the numbers 0, 1, ... in a mask, and the number that means no class."""
+
+    names: tuple[str, ...]
+    void: int = VOID
+
+    def __post_init__(self) -> None:
+        if not 2 <= len(self.names) <= VOID or not 0 <= self.void <= VOID or self.void < len(self.names):
+            raise ValueError(
+                f"Masks name 2 to {VOID} classes, numbered from 0, and void is a number behind them up to {VOID}; got"
+                f" {len(self.names)} classes and void {self.void}."
+            )
+
+
+def mask_classes(root: str | Path) -> Classes:
+    """Classes as `classes.json` of the folder names them: {"classes": [names from 0], "void": 255}.
+
+    ValueError when there is none, or when it holds something else.
+    """
+    path = Path(root) / "classes.json"
+    if not path.is_file():
+        raise ValueError(
+            f"{root} does not say what the numbers in its masks mean: name the classes, or put a classes.json there"
+            ' ({"classes": ["road", ...], "void": 255}).'
+        )
+    content = read_json(path)
+    if not Draft202012Validator(_CLASSES_FILE).is_valid(content):
+        raise ValueError(f'{path} should hold {{"classes": [names, from number 0 on], "void": number}}.')
+    return Classes(names=tuple(content["classes"]), void=content.get("void", VOID))
 
 
 class MaskFolder(Views):
     """`data[i]` is a uint8 image (3, H, W) and its target: `semantic` int64 (H, W), classes from 0, 255 is void.
 
     Reads `root/<split>/images` and `root/<split>/masks` (or `root/images/<split>`, `root/masks/<split>`); a mask is an
-    8-bit picture of class numbers with the name of its image. `classes` names them, None takes what the folder says of
-    itself (`mask_classes`). `max_size` shrinks the long side of larger pictures. ValueError lists what is wrong.
+    8-bit image of class numbers with the name of its image. `classes` names them, None takes what the folder says of
+    itself (`mask_classes`). A folder with `leftImg8bit` is Cityscapes: its fine annotations of the 19 evaluated
+    classes, everything else void. `max_size` shrinks the long side of larger images. ValueError lists what is wrong.
     """
 
     def __init__(
@@ -37,66 +79,36 @@ class MaskFolder(Views):
         max_size: int | None = None,
         memory_limit: int = MEMORY_LIMIT,
     ) -> None:
-        named = mask_classes(root) if classes is None else classes
-        if problems := check_masks(root, split, named):
-            raise ValueError(summary(problems, f"{root} ({split})", "mend the files named here"))
-        table = np.arange(256, dtype=np.uint8)
-        table[named.void] = VOID
-        pairs = mask_pairs(root, split)
-        self._open(Path(root).resolve().name, split, pairs, named.names, table, max_size, memory_limit)
-
-    @classmethod
-    def cityscapes(
-        cls, root: str | Path, split: str, *, max_size: int | None = None, memory_limit: int = MEMORY_LIMIT
-    ) -> Self:
-        """Cityscapes' fine annotations: its 19 evaluated classes, everything else void (`data/README.md`)."""
-        try:
-            source = Cityscapes(str(root), split=split, mode="fine", target_type="semantic")
-        except RuntimeError as error:
-            raise ValueError(
-                f"Expected Cityscapes at {root}, with leftImg8bit/{split} and gtFine/{split}: {error}"
-            ) from error
-        evaluated = sorted((row for row in Cityscapes.classes if not row.ignore_in_eval), key=lambda row: row.train_id)
-        table = np.full(256, VOID, dtype=np.uint8)
-        for row in evaluated:
-            table[row.id] = row.train_id
-        # Sorted: torchvision lists folders in the order of the disk, and ids, splits and digests follow from it.
-        pairs = sorted(
-            (Path(image), Path(masks[0])) for image, masks in zip(source.images, source.targets, strict=True)
-        )
-        data = cls.__new__(cls)
-        data._open("cityscapes", split, pairs, [row.name for row in evaluated], table, max_size, memory_limit)
-        return data
-
-    def _open(
-        self,
-        name: str,
-        split: str,
-        pairs: Sequence[tuple[Path, Path]],
-        classes: Sequence[str],
-        table: npt.NDArray[np.uint8],
-        max_size: int | None,
-        memory_limit: int,
-    ) -> None:
-        self.name = f"{name}-{split}"
-        self.categories: tuple[str, ...] = tuple(classes)
-        self._pairs = list(pairs)
-        self._table = table  # from the number in a file to the class
-        self._stored = [_size(image, max_size) for image, _ in pairs]
-        # Masks may be relabelled at the same length, so their bytes are hashed; pictures stand by name and length.
-        listing = [[image.name, image.stat().st_size, sha256(mask.read_bytes()).hexdigest()] for image, mask in pairs]
-        content = {"files": digest(listing), "classes": list(classes), "table": table.tolist()}
+        self._table = np.arange(256, dtype=np.uint8)  # from the number in a file to the class
+        if (Path(root) / "leftImg8bit").is_dir():
+            self.name = f"cityscapes-{split}"
+            self._pairs, names = _cityscapes(root, split, self._table)
+        else:
+            named = mask_classes(root) if classes is None else classes
+            if problems := check_masks(root, split, named):
+                raise ValueError(summary(problems, f"{root} ({split})", "mend the files named here"))
+            self.name = f"{Path(root).resolve().name}-{split}"
+            self._table[named.void] = VOID
+            self._pairs, names = _pairs(root, split), named.names
+        self.categories: tuple[str, ...] = names
+        self._sizes = []  # (width, height) as served
+        for image, _ in self._pairs:
+            with Image.open(image) as opened:
+                self._sizes.append(served_size(opened.size, max_size))
+        # Masks may be relabelled at the same length, so their bytes are hashed; images stand by name and length.
+        listing = [[i.name, i.stat().st_size, sha256(mask.read_bytes()).hexdigest()] for i, mask in self._pairs]
+        content = {"files": digest(listing), "classes": list(names), "table": self._table.tolist()}
         self._source = {**content, "split": split, "max_size": max_size}
-        self._memory = Memory[Tensor](memory_limit)
+        self._memory = Memory(memory_limit)
         self._choose(tuple(range(len(self._pairs))))
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
         number = self.ids[index]
-        both = self._memory.get(number, lambda: self._read(number)).clone()  # (4, H, W): the picture, then the classes
+        both = self._memory.get(number, lambda: self._read(number)).clone()  # (4, H, W): the image, then the classes
         return both[:3], {"semantic": both[3].long(), "image_id": number}
 
     def target(self, index: int) -> dict[str, Any]:
-        """The target alone; no picture is decoded for it."""
+        """The target alone; no image is decoded for it."""
         number = self.ids[index]
         if number in self._memory:
             return self[index][1]
@@ -104,61 +116,74 @@ class MaskFolder(Views):
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
-        """(height, width) of every picture as served; nothing is decoded."""
-        return [self._stored[number] for number in self.ids]
+        """(height, width) of every image as served; nothing is decoded."""
+        return [self._sizes[number][::-1] for number in self.ids]
 
     def _read(self, number: int) -> Tensor:
-        height, width = self._stored[number]
-        picture = read_image(self._pairs[number][0])
-        if picture.size != (width, height):
-            picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-        return torch.cat([to_tensor(picture), self._read_mask(number)[None]])
+        image = to_tensor(read_image(self._pairs[number][0]), self._sizes[number])
+        return torch.cat([image, self._read_mask(number)[None]])
 
     def _read_mask(self, number: int) -> Tensor:
         """uint8 (H, W), classes as served."""
-        height, width = self._stored[number]
         with Image.open(self._pairs[number][1]) as opened:
-            mask = opened.copy()
-        if mask.size != (width, height):
-            mask = mask.resize((width, height), Image.Resampling.NEAREST)
+            mask = opened.resize(self._sizes[number], Image.Resampling.NEAREST)  # a copy where the size is the same
         return torch.from_numpy(self._table[np.array(mask)])
 
 
-def _size(path: Path, max_size: int | None) -> tuple[int, int]:
-    with Image.open(path) as image:
-        width, height = image.size
-    shrink = 1.0 if max_size is None else min(1.0, max_size / max(width, height))
-    return max(1, round(height * shrink)), max(1, round(width * shrink))
+def _pairs(root: str | Path, split: str) -> list[tuple[Path, Path]]:
+    """Every image with its mask, in alphabetical order."""
+    folders = mask_folders(root, split)
+    return [(image, folders[1] / f"{image.stem}.png") for image in image_files(folders[0])] if folders else []
 
 
-class SceneMasks:
-    """The semantic maps of generated scenes: `data[i]` is a uint8 image (3, H, W) and {"semantic": int64 (H, W)}."""
+def _cityscapes(
+    root: str | Path, split: str, table: npt.NDArray[np.uint8]
+) -> tuple[list[tuple[Path, Path]], tuple[str, ...]]:
+    """Images with masks and the names of the evaluated classes; fills the table from Cityscapes' numbers to these."""
+    try:
+        source = Cityscapes(str(root), split=split, mode="fine", target_type="semantic")
+    except RuntimeError as error:
+        raise ValueError(f"Expected leftImg8bit/{split} and gtFine/{split} of Cityscapes in {root}: {error}") from error
+    evaluated = sorted((row for row in Cityscapes.classes if not row.ignore_in_eval), key=lambda row: row.train_id)
+    table[:] = VOID
+    for row in evaluated:
+        table[row.id] = row.train_id
+    # Sorted: torchvision lists folders in the order of the disk, and ids, splits and digests follow from it.
+    pairs = sorted((Path(image), Path(masks[0])) for image, masks in zip(source.images, source.targets, strict=True))
+    return pairs, tuple(row.name for row in evaluated)
 
-    def __init__(self, scenes: Scenes) -> None:
-        if "semantic" not in scenes.config.extras:
-            raise ValueError("These scenes keep no semantic maps; draw them with extras=('semantic',).")
-        self.scenes = scenes
-        self.name = f"{scenes.name} masks"
-        self.categories = scenes.config.semantic_categories
-        self.ids = scenes.ids
-        self.digest = scenes.digest
 
-    def __len__(self) -> int:
-        return len(self.scenes)
+def check_masks(root: str | Path, split: str, classes: Classes) -> list[Problem]:
+    """Every problem of one split; an empty list for a healthy one. Never raises."""
+    folders = mask_folders(root, split)
+    if folders is None:
+        text = f"Expected images in {Path(root) / split / 'images'} and masks in {Path(root) / split / 'masks'}."
+        return [Problem(text=text)]
+    pairs = _pairs(root, split)
+    problems = [] if pairs else [f"{folders[0]} holds no image."]
+    for image, mask in pairs:
+        if (fault := image_fault(image, decode=False)) is not None:
+            problems.append(f"{image} {fault}.")
+        elif not mask.is_file():
+            problems.append(f"{image} has no mask {mask.name} in {folders[1]}.")
+        elif (fault := _mask_fault(image, mask, classes)) is not None:
+            problems.append(f"{mask} {fault}.")
+    return [Problem(text=text) for text in problems]
 
-    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
-        return self.scenes[index][0], self.target(index)
 
-    def target(self, index: int) -> dict[str, Any]:
-        """The target alone."""
-        target = self.scenes.target(index)
-        return {"semantic": target["semantic"], "image_id": target["image_id"]}
-
-    @property
-    def sizes(self) -> list[tuple[int, int]]:
-        """(height, width) of every scene."""
-        return self.scenes.sizes
-
-    def take(self, indices: Sequence[int]) -> "SceneMasks":
-        """A view on some of the scenes, in this order."""
-        return SceneMasks(self.scenes.take(indices))
+def _mask_fault(image_path: Path, path: Path, classes: Classes) -> str | None:
+    """What is wrong with one mask, as the end of a sentence."""
+    try:
+        with Image.open(image_path) as image, Image.open(path) as mask:
+            if mask.mode not in ("L", "P"):
+                return f"should be an 8-bit image of class numbers, but its mode is {mask.mode}"
+            if mask.size != image.size:
+                return f"is {mask.size[0]}x{mask.size[1]} pixels, but its image {image.size[0]}x{image.size[1]}"
+            numbers = np.unique(np.array(mask)).tolist()
+    except Exception as error:  # decoders raise nearly every type on broken bytes
+        return f"cannot be decoded ({error})"
+    known = set(range(len(classes.names))) | {classes.void}
+    if unknown := [number for number in numbers if number not in known]:
+        last = len(classes.names) - 1
+        return f"has the unknown class number {unknown[0]}; classes are 0 to {last}, void is {classes.void}"
+    return "is empty: all of its pixels are void" if numbers == [classes.void] else None

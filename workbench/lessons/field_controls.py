@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workbench.data.scenes import SceneConfig, Scenes
+from workbench.data.scenes.scene import SceneConfig
+from workbench.data.scenes.tasks import Scenes
 from workbench.evaluation.scoring import Scorer
 from workbench.evaluation.statistics import rank_correlation
 from workbench.methods import candidates, one_shot

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from workbench.data.batches import DetectionSet
 from workbench.data.loader import DataPlan
+from workbench.data.sets import DetectionSet
 from workbench.evaluation.statistics import Interval, mean_interval, rank_correlation
 from workbench.insight.measured_field import Field, mean_field, measure_field, structure_field
 from workbench.insight.receptive_field import SHARE, narrowed, predicted_sigma, theoretical_field

@@ -1,4 +1,4 @@
-"""Pose from a crop around one body: the heads of SimpleBaseline on any backbone (Xiao et al. 2018; FNA, section 5)."""
+"""Pose from a crop around one person: SimpleBaseline's heads on any backbone (Xiao et al. 2018; FNA, section 5)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from workbench.data.batches import PoseSet, augment_joints
-from workbench.data.pose import Skeleton
+from workbench.data.augmentation import augment_keypoints
+from workbench.data.keypoints import Skeleton
+from workbench.data.sets import PoseSet
 from workbench.tasks.pose_metrics import Pose as FoundPose
 from workbench.tasks.pose_metrics import evaluate_poses
 from workbench.tasks.task import Images, Measured, Outputs, Sample, Targets, Task
@@ -22,7 +23,6 @@ class PoseConfig:
 
     image_mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     image_std: tuple[float, ...] = (0.229, 0.224, 0.225)
-    crop: tuple[int, int] = (256, 192)  # height, width
     deconvolutions: int = 3
     channels: int = 256
     sigma: float = 2.0  # of the target's peak, in pixels of the heat map
@@ -30,7 +30,7 @@ class PoseConfig:
 
 
 class SimpleBaseline(nn.Module):
-    """Backbone's last map -> deconvolutions (4x4, stride 2, batch norm, ReLU) -> 1x1 -> a heat map for each joint.
+    """Backbone's last map -> deconvolutions (4x4, stride 2, batch norm, ReLU) -> 1x1 -> a heat map for each keypoint.
 
     Images have one size; targets are {"keypoints": (K, 3)}; in eval mode it returns {"keypoints": (K, 3) x, y in pixels
     of the crop and the height of the peak} for each.
@@ -47,12 +47,12 @@ class SimpleBaseline(nn.Module):
             layers += [nn.BatchNorm2d(config.channels), nn.ReLU(inplace=True)]
             channels = config.channels
         self.deconvolve = nn.Sequential(*layers)
-        self.joints = nn.Conv2d(channels, len(skeleton.joints), 1)
-        for layer in (*self.deconvolve, self.joints):
+        self.keypoints = nn.Conv2d(channels, len(skeleton.keypoints), 1)
+        for layer in (*self.deconvolve, self.keypoints):
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.normal_(layer.weight, std=0.001)
-        assert self.joints.bias is not None
-        nn.init.zeros_(self.joints.bias)
+        assert self.keypoints.bias is not None
+        nn.init.zeros_(self.keypoints.bias)
         self.mirrored = skeleton.mirrored
         self.stride = stride / 2**config.deconvolutions
         self.config = config
@@ -60,7 +60,7 @@ class SimpleBaseline(nn.Module):
 
     @property
     def head(self) -> nn.Sequential:
-        return nn.Sequential(self.deconvolve, self.joints)
+        return nn.Sequential(self.deconvolve, self.keypoints)
 
     def heat_maps(self, batch: Tensor) -> Tensor:
         """(N, 3, H, W) in 0-1 -> (N, K, H / stride, W / stride)."""
@@ -87,9 +87,9 @@ class SimpleBaseline(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Pose(Task):
-    """The task of finding the joints of a body whose box is given; its metric is AP over object keypoint similarity.
+    """Finding the keypoints of a person whose box is given; its metric is AP over object keypoint similarity.
 
-    Its categories are the joints.
+    Its categories are the keypoints.
     """
 
     config: PoseConfig = field(default_factory=PoseConfig)
@@ -97,31 +97,31 @@ class Pose(Task):
 
     @property
     def skeleton(self) -> Skeleton:
-        return Skeleton(joints=self.categories)
+        return Skeleton(keypoints=self.categories)
 
     def build(self, backbone: nn.Module) -> SimpleBaseline:
         return SimpleBaseline(backbone, self.skeleton, self.config)
 
     def prepare(self, image: Tensor, target: dict[str, Any], augment: v2.Transform | None) -> Sample:
-        image, keypoints = augment_joints(image, target["keypoints"], self.skeleton.mirrored, augment)
+        image, keypoints = augment_keypoints(image, target["keypoints"], self.skeleton.mirrored, augment)
         return image, {"keypoints": keypoints}
 
     def run_layers(self, model: nn.Module, images: Images) -> None:
         model.heat_maps(torch.stack(images))  # type: ignore[operator]
 
     def summarise(self, data: PoseSet, outputs: Outputs, rng: np.random.Generator, quick: bool) -> Measured:
-        """AP with its error by resampling bodies, AP50, AP75, AR and PCK; and one pose for every body, in its image."""
+        """AP with its error by resampling instances, AP50, AP75, AR and PCK; and each pose, in pixels of its image."""
         found: list[FoundPose] = []
         for index, _, output in outputs:
-            joints = output["keypoints"].double().cpu().numpy()
-            joints[:, :2] = data.to_image(index, joints[:, :2])
-            found.append({"image_id": data.ids[index], "keypoints": joints, "score": float(joints[:, 2].mean())})
+            points = output["keypoints"].double().cpu().numpy()
+            points[:, :2] = data.to_image(index, points[:, :2])
+            found.append({"image_id": data.ids[index], "keypoints": points, "score": float(points[:, 2].mean())})
         truth, resamples = data.ground_truth(), 20 if quick else 100
         return evaluate_poses(truth, found, self.skeleton.sigmas, rng=rng, resamples=resamples), found
 
 
 def unmirror(maps: Tensor, width: int, stride: float) -> Tensor:
-    """Maps of a mirrored picture of `width` pixels as those of the picture, both with unit i on pixel i * stride.
+    """Maps of a mirrored image of `width` pixels as those of the image, both with unit i on pixel i * stride.
 
     Pixel x became width - 1 - x, so unit i is read at (width - 1) / stride - i, between two units where that is no
     number of them; SimpleBaseline shifts by one unit instead.
@@ -135,7 +135,7 @@ def unmirror(maps: Tensor, width: int, stride: float) -> Tensor:
 
 
 def peaks_of(keypoints: Tensor, stride: float, size: Sequence[int], sigma: float) -> tuple[Tensor, Tensor]:
-    """Target maps (N, K, h, w) with a Gaussian of height 1 at each joint, and weights (N, K): 1 for labelled joints.
+    """Target maps (N, K, h, w) with a Gaussian of height 1 at each keypoint, and weights (N, K): 1 for labelled ones.
 
     Unit i of a map stands on pixel i * stride of the crop; `keypoints` are (N, K, 3) in pixels of the crop.
     """

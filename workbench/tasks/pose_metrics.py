@@ -1,4 +1,4 @@
-"""Pose metrics in 0-1: average precision over object keypoint similarity (COCO), and the share of correct joints."""
+"""Pose metrics in 0-1: average precision over object keypoint similarity (COCO), and the share of correct keypoints."""
 
 import contextlib
 import io
@@ -11,9 +11,9 @@ from pycocotools.cocoeval import COCOeval
 
 from workbench.tasks.box_metrics import Matches, joined, weighted_ap
 
-PCK_SHARE = 0.1  # a joint is correct within this share of the long side of the body's box
+PCK_SHARE = 0.1  # a keypoint is correct within this share of the long side of the instance's box
 
-# What was found for one body: `image_id`, `keypoints` (K, 3: x, y in pixels of the picture, score), `score`.
+# What was found for one instance: `image_id`, `keypoints` (K, 3: x, y in pixels of the image, score), `score`.
 Pose = dict[str, Any]
 
 
@@ -25,7 +25,7 @@ def evaluate_poses(
     rng: np.random.Generator,
     resamples: int = 100,
 ) -> dict[str, float]:
-    """AP, AP50, AP75 and AR over OKS 0.50:0.95, AP_error by resampling bodies, and PCK.
+    """AP, AP50, AP75 and AR over OKS 0.50:0.95, AP_error by resampling instances, and PCK.
 
     ValueError for poses that are not finite.
     """
@@ -50,26 +50,26 @@ def evaluate_poses(
     images = len(ground_truth["images"])
     draws = rng.multinomial(images, np.full(images, 1 / images), size=resamples)
     values = weighted_ap([_matches(evaluation, images)], draws)
-    return {**metrics, "AP_error": float(np.nanstd(values, ddof=1)), "PCK": correct_joints(ground_truth, poses)}
+    return {**metrics, "AP_error": float(np.nanstd(values, ddof=1)), "PCK": correct_keypoints(ground_truth, poses)}
 
 
-def correct_joints(ground_truth: dict[str, Any], poses: Sequence[Pose], share: float = PCK_SHARE) -> float:
-    """PCK: share of the labelled joints found within `share` of the long side of their body's box."""
+def correct_keypoints(ground_truth: dict[str, Any], poses: Sequence[Pose], share: float = PCK_SHARE) -> float:
+    """PCK: share of the labelled keypoints found within `share` of the long side of their instance's box."""
     found = {pose["image_id"]: np.asarray(pose["keypoints"], dtype=np.float64) for pose in poses}
     hits: list[bool] = []
     for annotation in ground_truth["annotations"]:
-        joints = np.asarray(annotation["keypoints"], dtype=np.float64).reshape(-1, 3)
-        labelled = joints[:, 2] > 0
+        true = np.asarray(annotation["keypoints"], dtype=np.float64).reshape(-1, 3)
+        labelled = true[:, 2] > 0
         if annotation["image_id"] not in found:
             hits += [False] * int(labelled.sum())
             continue
-        distance = np.hypot(*(found[annotation["image_id"]][:, :2] - joints[:, :2]).T)
+        distance = np.hypot(*(found[annotation["image_id"]][:, :2] - true[:, :2]).T)
         hits += (distance[labelled] <= share * max(annotation["bbox"][2:])).tolist()
     return float(np.mean(hits))
 
 
 def _matches(evaluation: COCOeval, images: int) -> Matches:
-    """The library's matching over bodies of all sizes, in the form that resampling reads."""
+    """The library's matching over instances of all sizes, in the form that resampling reads."""
     rows = enumerate(evaluation.evalImgs[:images])  # one category; the first area range is all sizes
     return joined(
         (

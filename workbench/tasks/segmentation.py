@@ -13,8 +13,9 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import Conv2dNormActivation
 from torchvision.transforms import v2
 
-from workbench.data.batches import SegmentationSet, augment_masks
-from workbench.data.mask_checks import VOID
+from workbench.data.augmentation import augment_masks
+from workbench.data.masks import VOID
+from workbench.data.sets import SegmentationSet
 from workbench.tasks.detection import KeepSize
 from workbench.tasks.task import Images, Measured, Outputs, Sample, Targets, Task
 

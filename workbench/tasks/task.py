@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from workbench.data.batches import stack_images
+from workbench.data.augmentation import stack_images
 from workbench.networks.count import evaluating
 
 Images = list[Tensor]  # float (3, H, W) in 0-1

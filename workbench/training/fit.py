@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from workbench.data.batches import augmentation
+from workbench.data.augmentation import augmentation
 from workbench.records.progress import Progress, silent
 from workbench.records.seeds import generator, integer
 from workbench.tasks.task import Task

@@ -70,7 +70,7 @@ TINY_POSE = replace(
         common.TINY_DATA, train_images=600, search_images=150, test_images=100, sizes="large",
         species=("fish", "shark", "ray", "turtle"), pose_crop=(128, 128),
     ),
-    head=PoseConfig(crop=(128, 128), deconvolutions=2, channels=64, flip_test=False, **LITE_INPUT),
+    head=PoseConfig(deconvolutions=2, channels=64, flip_test=False, **LITE_INPUT),
     # Scenes turn animals any way already, and mirroring would give an animal its other eye.
     search=AlternatingRecipe(
         weights=replace(_FAST, steps=100, augment="none"), alpha=_ALPHA, epochs=10, warm_epochs=5
@@ -120,7 +120,7 @@ SMALL_POSE = replace(
     SMALL_DETECTION,
     task="pose",
     data=replace(TINY_POSE.data, image_side=128, search_share=0.2, pose_crop=(192, 144)),
-    head=PoseConfig(crop=(192, 144), channels=96, **LITE_INPUT),
+    head=PoseConfig(channels=96, **LITE_INPUT),
     search=replace(SMALL_DETECTION.search, weights=replace(_PHOTOS, steps=150, augment="turn")),
     finetune=replace(_PHOTOS, steps=250, augment="turn"),
     macs_at=(192, 144),

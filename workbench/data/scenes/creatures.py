@@ -1,6 +1,6 @@
 """Animals as values: silhouettes in a unit frame with five keypoints, their poses in pixels, their looks and places.
 
-The unit frame: the head looks along +x, y points down as in pictures, the longest side is about 1.
+The unit frame: the head looks along +x, y points down as in images, the longest side is about 1.
 """
 
 import functools
@@ -106,9 +106,9 @@ def _stiff(species: str) -> Silhouette:
         front = [[(0.22, s * 0.13), (0.2, s * 0.36), (0.02, s * 0.5), (0.05, s * 0.2)] for s in (-1, 1)]
         back = [[(-0.18, s * 0.16), (-0.36, s * 0.36), (-0.42, s * 0.31), (-0.28, s * 0.1)] for s in (-1, 1)]
         rim = 0.76 * np.concatenate([shell, shell[:1]])
-        plates = [[(x - 0.05, -0.18), (x, -0.07), (x, 0.07), (x - 0.05, 0.18)] for x in (0.1, -0.08)]
+        seams = [[(x - 0.05, -0.18), (x, -0.07), (x, 0.07), (x - 0.05, 0.18)] for x in (0.1, -0.08)]
         parts = [shell, head, *map(_smooth, front + back), [(-0.28, -0.05), (-0.45, 0.0), (-0.28, 0.05)]]
-        details = [rim, *plates, *([(0.17, s * 0.07), (-0.22, s * 0.07)] for s in (-1, 1))]
+        details = [rim, *seams, *([(0.17, s * 0.07), (-0.22, s * 0.07)] for s in (-1, 1))]
         keypoints = [(0.47, 0.0), (-0.39, 0.0), (0.08, -0.41), (0.08, 0.41), (0.41, -0.05)]
         return _animal(parts, details, keypoints, [(0.41, -0.05), (0.41, 0.05)], 0.024)
     if species == "starfish":
@@ -262,12 +262,12 @@ class Look:
 class Animal:
     """One animal of a scene: `label` in 1..K, `kind` the index of its species, the `centre` of its box (x, y).
 
-    `cue` is x, y, radius of the one thing that tells the class, if there is one: the head of an eel, the dot of a fish.
+    `cue` is x, y, radius of the one thing that shows the class, if there is one: the head of an eel, the dot of a fish.
     """
 
     label: int
     kind: int
-    body: Pose
+    pose: Pose
     look: Look
     centre: tuple[float, float] = (0.0, 0.0)
     cue: tuple[float, float, float] | None = None
@@ -283,16 +283,16 @@ def crowding(a: Animal, b: Animal) -> float:
             return math.inf
         # A dot, not a head: the nearest dot of every fish must be its own.
         if (
-            one.body.shape.end_radius == 0
+            one.pose.shape.end_radius == 0
             and math.dist((x, y), other.centre) < math.dist((x, y), one.centre) + 4 * radius
         ):
             return math.inf
-    both = list(zip(a.centre, a.body.half, b.centre, b.body.half, strict=True))
+    both = list(zip(a.centre, a.pose.half, b.centre, b.pose.half, strict=True))
     width, height = (max(min(c + h, d + k) - max(c - h, d - k), 0.0) for c, h, d, k in both)
-    return width * height / (4 * min(math.prod(a.body.half), math.prod(b.body.half)))
+    return width * height / (4 * min(math.prod(a.pose.half), math.prod(b.pose.half)))
 
 
 def _outside(x: float, y: float, animal: Animal) -> float:
     """How far a place is outside of an animal's box, in pixels along the farther axis; negative inside."""
-    (centre_x, centre_y), (half_x, half_y) = animal.centre, animal.body.half
+    (centre_x, centre_y), (half_x, half_y) = animal.centre, animal.pose.half
     return max(abs(x - centre_x) - half_x, abs(y - centre_y) - half_y)

@@ -13,7 +13,17 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
-from workbench.data.creatures import BAND_AT, CHECKER_PERIOD, Animal, Colour, Look, Points, Pose, pose, silhouette
+from workbench.data.scenes.creatures import (
+    BAND_AT,
+    CHECKER_PERIOD,
+    Animal,
+    Colour,
+    Look,
+    Points,
+    Pose,
+    pose,
+    silhouette,
+)
 from workbench.records.seeds import generator
 
 Field = npt.NDArray[np.float32]
@@ -51,7 +61,7 @@ def sheets(seed: int, image_size: int) -> Sheets:
 
 
 def background(seed: int, image_size: int, rng: np.random.Generator) -> tuple[Field, npt.NDArray[np.uint8]]:
-    """A picture (S, S, 3) in 0..255 and its map (S, S): 0 water, 1 sand."""
+    """An image (S, S, 3) in 0..255 and its map (S, S): 0 water, 1 sand."""
     pool = sheets(seed, image_size)
     down = (np.arange(image_size, dtype=np.float32) / np.float32(image_size))[:, None]
     depth = down[:, :, None]
@@ -186,7 +196,7 @@ def paint(animal: Pose, centre: tuple[float, float], look: Look) -> Sprite:
         spot(colour, head[0], head[1], shape.end_radius + 0.5, look.cue_colour)
         spot(colour, tail[0], tail[1], 0.6 * shape.end_radius + 0.5, (8.0, 8.0, 8.0))
     radius = max(shape.eye_radius, 0.7)
-    # On a small coloured head an eye would hide the colour that tells the class.
+    # On a small coloured head an eye would hide the colour that shows the class.
     eyes = shape.eyes if look.cue_colour is None or shape.eye_radius > 0.7 else shape.eyes[:0]
     for eye_x, eye_y in eyes + place:
         if radius > 1.6:
@@ -217,24 +227,24 @@ def put_animals(image: Field, animals: Sequence[Animal]) -> tuple[npt.NDArray[np
     """Paint the animals, back to front, and their dots into the image (H, W, 3).
 
     Returns the map (H, W) of whose each pixel is (0 nobody's, i of the i-th animal, counted from 1), and the number of
-    pixels of each animal, were it alone and the picture endless.
+    pixels of each animal, were it alone and the image endless.
     """
     owner = np.zeros(image.shape[:2], dtype=np.uint8)
     whole = []
     for number, animal in enumerate(animals, start=1):
-        sprite = paint(animal.body, animal.centre, animal.look)
+        sprite = paint(animal.pose, animal.centre, animal.look)
         rows, columns, cover = _blend(image, sprite)
         owner[rows, columns][cover >= 0.5] = number
         whole.append(int(np.count_nonzero(sprite.cover >= 0.5)))
     for animal in animals:
-        if animal.cue is not None and animal.look.cue_colour is not None and animal.body.shape.end_radius == 0:
+        if animal.cue is not None and animal.look.cue_colour is not None and animal.pose.shape.end_radius == 0:
             spot(image, *animal.cue, animal.look.cue_colour)  # a dot, which nothing may hide
     return owner, whole
 
 
 def seen(points: Points, mask: npt.NDArray[np.bool_], box: Field) -> Field:
     """Keypoints (5, 3) as x, y, visibility; visible are those with a pixel of the animal within one pixel around."""
-    rows = np.zeros((len(points), 3), dtype=np.float32)  # what lies outside of the picture stays 0, 0, 0
+    rows = np.zeros((len(points), 3), dtype=np.float32)  # what lies outside of the image stays 0, 0, 0
     for row, (x, y) in zip(rows, points.tolist(), strict=True):
         column, line = math.floor(x), math.floor(y)
         if 0 <= column < mask.shape[1] and 0 <= line < mask.shape[0]:
@@ -262,8 +272,8 @@ def put_clutter(image: Field, ground: npt.NDArray[np.uint8], most: int, rng: np.
         else:
             y, size, opacity = down * edge, 0.25 * size, 0.5
             front = rear = (225.0, 245.0, 250.0)
-        body = pose(silhouette(kind, 2 * bend - 1, size), 0.5 * (bend - 0.5) - math.pi / 2, size)
-        _blend(image, paint(body, (across * side, y), Look(front=front, rear=rear, opacity=opacity)))
+        posed = pose(silhouette(kind, 2 * bend - 1, size), 0.5 * (bend - 0.5) - math.pi / 2, size)
+        _blend(image, paint(posed, (across * side, y), Look(front=front, rear=rear, opacity=opacity)))
 
 
 def rgb(hue: float, saturation: float, value: float, haze: float) -> Colour:

@@ -1,4 +1,4 @@
-"""Crops around bodies: where joints lie, what is left out, and keypoint annotations that are refused."""
+"""Crops around instances: where keypoints lie, what is left out, and keypoint annotations that are refused."""
 
 import json
 
@@ -9,16 +9,17 @@ from PIL import Image
 
 from tests.data.test_coco import SAMPLES
 from workbench.data.coco import CocoFolder
-from workbench.data.creatures import KEYPOINTS
-from workbench.data.pose import PoseCrops
-from workbench.data.scenes import SceneConfig, Scenes
+from workbench.data.keypoints import PoseCrops
+from workbench.data.scenes.creatures import KEYPOINTS
+from workbench.data.scenes.scene import SceneConfig
+from workbench.data.scenes.tasks import Scenes
 
-JOINTS = ["nose", "left_hand", "right_hand"]
+NAMES = ["nose", "left_hand", "right_hand"]
 
 
 @pytest.fixture
 def root(tmp_path):
-    """Two pictures of 60 x 40 pixels: a body with three joints, one without any labelled, a crowd."""
+    """Two images of 60 x 40 pixels: an instance with three keypoints, one without any labelled, a crowd."""
     (tmp_path / "annotations").mkdir()
     (tmp_path / "images").mkdir()
     for name in ("a", "b"):
@@ -36,7 +37,7 @@ def content():
     ]
     annotations = [{"id": n, "category_id": 1, "area": 100.0, "iscrowd": 0, **row} for n, row in enumerate(rows, 1)]
     images = [{"id": n, "file_name": f"{name}.png", "width": 60, "height": 40} for n, name in ((1, "a"), (2, "b"))]
-    categories = [{"id": 1, "name": "person", "keypoints": JOINTS}]
+    categories = [{"id": 1, "name": "person", "keypoints": NAMES}]
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
@@ -44,10 +45,10 @@ def write(root, value, name="person_keypoints_train.json"):
     (root / "annotations" / name).write_text(json.dumps(value))
 
 
-def test_every_body_with_a_labelled_joint_is_a_crop(root):
+def test_every_person_with_a_labelled_keypoint_is_a_crop(root):
     data = CocoFolder(root, "train", keypoints=True)
-    assert data.joints == tuple(JOINTS) and data[0][1]["keypoints"].shape == (1, 3, 3)
-    crops = PoseCrops(data, data.joints, (50, 50))
+    assert data.keypoint_names == tuple(NAMES) and data[0][1]["keypoints"].shape == (1, 3, 3)
+    crops = PoseCrops(data, data.keypoint_names, (50, 50))
     assert (len(crops), crops.skipped, crops.skeleton.mirrored) == (2, 1, (0, 2, 1))
     image, target = crops[0]
     assert image.shape == (3, 50, 50)
@@ -56,13 +57,13 @@ def test_every_body_with_a_labelled_joint_is_a_crop(root):
     assert np.allclose(crops.to_image(0, target["keypoints"][:, :2].numpy()), [[15, 15], [12, 20], [28, 20]])
     truth = crops.ground_truth()
     assert [row["num_keypoints"] for row in truth["annotations"]] == [3, 1]
-    assert truth["annotations"][0]["keypoints"] == [15, 15, 2, 12, 20, 1, 28, 20, 2]  # the picture's own pixels
+    assert truth["annotations"][0]["keypoints"] == [15, 15, 2, 12, 20, 1, 28, 20, 2]  # the image's own pixels
     assert crops.ids == (1000, 2001) and crops.take([1]).ids == (2001,) and crops.take([1]).digest != crops.digest
 
 
 def test_an_oblong_crop_keeps_the_shape_of_what_it_shows(root):
     data = CocoFolder(root, "train", keypoints=True)
-    crops = PoseCrops(data, data.joints, (80, 40))
+    crops = PoseCrops(data, data.keypoint_names, (80, 40))
     points = np.array([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
     moved = crops.to_crop(0, points)
     assert np.linalg.norm(moved[1] - moved[0]) == pytest.approx(np.linalg.norm(moved[2] - moved[0]))
@@ -70,9 +71,9 @@ def test_an_oblong_crop_keeps_the_shape_of_what_it_shows(root):
 
 def test_beyond_the_border_a_crop_is_grey(root):
     data = CocoFolder(root, "train", keypoints=True)
-    corner = PoseCrops(data, data.joints, (40, 40))[1][0]  # the box reaches from 20 to 50 of 60 pixels
+    corner = PoseCrops(data, data.keypoint_names, (40, 40))[1][0]  # the box reaches from 20 to 50 of 60 pixels
     assert corner[:, 20, 20].tolist() == [30, 90, 150]
-    wide = PoseCrops(data, data.joints, (160, 40))[1][0]
+    wide = PoseCrops(data, data.keypoint_names, (160, 40))[1][0]
     assert wide[:, 0, 20].tolist() == [110, 110, 110]
 
 
@@ -93,7 +94,7 @@ def test_broken_keypoints_are_refused(root, change, message):
         CocoFolder(root, "train", keypoints=True)
 
 
-def test_annotations_without_joints_are_refused(root):
+def test_annotations_without_keypoints_are_refused(root):
     plain = content()
     plain["categories"] = [{"id": 1, "name": "person"}]
     write(root, plain)
@@ -106,14 +107,14 @@ def test_annotations_without_joints_are_refused(root):
         CocoFolder(root, "train", keypoints=True)
 
 
-def test_people_without_visible_joints_are_said_to_be_missing(root):
+def test_people_without_visible_keypoints_are_said_to_be_missing(root):
     nobody = content()
     for row in nobody["annotations"]:
         row["keypoints"] = [0, 0, 0] * 3
     write(root, nobody)
     data = CocoFolder(root, "train", keypoints=True)
-    with pytest.raises(ValueError, match=r"no body with a labelled joint \(3 without any\)"):
-        PoseCrops(data, data.joints, (50, 50))
+    with pytest.raises(ValueError, match=r"no instance with a labelled keypoint \(3 without any\)"):
+        PoseCrops(data, data.keypoint_names, (50, 50))
 
 
 def test_keypoints_do_not_change_what_detection_reads(root):
@@ -121,7 +122,7 @@ def test_keypoints_do_not_change_what_detection_reads(root):
     assert "keypoints" not in CocoFolder(root, "train")[0][1]
 
 
-def test_animals_have_their_joints_in_the_crop():
+def test_animals_have_their_keypoints_in_the_crop():
     config = SceneConfig(species=("fish", "turtle"), sizes="large", extras=("keypoints",))
     crops = PoseCrops(Scenes(config, 0, "train", 10), KEYPOINTS, (64, 64))
     assert len(crops) > 20
@@ -135,14 +136,14 @@ def test_photographs_of_people():
     if not (SAMPLES / "coco_pose").is_dir():
         pytest.skip(f"no sample data at {SAMPLES}")
     data = CocoFolder(SAMPLES / "coco_pose", "val", keypoints=True)
-    crops = PoseCrops(data, data.joints, (96, 72))
+    crops = PoseCrops(data, data.keypoint_names, (96, 72))
     assert (len(crops), crops.skipped, len(crops.categories)) == (176, 0, 17)
     labelled = torch.stack([crops[index][1]["keypoints"][:, 2] > 0 for index in range(len(crops))])
     assert 0.3 < labelled.float().mean() < 1
 
 
-def test_bodies_keep_their_ids_when_pictures_are_split(root):
-    """So halves of a search are told apart, and a body is the same one in every view."""
+def test_instances_keep_their_ids_when_images_are_split(root):
+    """So halves of a search stay distinct, and an instance is the same one in every view."""
     data = CocoFolder(root, "train", keypoints=True)
-    ids = [PoseCrops(data.take([place]), data.joints, (50, 50)).ids for place in (0, 1)]
+    ids = [PoseCrops(data.take([place]), data.keypoint_names, (50, 50)).ids for place in (0, 1)]
     assert ids == [(1000,), (2001,)]

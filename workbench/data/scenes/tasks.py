@@ -1,0 +1,120 @@
+"""Generated scenes as data sets: for detection, segmentation, pose and classification."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from workbench.data.images import MEMORY_LIMIT, Memory
+from workbench.data.scenes.scene import EXTRAS, Scene, SceneConfig, draw_crop, draw_scene
+from workbench.data.sets import Row, Views, coco_truth
+
+VERSION = 1  # raise it whenever the pixels change: it is part of every digest
+SPLITS = {"train": 0, "search": 10_000_000, "test": 20_000_000}  # the first image id of each
+
+
+class _Streamed(Views):
+    """What all of them share: a name, and ids of which none is in two splits."""
+
+    def __init__(self, kind: str, config: SceneConfig, seed: int, split: str, size: int, side: int = 0) -> None:
+        if split not in SPLITS:
+            raise ValueError(f"Expected a split out of {', '.join(SPLITS)}, got {split!r}; choose one of these.")
+        if not 1 <= size <= 10_000_000:
+            raise ValueError(f"Expected 1 to 10,000,000 scenes, got {size}; choose another size.")
+        self.config, self.seed = config, seed
+        self.name = f"{kind} {config.classes} {split}"
+        self.categories = config.categories
+        self._source = {"scenes": [VERSION, asdict(config), seed, split, size, side]}
+        self._choose(tuple(range(SPLITS[split], SPLITS[split] + size)))
+
+
+class Scenes(_Streamed):
+    """Scenes as detection data, drawn when they are asked for; those used last stay, up to `memory_limit` bytes.
+
+    `[i] -> (image uint8 (3, H, W), target)`: `boxes` (M, 4) xyxy, `labels` (M,) in 1..K, `area`, `iscrowd`, `image_id`,
+    `centres` (M, 2), and the extras asked for: `masks` uint8 (M, H, W), `keypoints` (M, 5, 3), `semantic` int64 (H, W).
+    """
+
+    def __init__(self, config: SceneConfig, seed: int, split: str, size: int, memory_limit: int = MEMORY_LIMIT) -> None:
+        super().__init__("scenes", config, seed, split, size)
+        self._memory = Memory(memory_limit)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
+        return torch.from_numpy(self.scene(index).image.transpose(2, 0, 1).copy()), self.target(index)
+
+    def target(self, index: int) -> dict[str, Any]:
+        scene = self.scene(index)
+        arrays = {extra: getattr(scene, extra) for extra in self.config.extras}
+        arrays |= {"boxes": scene.boxes, "labels": scene.labels, "area": scene.areas, "centres": scene.centres}
+        target: dict[str, Any] = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        target |= {"semantic": target["semantic"].long()} if "semantic" in target else {}
+        return target | {"iscrowd": torch.zeros(len(scene.labels), dtype=torch.int64), "image_id": self.ids[index]}
+
+    def scene(self, index: int) -> Scene:
+        """The drawn scene; what is large and was not asked for (`extras`) is left empty."""
+        number = self.ids[index]
+        return self._memory.get(number, lambda: self._draw(number))
+
+    def _draw(self, number: int) -> Scene:
+        scene = draw_scene(self.config, self.seed, number)
+        unasked = [extra for extra in EXTRAS if extra not in self.config.extras]
+        return replace(scene, **{extra: getattr(scene, extra)[:0].copy() for extra in unasked})  # a view keeps it all
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:  # (height, width) of every scene; nothing is drawn
+        return [(self.config.image_size,) * 2] * len(self)
+
+    def ground_truth(self) -> dict[str, Any]:
+        """The truth in COCO's format (category ids 1..K, boxes xywh); poses have their own, see `PoseCrops`."""
+
+        def objects() -> Iterator[list[Row]]:
+            for scene in map(self.scene, range(len(self))):
+                rows = zip(scene.boxes.tolist(), scene.labels.tolist(), scene.areas.tolist(), strict=True)
+                yield [(box, label, area, 0) for box, label, area in rows]
+
+        return coco_truth(self.ids, self.sizes, objects(), self.categories)
+
+
+class SceneMasks(Scenes):
+    """The semantic maps of generated scenes: `data[i]` is a uint8 image (3, H, W) and {"semantic": int64 (H, W)}."""
+
+    def __init__(self, config: SceneConfig, seed: int, split: str, size: int) -> None:
+        super().__init__(replace(config, extras=("semantic",)), seed, split, size)
+        self.name += " masks"
+        self.categories = config.semantic_categories
+
+    def target(self, index: int) -> dict[str, Any]:
+        """The target alone."""
+        target = super().target(index)
+        return {"semantic": target["semantic"], "image_id": target["image_id"]}
+
+
+class SceneCrops(_Streamed):
+    """Single animals as classification data, balanced: `[i] -> (uint8 (3, side, side), label in 0..K-1)`."""
+
+    def __init__(
+        self,
+        config: SceneConfig,
+        seed: int,
+        split: str,
+        size: int,
+        side: int = 64,
+        memory_limit: int = MEMORY_LIMIT,
+    ) -> None:
+        super().__init__("crops", config, seed, split, size, side)
+        self.side = side
+        self._memory = Memory(memory_limit)
+
+    @property
+    def labels(self) -> tuple[int, ...]:  # nothing is drawn
+        return tuple(number % len(self.categories) for number in self.ids)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        number, label = self.ids[index], self.ids[index] % len(self.categories)
+        return self._memory.get(number, lambda: self._draw(number, label)).clone(), label
+
+    def _draw(self, number: int, label: int) -> Tensor:
+        crop = draw_crop(self.config, self.seed, number, label + 1, self.side)
+        return torch.from_numpy(crop.transpose(2, 0, 1).copy())
