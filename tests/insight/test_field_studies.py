@@ -39,7 +39,7 @@ def rng() -> np.random.Generator:
 
 
 def test_size_of_a_plain_stack_grows_with_the_root_of_its_depth(rng):
-    fields = {depth: stack_field(depth, "flat", plate=63, rng=rng) for depth in (3, 5, 7, 10, 15)}
+    fields = {depth: stack_field(depth, "flat", patch=63, rng=rng) for depth in (3, 5, 7, 10, 15)}
     for size in ("side_05", "sigma_h", "fit_sigma"):
         sizes = {depth: getattr(field.sizes(), size) for depth, field in fields.items()}
         assert log_slope(sizes) == pytest.approx(0.5, abs=0.05), size
@@ -49,21 +49,21 @@ def test_size_of_a_plain_stack_grows_with_the_root_of_its_depth(rng):
 
 
 def test_dilation_in_place_of_strides_gives_the_same_field(rng):
-    strided = stack_field(6, "flat", plate=97, rng=rng, strides={1: 2, 3: 2})
-    dilated = stack_field(6, "flat", plate=97, rng=rng, dilations={2: 2, 3: 2, 4: 4, 5: 4})
+    strided = stack_field(6, "flat", patch=97, rng=rng, strides={1: 2, 3: 2})
+    dilated = stack_field(6, "flat", patch=97, rng=rng, dilations={2: 2, 3: 2, 4: 4, 5: 4})
     row, column = (int(place) for place in dilated.centre)
     assert (strided.centre, strided.stride, dilated.stride) == ((row, column), 4, 1)
     torch.testing.assert_close(strided.map, dilated.map, atol=1e-9, rtol=1e-4)
 
 
 def test_random_kernels_are_wider_by_the_root_of_two(rng):
-    flat = stack_field(20, "flat", plate=63, rng=rng).sizes().sigma_h
-    random = stack_field(20, "random", plate=63, runs=8, rng=rng).sizes().sigma_h
+    flat = stack_field(20, "flat", patch=63, rng=rng).sizes().sigma_h
+    random = stack_field(20, "random", patch=63, runs=8, rng=rng).sizes().sigma_h
     assert random / flat == pytest.approx(2**0.5, rel=0.08)
 
 
 def test_pyramid_levels_mix_the_maps_below_them():
-    fine, middle, coarse = pyramid_fields(residual_spec("resnet50"), plate=512)
+    fine, middle, coarse = pyramid_fields(residual_spec("resnet50"), patch=512)
     assert [field.stride for field in (fine, middle, coarse)] == [8, 16, 32]
     c5 = predicted_sigma(residual_spec("resnet50"))[-1][0] ** 2
     assert raw_sigma(coarse.map)[0] == pytest.approx((c5 + 2 / 3 * 32**2) ** 0.5, rel=0.01)  # the 3x3 behind the sum
@@ -74,16 +74,16 @@ def test_pyramid_levels_mix_the_maps_below_them():
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_plans_compare_networks_of_equal_cost_on_plates_with_a_central_unit(name):
+def test_plans_compare_networks_of_equal_cost_on_patches_with_a_central_unit(name):
     plan = PRESETS[name]
     family = [residual_spec(plan.backbone), residual_spec(plan.backbone, plan.reallocated, plan.dilations)]
     assert len({backbone_cost(spec, plan.data.image_side).macs for spec in family}) == 1
     stride = family[0].strides[-1]
-    assert plan.plate % stride == 0 and plan.plate // stride % 2 == 1
+    assert plan.patch % stride == 0 and plan.patch // stride % 2 == 1
     assert set(plan.shown_depths) <= set(plan.depths)
 
 
-def test_pictures_keep_their_scale_and_fill_the_plate():
+def test_pictures_keep_their_scale_and_fill_the_patch():
     data = Scenes(SceneConfig(image_size=64), 0, "test", 3)
     batch = pictures(data, 5, 100, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     assert batch.shape == (3, 3, 100, 100)

@@ -18,7 +18,7 @@ from workbench.insight.receptive_field import (
     gaussian_fit,
     moment_sigma,
     narrowed,
-    plate_side,
+    patch_side,
     predicted_sigma,
     raw_sigma,
     smoothed,
@@ -112,12 +112,12 @@ def test_shuffle_networks_have_fields_but_no_narrow_form() -> None:
 
 
 @pytest.mark.parametrize("level", range(4))
-def test_a_plate_holds_the_field_and_has_a_central_unit(level: int) -> None:
+def test_a_patch_holds_the_field_and_has_a_central_unit(level: int) -> None:
     for spec in (residual_spec("resnet50"), SEARCHED["CR-R50"]):
-        side = plate_side(spec, level)
+        side = patch_side(spec, level)
         assert side % 32 == 0 and side // 32 % 2 == 1
         assert side >= min(6 * predicted_sigma(spec)[level][0], theoretical_field(spec)[level][0])
-    assert plate_side(residual_spec("resnet50"), 0, sigmas=100) == 96  # 35 px is all there is
+    assert patch_side(residual_spec("resnet50"), 0, sigmas=100) == 96  # 35 px is all there is
 
 
 @pytest.mark.parametrize("sigma", [5.0, 12.5, 20.0])

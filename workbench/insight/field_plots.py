@@ -48,7 +48,7 @@ def plot_field(
 
 
 def scale_bar(ax: Axes, axes: Sequence[Axes] = ()) -> None:
-    """A colour bar for the map on `ax`, beside it or beside all of `axes`."""
+    """A colour bar for the map on `ax`, next to it or next to all of `axes`."""
     image = next(artist for artist in ax.images if isinstance(artist, AxesImage))
     numbers = ScalarFormatter()
     numbers.set_powerlimits((0, 0))

@@ -64,7 +64,7 @@ def plot_trajectory(searches: Mapping[str, Sequence[Score]], metric: str = "AP",
         ax.step(count, best_so_far(np.nan_to_num(values, nan=0.0).tolist()), where="post", color=colour, label=label)
     most = max([2, *(len(scores) for scores in searches.values())])
     good = [score for scores in searches.values() for score in scores if f"{metric}_error" in score.metrics]
-    if good:  # how far one score would move with other search pictures
+    if good:  # how far one score would move with other search images
         error = float(np.median([score.metrics[f"{metric}_error"] for score in good]))
         level = float(np.median([score.metrics[metric] for score in good]))
         left = 1 - max(0.4, 0.03 * most)
@@ -210,7 +210,7 @@ def plot_ledger(entries: Sequence[Entry]) -> Axes:
 
 
 def plot_comparison(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Test AP of each network with its bootstrap error over test images, MACs and params beside the name."""
+    """Test AP of each network with its bootstrap error over test images, MACs and params below the name."""
     ax = ax or new_axes(8, 0.9 + 0.5 * len(frame))
     rows = np.arange(len(frame))
     colours = [PHASE_COLOURS.get(str(name), "0.45") for name in frame["network"]]
@@ -252,7 +252,7 @@ def plot_detections(
     threshold: float = 0.3,
     ax: Axes | None = None,
 ) -> Axes:
-    """A uint8 picture (3, H, W) with detections of at least `threshold` (solid boxes) and the truth (white, dotted).
+    """A uint8 image (3, H, W) with detections of at least `threshold` (solid boxes) and the truth (white, dotted).
 
     Where boxes of several classes share a place (IoU above 0.7) only the surest is drawn.
     """

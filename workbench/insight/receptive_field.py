@@ -1,4 +1,4 @@
-"""Receptive fields as arithmetic on a specification, and how the size of a measured field is told in numbers.
+"""Receptive fields as arithmetic on a specification, and how the size of a measured field is measured.
 
 The theoretical field is the box of input pixels that can reach a unit at all. The effective field is the map of how
 much each of them does (Luo et al. 2016); for constant kernels it is a sum of independent steps, so its variance is a
@@ -35,7 +35,7 @@ def chain_spread(chain: Chain, axis: int, step: int = 1) -> Spread:
     """The sum over the layers of a chain that reads a map of stride `step`; `axis` 0 is height, 1 width.
 
     A flat kernel of k taps at dilation d adds (k^2 - 1) / 12 (d J)^2 to the variance, J the product of the strides
-    before it (section 2 of the specification). Where channels differ in dilation d^2 is their mean, and the largest d
+    before it (Luo et al., section 2). Where channels differ in dilation d^2 is their mean, and the largest d
     bounds the extent. Max pooling counts as the average.
     """
     extent = variance = 0.0
@@ -68,7 +68,7 @@ def predicted_sigma(spec: NetworkSpec, share: float = SHARE) -> tuple[Pair, ...]
     return tuple(zip(*rows, strict=True))
 
 
-def plate_side(spec: NetworkSpec, level: int = -1, *, sigmas: float = 6.0, share: float = SHARE) -> int:
+def patch_side(spec: NetworkSpec, level: int = -1, *, sigmas: float = 6.0, share: float = SHARE) -> int:
     """Side of a square input that shows the whole field of map `level`, its unit at most half a stride from the centre.
 
     The smallest odd multiple of the coarsest stride that holds `sigmas` standard deviations, or the theoretical field
@@ -76,7 +76,7 @@ def plate_side(spec: NetworkSpec, level: int = -1, *, sigmas: float = 6.0, share
     """
     stride = spec.strides[-1]
     sigma, whole = max(predicted_sigma(spec, share)[level]), max(theoretical_field(spec)[level])
-    wanted = min(sigmas * sigma, whole) + stride  # the centre unit may lie half a stride off the centre of the plate
+    wanted = min(sigmas * sigma, whole) + stride  # the centre unit may lie half a stride off the centre of the patch
     count = int(-(-wanted // stride))
     return stride * (count + 1 - count % 2)
 
@@ -150,7 +150,7 @@ class GaussianFit(NamedTuple):
 class FieldSizes:
     """The sizes of one map, in pixels where nothing else is said.
 
-    They disagree on maps that are no Gaussian: report several (section 3 of the specification). Closed values for a
+    They disagree on maps that are no Gaussian: report several. Closed values for a
     Gaussian stand behind each.
     """
 
@@ -224,13 +224,13 @@ def area_side(values: Any, threshold: float) -> float:
 def moment_sigma(values: Any) -> Pair:
     """Standard deviation along height and width about the centroid, after the mean of the border is subtracted.
 
-    Of all sizes the one most sensitive to the tail, and to a plate that cuts it off.
+    Of all sizes the one most sensitive to the tail, and to an input patch that cuts it off.
     """
     return _moments(_above_border(as_map(values)))
 
 
 def raw_sigma(values: Any) -> Pair:
-    """`moment_sigma` with the border left in: the one that notices a plate too small for the field."""
+    """`moment_sigma` with the border left in: the one that notices an input patch too small for the field."""
     return _moments(as_map(values))
 
 
@@ -252,9 +252,9 @@ def gaussian_fit(values: Any, centre: Pair | None = None) -> GaussianFit:
         tall, wide = np.exp(factor * down), np.exp(factor * across)
         average = tall.sum() * wide.sum() / field.size
         square = np.square(tall).sum() * np.square(wide).sum() - field.size * average**2
-        joint = float(tall @ field @ wide) - field.size * average * mean
-        a = joint / square if square > 1e-12 else 0.0
-        return a, mean - a * average, total - a * joint
+        mixed = float(tall @ field @ wide) - field.size * average * mean
+        a = mixed / square if square > 1e-12 else 0.0
+        return a, mean - a * average, total - a * mixed
 
     log_sides = np.log(np.geomspace(0.3, 2 * max(field.shape), 40))
     start = int(np.argmin([solve(value)[2] for value in log_sides]))

@@ -1,4 +1,4 @@
-"""Test pictures with what a network found: maps of classes, joints of bodies."""
+"""Test images with what a network found: maps of classes, keypoints of persons."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,12 +19,12 @@ VOID_COLOUR = (0.85, 0.85, 0.85)
 
 
 def plot_results(data: Any, found: Sequence[Any], task: str, count: int = 4) -> Axes:
-    """The first `count` test pictures: maps for segmentation, joints for pose."""
+    """The first `count` test images: maps for segmentation, keypoints for pose."""
     return plot_masks(data, found, count) if task == "segmentation" else plot_poses(data, found, 2 * count)
 
 
 def plot_masks(data: Any, found: Sequence[Any], count: int = 4) -> Axes:
-    """Picture, true map and found map, a column for each of `count` pictures; void is light grey."""
+    """Image, true map and found map, a column for each of `count` images; void is light grey."""
     count = min(count, len(data))
     figure, axes = plt.subplots(3, count, figsize=(2.5 * count, 7.2), squeeze=False)
     shown: set[int] = set()
@@ -37,7 +37,7 @@ def plot_masks(data: Any, found: Sequence[Any], count: int = 4) -> Axes:
         for row in range(3):
             axes[row][column].set(xticks=[], yticks=[])
             axes[row][column].grid(False)
-    for row, name in enumerate(("picture", "truth", "found")):
+    for row, name in enumerate(("image", "truth", "found")):
         axes[row][0].set_ylabel(name)
     names = [number for number in sorted(shown) if number < len(data.categories)]
     handles = [
@@ -49,7 +49,7 @@ def plot_masks(data: Any, found: Sequence[Any], count: int = 4) -> Axes:
 
 
 def plot_poses(data: Any, found: Sequence[Any], count: int = 8) -> Axes:
-    """Crops with the found joints as dots, and a line from each to its true place (white ring) where it is labelled."""
+    """Crops with the found keypoints as dots, each with a line to its true place (white ring) where that is labelled."""
     count = min(count, len(data))
     columns = min(count, 4)
     rows = -(-count // columns)
@@ -64,8 +64,8 @@ def plot_poses(data: Any, found: Sequence[Any], count: int = 8) -> Axes:
         ax.imshow(image.permute(1, 2, 0).numpy())
         truth = target["keypoints"].numpy()
         places = data.to_crop(index, found[index]["keypoints"][:, :2])
-        for joint, (true, place) in enumerate(zip(truth, places, strict=True)):
-            colour = CLASS_COLOURS[joint % len(CLASS_COLOURS)]
+        for keypoint, (true, place) in enumerate(zip(truth, places, strict=True)):
+            colour = CLASS_COLOURS[keypoint % len(CLASS_COLOURS)]
             if true[2] > 0:
                 ax.plot([true[0], place[0]], [true[1], place[1]], color="white", linewidth=1)
                 ax.plot(*true[:2], "o", markerfacecolor="none", markeredgecolor="white", markersize=7)
@@ -73,8 +73,8 @@ def plot_poses(data: Any, found: Sequence[Any], count: int = 8) -> Axes:
         ax.set(xlim=(0, image.shape[-1]), ylim=(image.shape[-2], 0))
     names = data.categories[:8] if len(data.categories) > 8 else data.categories
     marks = [
-        Line2D([], [], marker="o", linestyle="none", color=CLASS_COLOURS[joint % len(CLASS_COLOURS)], label=name)
-        for joint, name in enumerate(names)
+        Line2D([], [], marker="o", linestyle="none", color=CLASS_COLOURS[keypoint % len(CLASS_COLOURS)], label=name)
+        for keypoint, name in enumerate(names)
     ]
     figure.legend(handles=marks, loc="outside lower center", ncols=5, fontsize=8)
     first: Axes = axes[0][0]
