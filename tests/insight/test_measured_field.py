@@ -8,9 +8,16 @@ import torch
 from torch import nn
 from torchvision.models import resnet18
 
-from workbench.insight.field_studies import plain_chain, structure_field
-from workbench.insight.measured_field import Linearised, constant_copy, map_at, mean_field, measure_field
+from workbench.insight.measured_field import (
+    Linearised,
+    constant_copy,
+    map_at,
+    mean_field,
+    measure_field,
+    structure_field,
+)
 from workbench.insight.receptive_field import narrowed, patch_side, predicted_sigma, raw_sigma, theoretical_field
+from workbench.lessons.receptive_fields import plain_chain
 from workbench.networks.backbone import Backbone
 from workbench.networks.blocks import build_chain
 from workbench.networks.supernet import Supernet
@@ -244,7 +251,7 @@ def test_several_batches_give_what_one_gives(small):
         ({"probes": 0}, "At least one probe"),
         ({"rng": None}, "needs inputs"),
         ({"rng": None, "mode": "linearised"}, "Probes are random"),
-        ({"images": torch.zeros(1, 3, 64, 64)}, "to fill the patch"),
+        ({"images": torch.zeros(1, 3, 64, 64)}, "to fill the input patch"),
         ({"mode": "structure", "share": 2.0}, "0-1"),
     ],
 )

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from workbench.insight.allocation_plots import ranking_table
+from workbench.insight.tables import ranking_table
 from workbench.lessons import crnas as lesson
 from workbench.methods import candidates, compare, crnas, crnas_controls, phases, presets
 from workbench.methods.crnas_presets import PRESETS, SMOKE, paper_plan, with_budget

@@ -10,7 +10,7 @@ from PIL import Image
 from torchvision.models import resnet18
 
 from tests.data.test_coco import SAMPLES
-from workbench.insight.papers import paper_table
+from workbench.insight.tables import paper_table
 from workbench.methods import candidates, compare, fna, fna_controls, fna_presets, fna_weights, phases
 from workbench.methods.fna_plan import CostPenalty
 from workbench.methods.fna_presets import PRESETS, plan_named, two_tasks, with_options

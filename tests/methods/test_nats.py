@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from workbench.insight.tables import stored_results
 from workbench.lessons import nats as lesson
 from workbench.methods import candidates, compare, mixture_choice, nats, nats_controls, nats_presets, phases, presets
 from workbench.methods.nats_presets import PRESETS, SMOKE, with_options
@@ -164,7 +165,7 @@ def test_fine_tuned_networks_are_kept_for_other_runs_and_equal_ones_trained_once
 
 def test_the_lesson_gets_tables_that_say_what_was_found(walked):
     study, _, search, _, _, results = walked
-    votes = lesson.vote_table(search.space, nats.derived(search).arch)
+    votes = lesson.assignment_table(search.space, nats.derived(search).arch)
     assert np.allclose(votes[["1x1", "2x2", "3x3", "1x3", "3x1"]].sum(axis=1), 1) and len(votes) == 5
     networks = lesson.network_table(results).set_index("network")
     assert networks.loc["baseline", "dilated share"] == 0 and networks.loc["baseline", "convolutions"] == 8
@@ -325,7 +326,7 @@ def test_the_hand_made_control_is_dilation_two_or_the_largest_square():
 
 
 def test_stored_sweeps_are_read_by_what_varies():
-    frame, source = lesson.stored_sweep()
+    frame, source = stored_results("nats_sweep", list(lesson.USUAL))
     assert {*lesson.USUAL, "gain", "seed"} <= set(frame) and "runs" in source
     for column in ("groups", "genotypes", "kernels", "reading"):
         part = lesson.varied(frame, column)
