@@ -12,12 +12,11 @@ from workbench.insight.measured_field import (
     Linearised,
     constant_copy,
     map_at,
-    mean_field,
     measure_field,
     structure_field,
 )
-from workbench.insight.receptive_field import narrowed, patch_side, predicted_sigma, raw_sigma, theoretical_field
-from workbench.lessons.receptive_fields import plain_chain
+from workbench.insight.receptive_field import moment_sigma, narrowed, patch_side, predicted_sigma, theoretical_field
+from workbench.lessons.receptive_fields import mean_field, plain_chain
 from workbench.networks.backbone import Backbone
 from workbench.networks.blocks import build_chain
 from workbench.networks.supernet import Supernet
@@ -65,7 +64,7 @@ def small() -> Backbone:
 )
 def test_constant_kernels_spread_as_predicted(spec, share):
     for level, (sigma, _) in enumerate(predicted_sigma(spec, share)):
-        measured = raw_sigma(structure_field(spec, level, share=share, sigmas=10).map)
+        measured = moment_sigma(structure_field(spec, level, share=share, sigmas=10).map, border=True)
         assert measured == pytest.approx((sigma, sigma), rel=2e-3)
 
 
@@ -78,13 +77,13 @@ def test_channels_of_several_dilations_spread_as_predicted(spec):
     level = len(spec.taps) - 1
     high, wide = predicted_sigma(spec)[level]
     assert high != wide  # some dilations are not square
-    measured = raw_sigma(structure_field(spec, level, sigmas=10).map)
+    measured = moment_sigma(structure_field(spec, level, sigmas=10).map, border=True)
     assert measured == pytest.approx((high, wide), rel=3e-3)
 
 
 def test_prediction_holds_at_full_width_too():
     field = measure_field(Backbone(DILATED), level=1, patch=patch_side(DILATED, 1, sigmas=10), mode="structure")
-    assert raw_sigma(field.map)[0] == pytest.approx(predicted_sigma(DILATED)[1][0], rel=2e-3)
+    assert moment_sigma(field.map, border=True)[0] == pytest.approx(predicted_sigma(DILATED)[1][0], rel=2e-3)
 
 
 def test_field_ends_where_the_theoretical_one_does(small, rng):
@@ -203,7 +202,7 @@ def test_a_small_patch_is_reported():
     with pytest.warns(UserWarning, match="patch is smaller than the field"):
         cut = measure_field(network, patch=400, mode="structure")
     assert cut.truncated and "truncated" in cut.caption
-    assert raw_sigma(cut.map)[0] == pytest.approx(88, abs=1)  # of 110 (section 7 of the specification)
+    assert moment_sigma(cut.map, border=True)[0] == pytest.approx(88, abs=1)  # of 110 (section 7 of the specification)
     whole = measure_field(network, patch=patch_side(CR_R50), mode="structure")
     assert not whole.truncated
 
@@ -216,7 +215,7 @@ def test_a_unit_beside_the_border_is_reported_and_placed(small):
 
 def test_choices_are_recorded(small, rng):
     field = measure_field(small, level=0, patch=80, images=torch.randn(3, 3, 80, 80), probes=2, rng=rng)
-    assert field.choices == {
+    choices = {
         "centre": (36.0, 36.0),
         "unit": (9, 9),
         "level": 0,
@@ -229,6 +228,7 @@ def test_choices_are_recorded(small, rng):
         "share": None,
         "truncated": False,
     }
+    assert {name: getattr(field, name) for name in choices} == choices
     assert "3 images" in field.caption and "2 probes" in field.caption
 
 

@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 
 from workbench.data.scenes import SceneConfig, Scenes
 from workbench.insight.measured_field import structure_field
-from workbench.insight.receptive_field import chain_spread, predicted_sigma, raw_sigma
+from workbench.insight.receptive_field import chain_spread, moment_sigma, predicted_sigma
 from workbench.lessons import receptive_field_plots as figures
 from workbench.lessons.receptive_fields import (
     PRESETS,
@@ -50,7 +50,7 @@ def test_size_of_a_plain_stack_grows_with_the_root_of_its_depth(rng):
         assert log_slope(sizes) == pytest.approx(0.5, abs=0.05), size
     sigma = chain_spread(plain_chain(15), 0).variance ** 0.5
     assert sigma == pytest.approx((15 * 2 / 3) ** 0.5)
-    assert raw_sigma(fields[15].map)[0] == pytest.approx(sigma, rel=1e-3)
+    assert moment_sigma(fields[15].map, border=True)[0] == pytest.approx(sigma, rel=1e-3)
 
 
 def test_dilation_in_place_of_strides_gives_the_same_field(rng):
@@ -71,11 +71,13 @@ def test_pyramid_levels_mix_the_maps_below_them():
     fine, middle, coarse = pyramid_fields(residual_spec("resnet50"), patch=512)
     assert [field.stride for field in (fine, middle, coarse)] == [8, 16, 32]
     c5 = predicted_sigma(residual_spec("resnet50"))[-1][0] ** 2
-    assert raw_sigma(coarse.map)[0] == pytest.approx((c5 + 2 / 3 * 32**2) ** 0.5, rel=0.01)  # the 3x3 behind the sum
+    assert moment_sigma(coarse.map, border=True)[0] == pytest.approx(
+        (c5 + 2 / 3 * 32**2) ** 0.5, rel=0.01
+    )  # the 3x3 behind the sum
     means = [sigma**2 for sigma, _ in predicted_sigma(residual_spec("resnet50"))[1:]]
     # Coarse units sit at pixel 240 and 224 where the fine one sits at 248: the variance of a mixture has both parts.
     expected = np.mean(means) + 2 / 3 * 8**2 + np.var([248, 240, 224])
-    assert raw_sigma(fine.map)[0] == pytest.approx(expected**0.5, rel=0.01)
+    assert moment_sigma(fine.map, border=True)[0] == pytest.approx(expected**0.5, rel=0.01)
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -3,7 +3,7 @@
 import copy
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -18,9 +18,9 @@ from workbench.insight.receptive_field import (
     SHARE,
     FieldSizes,
     field_sizes,
+    moment_sigma,
     narrowed,
     patch_side,
-    raw_sigma,
     smoothed,
     width_matters,
 )
@@ -55,11 +55,6 @@ class Field:
     def sizes(self, *, smooth: int = 1, theoretical: tuple[int, int] | None = None) -> FieldSizes:
         """All sizes around the unit; `smooth` is the side of the box that a lattice is averaged over first."""
         return field_sizes(smoothed(self.map, smooth), self.centre, theoretical=theoretical)
-
-    @property
-    def choices(self) -> dict[str, Any]:
-        """Everything but the map, as plain data for a record."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "map"}
 
     @property
     def caption(self) -> str:
@@ -141,22 +136,6 @@ def measure_field(
         images=len(inputs) if mode == "trained" else 0,
         share=share if mode == "structure" else None,
         truncated=_warn_if_cut(values, centre),
-    )
-
-
-def mean_field(measured: Sequence[Field]) -> Field:
-    """Root mean square of the maps of several networks (random initialisations), each first scaled to unit mass.
-
-    Without the scaling the network with the largest gradients would decide alone.
-    """
-    if len({(field.patch, field.unit, field.level) for field in measured}) != 1:
-        raise ValueError("Fields are averaged when there are some and patch, unit and level agree; measure them alike.")
-    maps = torch.stack([field.map / field.map.sum() for field in measured])
-    return replace(
-        measured[0],
-        map=maps.square().mean(dim=0).sqrt(),
-        images=sum(field.images for field in measured),
-        truncated=any(field.truncated for field in measured),
     )
 
 
@@ -293,7 +272,7 @@ def _warn_if_cut(values: Tensor, centre: tuple[float, float]) -> bool:
             "The unit has no gradient at all (dead ReLUs, or channels that cancel): choose another unit, more images or"
             " the rule probes."
         )
-    sigma = raw_sigma(values)
+    sigma = moment_sigma(values, border=True)
     for axis, name in enumerate(("height", "width")):
         side = values.shape[axis]
         room = 2 * min(centre[axis] + 0.5, side - centre[axis] - 0.5)

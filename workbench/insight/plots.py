@@ -15,21 +15,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from workbench.evaluation.statistics import Interval, best_so_far
-from workbench.insight.style import (
-    BLACK,
-    BLUE,
-    GREEN,
-    ORANGE,
-    PURPLE,
-    RIGHT,
-    SERIES,
-    SKY,
-    VERMILLION,
-    YELLOW,
-    new_axes,
-    tau_text,
-    without_frame,
-)
+from workbench.insight.style import BLACK, BLUE, GREEN, ORANGE, RIGHT, SERIES, SKY, new_axes, tau_text, without_frame
 from workbench.records.ledger import Entry
 from workbench.records.score import Score
 
@@ -258,7 +244,6 @@ def plot_detections(
     """
     ax = ax or new_axes(4, 4)
     ax.imshow(image.permute(1, 2, 0).numpy())
-    palette = [ORANGE, YELLOW, SKY, GREEN, VERMILLION, PURPLE, BLUE, BLACK]
     if truth is not None:
         for box in truth["boxes"].tolist():
             ax.add_patch(_box(box, "white", 0.8, ":"))
@@ -269,7 +254,7 @@ def plot_detections(
         kept = [index for index in reversed(order) if float(scores[index]) >= threshold]  # the surest on top
     for index in kept:
         box, label = found["boxes"][index].tolist(), int(found["labels"][index])
-        colour = palette[(label - 1) % len(palette)]
+        colour = SERIES[(label - 1) % len(SERIES)]
         ax.add_patch(_box(box, colour, 1.6, "-"))
         text = categories[label - 1] + ("" if scores is None else f" {float(scores[index]):.2f}")
         ax.text(
@@ -282,8 +267,7 @@ def plot_detections(
             clip_on=True,
             bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.6, "alpha": 0.85},
         )
-    ax.set(xticks=[], yticks=[])
-    ax.grid(False)
+    without_frame(ax)
     return ax
 
 

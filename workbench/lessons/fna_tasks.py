@@ -49,7 +49,7 @@ def plot_masks(data: Any, found: Sequence[Any], count: int = 4) -> Axes:
 
 
 def plot_poses(data: Any, found: Sequence[Any], count: int = 8) -> Axes:
-    """Crops with the found keypoints as dots, each with a line to its true place (white ring) where that is labelled."""
+    """Crops with the found keypoints as dots, with lines to their labelled true places (white rings)."""
     count = min(count, len(data))
     columns = min(count, 4)
     rows = -(-count // columns)

@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 
 from workbench.data.batches import DetectionSet
 from workbench.evaluation.statistics import Interval, mean_interval, rank_correlation
-from workbench.insight.measured_field import Field, mean_field, measure_field, structure_field
+from workbench.insight.measured_field import Field, measure_field, structure_field
 from workbench.insight.receptive_field import SHARE, narrowed, predicted_sigma, theoretical_field
 from workbench.insight.tables import paper_table, stored_results
 from workbench.methods.presets import DataPlan
@@ -167,6 +167,22 @@ def stack_field(
         noise = torch.from_numpy(rng.standard_normal((1, 3, patch, patch)))
         measured.append(measure_field(stack, patch=patch, images=noise, probes=4, rng=rng))
     return mean_field(measured)
+
+
+def mean_field(measured: Sequence[Field]) -> Field:
+    """Root mean square of the maps of several networks (random initialisations), each first scaled to unit mass.
+
+    Without the scaling the network with the largest gradients would decide alone.
+    """
+    if len({(field.patch, field.unit, field.level) for field in measured}) != 1:
+        raise ValueError("Fields are averaged when there are some and patch, unit and level agree; measure them alike.")
+    maps = torch.stack([field.map / field.map.sum() for field in measured])
+    return replace(
+        measured[0],
+        map=maps.square().mean(dim=0).sqrt(),
+        images=sum(field.images for field in measured),
+        truncated=any(field.truncated for field in measured),
+    )
 
 
 def log_slope(sizes: Mapping[int, float], least: int = 5) -> float:
