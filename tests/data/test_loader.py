@@ -4,10 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from workbench.data.loader import load_data
 
 from tests.data.test_checks import write_picture
-from workbench.methods import crnas_presets, detnas_presets, nats_presets
-from workbench.methods.presets import load_data
+from workbench.methods.crnas import presets as crnas_presets
+from workbench.methods.detnas import presets as detnas_presets
+from workbench.methods.nats import presets as nats_presets
 
 SMOKE = detnas_presets.SMOKE.data
 

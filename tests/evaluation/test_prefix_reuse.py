@@ -10,7 +10,8 @@ import torch
 from workbench.data.scenes import SceneConfig, Scenes
 from workbench.evaluation.prefix_reuse import PrefixReuse, beam_macs, clocked, prefix_bytes, segment_of_decision
 from workbench.evaluation.scoring import ImageBatches, Scorer
-from workbench.methods.detnas_presets import TINY_DETECTOR
+from workbench.methods.candidates import scorer
+from workbench.methods.presets import TINY_DETECTOR
 from workbench.networks.supernet import Supernet
 from workbench.search.beam import BeamSearch
 from workbench.search.query import Query

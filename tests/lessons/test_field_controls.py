@@ -4,9 +4,12 @@ Late is behind the first stage: dilating the first stage alone does not help, di
 """
 
 import pytest
+from workbench.methods.experiment import start_experiment
 
 from workbench.lessons import field_controls as lesson
-from workbench.methods import candidates, crnas, phases
+from workbench.methods import candidates
+from workbench.methods.candidates import scorer
+from workbench.methods.crnas import method as crnas
 from workbench.records.score import Score
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.residual import residual_spec
@@ -17,7 +20,7 @@ SPACE = space_named("dilation-resnet-bottleneck-tiny-2.2.2")
 
 def open_task(root, distance):
     data = lesson.probe_data(PLAN, lesson.dot_task(distance), 0)
-    return phases.start_study(
+    return start_experiment(
         "probe", {"r": distance}, plan=PLAN, data=data, seed=0, device="cpu", runs=str(root), fresh=False
     )
 
@@ -27,9 +30,9 @@ def far(tmp_path_factory):
     return open_task(tmp_path_factory.mktemp("far"), 48)
 
 
-def alone(study, dilations, starts=3):
+def alone(experiment, dilations, starts=3):
     spec = residual_spec(PLAN.backbone, (2, 2, 2), dilations)
-    return lesson.best_of_starts(study, f"network {dilations}", spec, starts)
+    return lesson.best_of_starts(experiment, f"network {dilations}", spec, starts)
 
 
 def test_only_a_network_dilated_in_its_last_blocks_sees_48_pixels(far):
@@ -48,10 +51,10 @@ def supernet(far):
     return lesson.train_supernet(lesson.with_easier_distances(far), "supernet", SPACE, PLAN.supernet)
 
 
-def beam(study, supernet):
-    scorer = lesson.probe_scorer(study, supernet)
-    winner = crnas.beam_winner(crnas.beam(study, scorer, phase="beam"), "accuracy")
-    return lesson.ablated(study, scorer, winner, "ablated"), winner
+def beam(experiment, supernet):
+    scorer = lesson.probe_scorer(experiment, supernet)
+    winner = crnas.beam_winner(crnas.beam(experiment, scorer, phase="beam"), "accuracy")
+    return lesson.ablated(experiment, scorer, winner, "ablated"), winner
 
 
 def test_the_beam_finds_dilation_in_late_blocks_when_the_cue_is_far(far, supernet):

@@ -2,46 +2,50 @@
 
 import pandas as pd
 import pytest
+from workbench.data.loader import load_data
+from workbench.methods.experiment import start_experiment
+from workbench.methods.fna.paper import plan_named
 
 from workbench.evaluation.whole_cost import WholeCost
 from workbench.lessons.fna_detection import cost_rows, detnas_cost, find_detnas_run, plot_front
-from workbench.methods import fna_weights, phases
-from workbench.methods.fna_presets import plan_named
-from workbench.methods.task_data import load_task_data
+from workbench.methods.candidates import best
+from workbench.methods.fna import method as fna
 from workbench.records.ledger import Entry
 from workbench.records.run_folder import RunFolder
 
 
 def test_detnas_runs_are_found_by_preset_data_and_seed(tmp_path):
     plan = plan_named("smoke", "detection")
-    data = load_task_data(plan.data, "detection", "scenes", 0, plan.head)
-    study = phases.start_study("other", {}, plan=plan, data=data, seed=0, device="cpu", runs=str(tmp_path), fresh=False)
-    assert find_detnas_run(study, "", "smoke", "scenes", str(tmp_path)) is None
+    data = load_data(plan.data, "detection", "scenes", seed=0)
+    experiment = start_experiment(
+        "other", {}, plan=plan, data=data, seed=0, device="cpu", runs=str(tmp_path), fresh=False
+    )
+    assert find_detnas_run(experiment, "", "smoke", "scenes", str(tmp_path)) is None
     run = RunFolder.open(tmp_path, "10_detnas", {"preset": "smoke", "data": "scenes"}, seed=0, data_digest="d")
-    assert find_detnas_run(study, "", "smoke", "scenes", str(tmp_path)) is None  # not finished
+    assert find_detnas_run(experiment, "", "smoke", "scenes", str(tmp_path)) is None  # not finished
     for phase in ("pretrain supernet", "finetune supernet", "evolution", "pretrain detnas", "finetune detnas"):
         run.ledger.add(Entry(phase=phase, seconds=1.0, images=1, forward_macs=2, backward_macs=4))
     run.save_table(pd.DataFrame({"network": ["DetNAS", "x"], "AP": [0.25, 0.3]}), "comparison")
     run.finish()
-    found = find_detnas_run(study, "", "smoke", "scenes", str(tmp_path))
+    found = find_detnas_run(experiment, "", "smoke", "scenes", str(tmp_path))
     assert found is not None and found.path == run.path
     cost = detnas_cost(found)
     assert (cost.ap, cost.macs, len(cost.parts)) == (0.25, 30, 5)
-    assert find_detnas_run(study, str(run.path), "smoke", "scenes", "").path == run.path
-    assert find_detnas_run(study, "", "tiny", "scenes", str(tmp_path)) is None
+    assert find_detnas_run(experiment, str(run.path), "smoke", "scenes", "").path == run.path
+    assert find_detnas_run(experiment, "", "tiny", "scenes", str(tmp_path)) is None
     with pytest.raises(ValueError, match="compare whole runs on the same images"):
-        find_detnas_run(study, str(run.path), "smoke", "my/photos", "")
+        find_detnas_run(experiment, str(run.path), "smoke", "my/photos", "")
     with pytest.raises(ValueError, match="compare whole runs on the same images"):
-        find_detnas_run(study, str(run.path), "tiny", "scenes", "")
+        find_detnas_run(experiment, str(run.path), "tiny", "scenes", "")
     with pytest.raises(ValueError, match="is no finished run of 10_detnas"):
-        find_detnas_run(study, str(study.run.path), "smoke", "scenes", "")
+        find_detnas_run(experiment, str(experiment.run.path), "smoke", "scenes", "")
 
 
 def test_costs_next_to_detnas_below_within_and_above_its_ap():
     def cost(name, macs, ap):
         return WholeCost(name=name, parts={"search": macs}, seconds=1.0, ap=ap)
 
-    seed = fna_weights.seed_network(plan_named("smoke", "detection"))
+    seed = fna.seed_network(plan_named("smoke", "detection"))
     curves = {"FNA": [cost("FNA, 1/4", 10, 0.1), cost("FNA", 40, 0.3)], "seed network": [cost("seed", 5, 0.2)]}
     alone = cost_rows(curves, [curves["FNA"][-1]], seed)
     assert alone["detector"].tolist()[:2] == ["FNA", "FNA, 1/4"] and "240" in alone["detector"].iloc[-1]

@@ -1,12 +1,12 @@
-"""The studies of the lesson on remapping: what each change keeps, the grid, the rules, and what is refused."""
+"""The experiments of the lesson on remapping: what each change keeps, the grid, the rules, and what is refused."""
 
 import pytest
 import torch
+from workbench.methods.fna.paper import plan_named
 
-from tests.methods.test_fna import study_of
+from tests.methods.test_fna import experiment_of
 from workbench.lessons import fna_remap as lesson
-from workbench.methods import fna, fna_weights
-from workbench.methods.fna_presets import plan_named
+from workbench.methods.fna import method as fna
 from workbench.networks.backbone import Backbone
 from workbench.networks.remap import remap
 from workbench.spaces.catalogue import space_named
@@ -14,23 +14,23 @@ from workbench.spaces.layers import seed_spec
 
 
 def test_the_grid_and_the_rules_of_the_remapping_lesson(tmp_path):
-    study = study_of(tmp_path, "segmentation")
-    seed = fna_weights.seed_network(study.plan)
-    searches, cells = lesson.grid(study, seed)
-    grid = lesson.grid_table(study, cells)
+    experiment = experiment_of(tmp_path, "segmentation")
+    seed = fna.seed_network(experiment.plan)
+    searches, cells = lesson.grid(experiment, seed)
+    grid = lesson.grid_table(experiment, cells)
     assert grid[["supernet", "target"]].to_numpy().tolist() == [
         ["random", "random"], ["random", "remap"], ["remap", "random"], ["remap", "remap"]
     ]  # fmt: skip
     for (where, search), pair in zip(searches.items(), (cells[:2], cells[2:]), strict=True):
-        found = search.space.spec(fna.derived(search).arch)
+        found = search.space.spec(search.derived().arch)
         own = remap(seed.backbone, found)[0].state_dict()
         for cell in pair:
-            assert cell.contender.spec == found and cell.contender.name.startswith(where)
-            same = [torch.equal(own[name], t) for name, t in cell.contender.start.weights.state_dict().items()]
-            assert all(same) == cell.contender.name.endswith("remap target")
-    spec = lesson.variant_spec(fna.space_of(study))
-    entrants = [fna_weights.contender(study, seed, name, spec, **how) for name, how in lesson.VARIANTS.items()]
-    starts = [torch.cat([p.flatten() for p in entrant.start.weights.parameters()]) for entrant in entrants]
+            assert cell.network.spec == found and cell.network.name.startswith(where)
+            same = [torch.equal(own[name], t) for name, t in cell.network.start.weights.state_dict().items()]
+            assert all(same) == cell.network.name.endswith("remap target")
+    spec = lesson.variant_spec(fna.space_of(experiment))
+    compared = [fna.network(experiment, seed, name, spec, **how) for name, how in lesson.VARIANTS.items()]
+    starts = [torch.cat([p.flatten() for p in network.start.weights.parameters()]) for network in compared]
     for first in range(len(starts)):
         for second in range(first):
             assert not torch.equal(starts[first], starts[second])  # every rule is another start
@@ -38,11 +38,11 @@ def test_the_grid_and_the_rules_of_the_remapping_lesson(tmp_path):
 
 def test_images_through_remapped_networks():
     plan = plan_named("smoke", "segmentation")
-    seed = fna_weights.seed_network(plan)
+    seed = fna.seed_network(plan)
     torch.manual_seed(0)
     images = torch.randn(2, 3, 64, 64)
     space = space_named(plan.space)
-    front = remap(seed.backbone, fna_weights.seed_spec(plan.seed_network))[0].eval()
+    front = remap(seed.backbone, fna.seed_spec(plan.seed_network))[0].eval()
     table = lesson.kept_function(front, images).set_index("change")["largest change"]
     for name in ("nothing", "all kernels 7x7", "expansion 8 instead of 6 (new channels repeat old ones)"):
         assert table[name] < 1e-4, name

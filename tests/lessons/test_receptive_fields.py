@@ -161,7 +161,9 @@ def test_a_run_without_a_network_is_named(tmp_path):
 
 def test_searched_networks_come_from_a_run_or_from_the_stored_study(tmp_path):
     frame, source = searched_networks("")
-    assert {"network", "sigma", "AP_rel_s", "AP_rel_m", "AP_rel_l", "run"} <= set(frame) and "stored study" in source
+    assert {"network", "sigma", "AP_rel_s", "AP_rel_m", "AP_rel_l", "run"} <= set(
+        frame
+    ) and "stored experiment" in source
     assert frame["run"].nunique() >= 3 and len(frame) >= 20
     with pytest.raises(ValueError, match="crnas_run names the folder of a finished 40_crnas run"):
         searched_networks(str(tmp_path))

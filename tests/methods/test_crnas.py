@@ -4,11 +4,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from workbench.data.loader import load_data
+from workbench.methods.crnas.presets import PRESETS, SMOKE, paper_plan, with_budget
+from workbench.methods.experiment import start_experiment
 
 from workbench.insight.tables import ranking_table
 from workbench.lessons import crnas as lesson
-from workbench.methods import candidates, compare, crnas, crnas_controls, phases, presets
-from workbench.methods.crnas_presets import PRESETS, SMOKE, paper_plan, with_budget
+from workbench.methods import candidates, compare
+from workbench.methods.candidates import best, scorer
+from workbench.methods.crnas import baselines
+from workbench.methods.crnas import method as crnas
 from workbench.networks.supernet import Supernet
 from workbench.search.beam import BeamSearch
 from workbench.spaces.allocation import allocation, eligible
@@ -17,42 +22,46 @@ from workbench.spaces.residual import LAYOUTS, residual_spec
 from workbench.tasks.detection import build_detector
 
 
-def open_study(root, plan=SMOKE, seed=0):
-    data = presets.load_data(plan.data, "scenes", "scenes", seed)
-    return phases.start_study(
+def open_experiment(root, plan=SMOKE, seed=0):
+    data = load_data(plan.data, "detection", "scenes", "scenes", seed=seed)
+    return start_experiment(
         "t", {"seed": seed}, plan=plan, data=data, seed=seed, device="cpu", runs=str(root), fresh=False
     )
 
 
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory):
-    """One smoke run: study, both supernets, the ranking, the beam and its random control."""
-    study = open_study(tmp_path_factory.mktemp("runs"))
-    assert "In pre-training only" in crnas.check_plan(study.plan, study.data)  # crops of 32 pixels
-    _, stages = crnas.train_stage_supernet(study)
-    ranked = crnas.rank_allocations(study, candidates.detection_scorer(study, stages), study.plan.budget, "stages")
+    """One smoke run: experiment, both supernets, the ranking, the beam and its random control."""
+    experiment = open_experiment(tmp_path_factory.mktemp("runs"))
+    assert "In pre-training only" in crnas.check_plan(experiment.plan, experiment.data)  # crops of 32 pixels
+    _, stages = crnas.train_stage_supernet(experiment)
+    ranked = crnas.rank_allocations(
+        experiment, candidates.scorer(experiment, stages, experiment.task), experiment.plan.budget, "stages"
+    )
     depths = crnas.depths_of_score(candidates.best(ranked))
-    operations = crnas.train_operation_supernet(study, depths, "operation supernet")
-    beam = crnas.beam(study, candidates.detection_scorer(study, operations), phase="beam")
-    return study, stages, operations, ranked, beam
+    operations = crnas.train_operation_supernet(experiment, depths, "operation supernet")
+    beam = crnas.beam(experiment, candidates.scorer(experiment, operations, experiment.task), phase="beam")
+    return experiment, stages, operations, ranked, beam
 
 
 def test_every_eligible_allocation_is_ranked_at_equal_macs(walked):
-    study, _, _, ranked, _ = walked
-    space = crnas.stage_space(study)
-    assert [score.arch for score in ranked] == eligible(space, study.plan.budget)
+    experiment, _, _, ranked, _ = walked
+    space = crnas.stage_space(experiment)
+    assert [score.arch for score in ranked] == eligible(space, experiment.plan.budget)
     assert len({score.macs for score in ranked}) == 1 and len({score.params for score in ranked}) > 1
     table = ranking_table(ranked, "AP")
     assert list(table["AP"]) == sorted(table["AP"], reverse=True)
-    assert all(sum(depths) == study.plan.budget for depths in table["depths"])
+    assert all(sum(depths) == experiment.plan.budget for depths in table["depths"])
 
 
 def test_one_stage_supernet_ranks_another_budget_without_training(walked):
-    study, stages, *_ = walked
-    known = len(study.run.ledger.entries)
-    scores = crnas.rank_allocations(study, candidates.detection_scorer(study, stages), 4, "other budget")
+    experiment, stages, *_ = walked
+    known = len(experiment.run.ledger.entries)
+    scores = crnas.rank_allocations(
+        experiment, candidates.scorer(experiment, stages, experiment.task), 4, "other budget"
+    )
     assert len(scores) == 3 and all(sum(crnas.depths_of_score(score)) == 4 for score in scores)
-    assert [entry.phase for entry in study.run.ledger.entries[known:]] == ["other budget"]
+    assert [entry.phase for entry in experiment.run.ledger.entries[known:]] == ["other budget"]
 
 
 def test_the_beam_scores_prefixes_and_ends_with_whole_networks(walked):
@@ -70,31 +79,31 @@ def test_the_beam_scores_prefixes_and_ends_with_whole_networks(walked):
 
 def test_a_killed_beam_goes_on_with_the_same_candidates(walked, monkeypatch):
     """Half of the rows are in the record; the rest must come out as in the uninterrupted search."""
-    study, _, operations, _, beam = walked
-    lines = study.run.path / "evaluations.jsonl"
+    experiment, _, operations, _, beam = walked
+    lines = experiment.run.path / "evaluations.jsonl"
     whole = lines.read_text(encoding="utf-8").splitlines(keepends=True)
     rows = [line for line in whole if '"phase": "beam"' in line or '"phase":"beam"' in line]
     assert len(rows) == len(beam)
     kept = [line for line in whole if line not in rows] + rows[: len(rows) // 2]
     lines.write_text("".join(kept), encoding="utf-8")
-    again = crnas.beam(study, candidates.detection_scorer(study, operations), phase="beam")
+    again = crnas.beam(experiment, candidates.scorer(experiment, operations, experiment.task), phase="beam")
     assert [(s.arch, s.metrics, s.step) for s in again] == [(s.arch, s.metrics, s.step) for s in beam]
 
 
 @pytest.fixture(scope="module")
 def without_memory(walked):
     """The same beam search where the prefixes do not fit into memory."""
-    study, _, operations, *_ = walked
-    tight = replace(study, plan=replace(study.plan, prefix_memory=1000))
-    scorer = candidates.detection_scorer(study, operations)
+    experiment, _, operations, *_ = walked
+    tight = replace(experiment, plan=replace(experiment.plan, prefix_memory=1000))
+    scorer = candidates.scorer(experiment, operations, experiment.task)
     return tight, crnas.beam(tight, scorer, phase="beam without memory")
 
 
 def test_prefixes_that_do_not_fit_into_memory_are_computed_again(walked, without_memory):
-    study, _, operations, _, beam = walked
+    experiment, _, operations, _, beam = walked
     tight, scores = without_memory
-    scorer = candidates.detection_scorer(study, operations)
-    assert crnas.reusing(study, scorer).reuse is not None
+    scorer = candidates.scorer(experiment, operations, experiment.task)
+    assert crnas.reusing(experiment, scorer).reuse is not None
     assert crnas.reusing(tight, scorer).reuse is None
     assert [s.arch for s in scores] == [s.arch for s in beam]
     for mine, reused in zip(scores, beam, strict=True):
@@ -102,13 +111,13 @@ def test_prefixes_that_do_not_fit_into_memory_are_computed_again(walked, without
 
 
 def test_reuse_is_in_the_ledger_and_in_its_table(walked, without_memory):
-    study, _, operations, *_ = walked
+    experiment, _, operations, *_ = walked
     tight, _ = without_memory
-    entries = {entry.phase: entry for entry in study.run.ledger.entries}
+    entries = {entry.phase: entry for entry in experiment.run.ledger.entries}
     assert entries["beam"].forward_macs < entries["beam without memory"].forward_macs
     assert entries["beam"].images == entries["beam without memory"].images
-    first = lesson.reuse_table(study, operations, measured=True)
-    assert lesson.reuse_table(study, operations, measured=True).equals(
+    first = lesson.reuse_table(experiment, operations, measured=True)
+    assert lesson.reuse_table(experiment, operations, measured=True).equals(
         first
     )  # also when it is replayed from the record
     (row,) = lesson.reuse_table(tight, operations, measured=True)["prefixes"]
@@ -120,32 +129,32 @@ def test_reuse_is_in_the_ledger_and_in_its_table(walked, without_memory):
 
 
 def test_control_searches_take_as_many_evaluations_as_the_beam(walked):
-    study, _, operations, _, beam = walked
-    scorer = candidates.detection_scorer(study, operations)
+    experiment, _, operations, _, beam = walked
+    scorer = candidates.scorer(experiment, operations, experiment.task)
     for kind in ("random", "evolution"):
-        scores = crnas.control_search(study, scorer, phase=kind, kind=kind)
+        scores = crnas.control_search(experiment, scorer, phase=kind, kind=kind)
         assert len(scores) == len(beam) == len({score.arch for score in scores})
 
 
 def test_contenders_have_equal_macs_and_the_table_has_params(walked):
-    study, _, _, ranked, beam = walked
+    experiment, _, _, ranked, beam = walked
     depths = crnas.depths_of_score(candidates.best(ranked))
     rates = crnas.dilations_of_score(crnas.beam_winner(beam, "AP"))
-    baseline = crnas_controls.baseline_depths(study)
-    entrants = crnas_controls.contenders(study, depths, rates, (2,) * 5, (3,) * 5)
+    baseline = baselines.baseline_depths(experiment)
+    compared = baselines.found_and_baselines(experiment, depths, rates, (2,) * 5, (3,) * 5)
     names = ["CR-NAS", "baseline", "stage only", "dilation only", "deeper by hand", "best-scored random dilations"]
-    assert [entrant.name for entrant in entrants[:6]] == names
-    drawn = [crnas_controls.contender(study, "x", depths_of_spec(entrant.spec)).spec for entrant in entrants[6:]]
-    assert len(drawn) == study.plan.random_networks and [entrant.spec for entrant in entrants[6:]] == drawn
-    assert not {depths, baseline, study.plan.deeper} & {depths_of_spec(entrant.spec) for entrant in entrants[6:]}
-    results = candidates.train_all(study, [entrants[0], entrants[2], *entrants[4:5]])
+    assert [network.name for network in compared[:6]] == names
+    drawn = [baselines.network(experiment, "x", depths_of_spec(network.spec)).spec for network in compared[6:]]
+    assert len(drawn) == experiment.plan.random_networks and [network.spec for network in compared[6:]] == drawn
+    assert not {depths, baseline, experiment.plan.deeper} & {depths_of_spec(network.spec) for network in compared[6:]}
+    results = compare.train_all(experiment, [compared[0], compared[2], *compared[4:5]])
     table = compare.comparison_table(results)
     assert table["MACs"].nunique() == 1 and {"params", "AP_rel_s", "AP_rel_l"} <= set(table)
     assert lesson.architecture_of(results[0]) == (depths, rates)
     networks = lesson.architecture_table(results)
     assert networks["blocks"].iloc[0] == ".".join(map(str, depths))
     check = lesson.alone_against_supernet(results, ranked, "AP")
-    assert set(check["depths"]) <= {depths, study.plan.deeper}
+    assert set(check["depths"]) <= {depths, experiment.plan.deeper}
 
 
 def depths_of_spec(spec):
@@ -154,21 +163,23 @@ def depths_of_spec(spec):
 
 def test_random_dilations_of_the_published_layout(walked):
     """Its space has a name of its own, without depths."""
-    study = walked[0]
-    published = LAYOUTS[study.plan.backbone].depths
+    experiment = walked[0]
+    published = LAYOUTS[experiment.plan.backbone].depths
     taken = [(1,) * 8, (2,) * 8]
-    drawn = crnas_controls.random_dilations(study, published, taken)
-    codes = [[block.dilations for block in entrant.spec.blocks] for entrant in drawn]
-    assert len(drawn) == study.plan.random_networks and codes[0] != codes[1]
+    drawn = baselines.random_dilations(experiment, published, taken)
+    codes = [[block.dilations for block in network.spec.blocks] for network in drawn]
+    assert len(drawn) == experiment.plan.random_networks and codes[0] != codes[1]
     assert not any(
-        entrant.spec == residual_spec(study.plan.backbone, published, rates) for entrant in drawn for rates in taken
+        network.spec == residual_spec(experiment.plan.backbone, published, rates)
+        for network in drawn
+        for rates in taken
     )
 
 
 def test_random_contenders_depend_on_the_seed_only(walked):
-    study = walked[0]
-    first, again = (crnas_controls.random_contenders(study, [(1, 1, 3)]) for _ in range(2))
-    assert [entrant.spec for entrant in first] == [entrant.spec for entrant in again]
+    experiment = walked[0]
+    first, again = (baselines.random_allocations(experiment, [(1, 1, 3)]) for _ in range(2))
+    assert [network.spec for network in first] == [network.spec for network in again]
 
 
 @pytest.mark.parametrize(
@@ -180,15 +191,15 @@ def test_random_contenders_depend_on_the_seed_only(walked):
     ],
 )
 def test_plans_that_cannot_work_are_refused_before_training(walked, change, message):
-    study = walked[0]
+    experiment = walked[0]
     with pytest.raises(ValueError, match=message):
-        crnas.check_plan(replace(study.plan, **change), study.data)
+        crnas.check_plan(replace(experiment.plan, **change), experiment.data)
 
 
 def test_dilations_larger_than_the_map_are_refused_before_training():
     small = replace(SMOKE, data=replace(SMOKE.data, image_side=48))
     with pytest.raises(ValueError, match=r"map of 3 pixels .* dilated by 3 sees only padding .* up to 2 or larger"):
-        crnas.check_plan(small, presets.load_data(small.data, "scenes", "scenes", 0))
+        crnas.check_plan(small, load_data(small.data, "detection", "scenes", "scenes", seed=0))
 
 
 def test_another_budget_takes_the_deepest_layout_as_hand_made():
@@ -208,10 +219,10 @@ def test_published_plans_are_consistent_and_build(name):
     assert layout.budget(layout.depths) == plan.budget == layout.budget(plan.deeper)
     assert allocation(stages, plan.deeper) in eligible(stages, plan.budget)
     operations = space_named(f"dilation-{plan.supernet_backbone}")
-    assert BeamSearch(operations, width=plan.beam_width, completions=1, seed=0, metric="AP").evaluations > 60
+    assert BeamSearch(operations, width=plan.beam.width, completions=1, seed=0, metric="AP").evaluations > 60
     with torch.device("meta"):
         for space in (stages, operations):
-            detector = build_detector(Supernet(space), 80, plan.detector)
+            detector = build_detector(Supernet(space), 80, plan.head)
             body = detector.get_submodule("backbone.body")
             assert len(body.strides) == 4 and body.strides == (4, 8, 16, 32)
 
@@ -225,6 +236,6 @@ def test_published_recipes():
     assert plan.supernet_finetune.milestones == (16 / 25, 22 / 25)
     assert plan.supernet_finetune.steps == 25 * 113287 // 16
     assert plan.budget == 16 and plan.other_budgets == (8.0, 33.0)  # one supernet serves several depths
-    assert plan.detector.input_size(480, 640) == (800, 1088)
+    assert plan.head.input_size(480, 640) == (800, 1088)
     half = space_named("allocation-resnet50-half")
     assert half.spec(half.uniform(0)).channels == (128, 256, 512, 1024) and len(eligible(half)) == 153

@@ -6,10 +6,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from workbench.data.loader import load_data
+from workbench.methods.detnas.presets import PRESETS, SMOKE, paper_plan
+from workbench.methods.experiment import new_model, pick_device, start_experiment
+from workbench.methods.plan import one_of, preset_named, shortened
 
-from workbench.methods import candidates, compare, detnas, detnas_controls, phases, presets
+from workbench.methods import candidates, compare
+from workbench.methods.candidates import scorer
 from workbench.methods.detector_file import load_detector, predict_images, save_detector
-from workbench.methods.detnas_presets import PRESETS, SMOKE, paper_plan
+from workbench.methods.detnas import baselines
+from workbench.methods.detnas import method as detnas
+from workbench.methods.phases import load_weights
 from workbench.networks.backbone import Backbone
 from workbench.networks.supernet import Supernet
 from workbench.records.ledger import peak_memory
@@ -19,50 +26,52 @@ from workbench.tasks.classification import Classification
 from workbench.tasks.detection import build_detector
 
 
-def open_study(root, plan=SMOKE, seed=0):
-    data = presets.load_data(plan.data, "scenes", "scenes", seed)
-    return phases.start_study(
+def open_experiment(root, plan=SMOKE, seed=0):
+    data = load_data(plan.data, "detection", "scenes", "scenes", seed=seed)
+    return start_experiment(
         "t", {"seed": seed}, plan=plan, data=data, seed=seed, device="cpu", runs=str(root), fresh=False
     )
 
 
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory):
-    """One smoke run of all four steps; returns the study, the searches and the results."""
+    """One smoke run of all four steps; returns the experiment, the searches and the results."""
     root = tmp_path_factory.mktemp("runs")
-    study = open_study(root)
-    pretrained = detnas.pretrain_supernet(study)
-    supernet = detnas.finetune_supernet(study, pretrained)
-    scorer = candidates.detection_scorer(study, supernet)
-    evolved = detnas.search(study, scorer, phase="evolution")
-    drawn = detnas.search(study, scorer, phase="random", kind="random")
-    entrants = detnas_controls.contenders(study, candidates.best(evolved).arch, candidates.best(drawn).arch)
-    return study, supernet, evolved, drawn, detnas_controls.train_all(study, entrants[:2])
+    experiment = open_experiment(root)
+    pretrained = detnas.pretrain_supernet(experiment)
+    supernet = detnas.finetune_supernet(experiment, pretrained)
+    scorer = candidates.scorer(experiment, supernet, experiment.task)
+    evolved = detnas.search(experiment, scorer, phase="evolution")
+    drawn = detnas.search(experiment, scorer, phase="random", kind="random")
+    compared = baselines.found_and_baselines(experiment, candidates.best(evolved).arch, candidates.best(drawn).arch)
+    return experiment, supernet, evolved, drawn, detnas.train_all(experiment, compared[:2])
 
 
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="this system does not forget a peak")
 def test_the_peak_memory_of_a_phase_is_its_own(walked):
-    study, supernet, *_ = walked
+    experiment, supernet, *_ = walked
     large = np.ones(60_000_000)  # 480 MB, more than a smoke search takes
     del large
-    earlier = peak_memory(study.device)
-    detnas.search(study, candidates.detection_scorer(study, supernet), phase="after a peak", kind="random")
-    (entry,) = (entry for entry in study.run.ledger.entries if entry.phase == "after a peak")
+    earlier = peak_memory(experiment.device)
+    detnas.search(
+        experiment, candidates.scorer(experiment, supernet, experiment.task), phase="after a peak", kind="random"
+    )
+    (entry,) = (entry for entry in experiment.run.ledger.entries if entry.phase == "after a peak")
     assert 0 < entry.peak_memory < earlier - 200e6
 
 
 def test_both_searches_have_equal_budgets_and_keep_the_limit(walked):
-    study, _, evolved, drawn, _ = walked
-    assert len(evolved) == len(drawn) == study.plan.evaluations
-    assert all(score.macs <= study.plan.macs_limit for score in (*evolved, *drawn))
-    assert [score.arch for score in study.run.scores("evolution")] == [score.arch for score in evolved]
+    experiment, _, evolved, drawn, _ = walked
+    assert len(evolved) == len(drawn) == experiment.plan.evaluations
+    assert all(score.macs <= experiment.plan.macs_limit for score in (*evolved, *drawn))
+    assert [score.arch for score in experiment.run.scores("evolution")] == [score.arch for score in evolved]
     assert all({"AP", "AP50", "AP_error"} <= score.metrics.keys() for score in evolved)
 
 
 def test_finetuning_starts_from_the_pretrained_supernet(walked):
-    study = walked[0]
-    plan = replace(study.plan, supernet_finetune=replace(study.plan.supernet_finetune, lr=0.0))
-    still = replace(study, plan=plan)
+    experiment = walked[0]
+    plan = replace(experiment.plan, supernet_finetune=replace(experiment.plan.supernet_finetune, lr=0.0))
+    still = replace(experiment, plan=plan)
     pretrained = detnas.pretrain_supernet(still)
     tuned = detnas.finetune_supernet(still, pretrained)
     weights = pretrained.supernet.state_dict()
@@ -72,13 +81,13 @@ def test_finetuning_starts_from_the_pretrained_supernet(walked):
 
 def test_a_finished_phase_is_loaded_not_trained_again(walked, capsys):
     """Loaded or trained, the next computation must give the same bits."""
-    study, supernet, *_ = walked
-    again = detnas.finetune_supernet(study, detnas.pretrain_supernet(study))
+    experiment, supernet, *_ = walked
+    again = detnas.finetune_supernet(experiment, detnas.pretrain_supernet(experiment))
     assert again.trained.key == supernet.trained.key and again.trained.losses == supernet.trained.losses
     for name, tensor in supernet.model.state_dict().items():
         assert torch.equal(tensor, again.model.state_dict()[name]), name
     assert "steps of" not in capsys.readouterr().out
-    images, _ = candidates.detection_task(study).batch(study.data.train, [0, 1], torch.device("cpu"))
+    images, _ = experiment.task.batch(experiment.data.train, [0, 1], torch.device("cpu"))
     arch = space_named(SMOKE.space).uniform(1)
     maps = []
     for trained in (supernet, again):
@@ -90,21 +99,23 @@ def test_a_finished_phase_is_loaded_not_trained_again(walked, capsys):
 
 
 def test_a_shared_phase_is_cached_for_other_runs_and_own_for_its_own(walked):
-    study = walked[0]
-    detnas.pretrain_supernet(study)
-    assert not next(e for e in study.run.ledger.entries if e.phase == "pretrain supernet").cached
-    root = study.run.path.parent.parent
-    other = phases.start_study("u", {}, plan=SMOKE, data=study.data, seed=0, device="cpu", runs=str(root), fresh=False)
+    experiment = walked[0]
+    detnas.pretrain_supernet(experiment)
+    assert not next(e for e in experiment.run.ledger.entries if e.phase == "pretrain supernet").cached
+    root = experiment.run.path.parent.parent
+    other = start_experiment(
+        "u", {}, plan=SMOKE, data=experiment.data, seed=0, device="cpu", runs=str(root), fresh=False
+    )
     detnas.pretrain_supernet(other)
     entry = other.run.ledger.entries[0]
-    own = next(e for e in study.run.ledger.entries if e.phase == "pretrain supernet")
+    own = next(e for e in experiment.run.ledger.entries if e.phase == "pretrain supernet")
     assert entry.cached and entry.seconds == own.seconds
 
 
 def test_another_seed_recipe_or_origin_is_another_phase(walked):
-    study = walked[0]
-    key = detnas.pretrain_supernet(study).trained.key
-    other = replace(study, plan=replace(SMOKE, supernet_pretrain=replace(SMOKE.supernet_pretrain, lr=1e-4)))
+    experiment = walked[0]
+    key = detnas.pretrain_supernet(experiment).trained.key
+    other = replace(experiment, plan=replace(SMOKE, supernet_pretrain=replace(SMOKE.supernet_pretrain, lr=1e-4)))
     assert detnas.pretrain_supernet(other).trained.key != key
 
 
@@ -118,15 +129,15 @@ def test_every_contender_is_trained_alike(walked):
 
 def test_groups_become_one_row_of_means(walked):
     results = walked[4]
-    grouped = [replace(r, contender=replace(r.contender, group="random")) for r in results]
+    grouped = [replace(r, contender=replace(r.network, group="random")) for r in results]
     table = compare.comparison_table(grouped)
     assert list(table["network"]) == ["random (mean of 2)"]
     assert table["MACs"][0] == pytest.approx(np.mean([r.macs for r in results]))
 
 
 def test_ledger_knows_every_phase(walked):
-    study = walked[0]
-    phases_seen = {entry.phase for entry in study.run.ledger.entries}
+    experiment = walked[0]
+    phases_seen = {entry.phase for entry in experiment.run.ledger.entries}
     assert {
         "pretrain supernet",
         "finetune supernet",
@@ -135,7 +146,7 @@ def test_ledger_knows_every_phase(walked):
         "finetune detnas",
         "test detnas",
     } <= phases_seen
-    trained = next(entry for entry in study.run.ledger.entries if entry.phase == "finetune detnas")
+    trained = next(entry for entry in experiment.run.ledger.entries if entry.phase == "finetune detnas")
     assert trained.images == SMOKE.finetune.steps * SMOKE.finetune.batch_size
     assert trained.backward_macs == 2 * trained.forward_macs > 0
 
@@ -149,7 +160,7 @@ def test_splits_never_share_an_image(walked):
 
 
 def test_search_and_recalibration_never_read_the_test_split(walked, monkeypatch):
-    study, supernet, *_ = walked
+    experiment, supernet, *_ = walked
 
     class Forbidden:
         def __getattr__(self, name):
@@ -158,20 +169,20 @@ def test_search_and_recalibration_never_read_the_test_split(walked, monkeypatch)
         def __len__(self):
             raise AssertionError("the test split was touched")
 
-    closed = replace(study, data=replace(study.data, test=Forbidden(), crops_test=Forbidden()))
-    scorer = candidates.detection_scorer(closed, supernet)
+    closed = replace(experiment, data=replace(experiment.data, test=Forbidden(), crops_test=Forbidden()))
+    scorer = candidates.scorer(closed, supernet, closed.task)
     assert scorer(space_named(SMOKE.space).uniform(1), phase="x", step=0).error is None
     candidates.classification_scorer(closed, detnas.pretrain_supernet(closed))
 
 
 def test_saved_detector_predicts_the_same(walked, tmp_path):
-    study, *_, results = walked
+    experiment, *_, results = walked
     result = results[0]
-    task = candidates.detection_task(study)
-    save_detector(tmp_path, result.model, task, result.contender.spec, image_side=96, arch=result.contender.arch)
+    task = experiment.task
+    save_detector(tmp_path, result.model, task, result.network.spec, image_side=96, arch=result.network.arch)
     model, loaded_task, side = load_detector(tmp_path)
     assert loaded_task == task and side == 96
-    _, found = loaded_task.measure(model, study.data.test, torch.device("cpu"), rng=generator(0, "b"), quick=True)
+    _, found = loaded_task.measure(model, experiment.data.test, torch.device("cpu"), rng=generator(0, "b"), quick=True)
     for ours, theirs in zip(result.detections, found, strict=True):
         torch.testing.assert_close(ours["boxes"], theirs["boxes"], rtol=1e-4, atol=1e-3)
     with pytest.raises(ValueError, match="cannot be read as a picture"):
@@ -180,15 +191,15 @@ def test_saved_detector_predicts_the_same(walked, tmp_path):
 
 
 def test_weights_that_do_not_fit_are_refused_whole(walked, tmp_path):
-    study, *_, results = walked
-    task = candidates.detection_task(study)
-    spec = results[0].contender.spec
+    experiment, *_, results = walked
+    task = experiment.task
+    spec = results[0].network.spec
     save_detector(tmp_path, results[0].model, task, spec, image_side=96, arch=None)
     space = space_named(SMOKE.space)
     other = task.build(Backbone(space.spec(space.uniform(3))))
     before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
     with pytest.raises(ValueError, match="does not fit this network"):
-        phases.load_weights(other, tmp_path / "weights.safetensors")
+        load_weights(other, tmp_path / "weights.safetensors")
     assert all(torch.equal(tensor, before[name]) for name, tensor in other.state_dict().items())
 
 
@@ -202,7 +213,7 @@ def test_paper_plan_holds_the_published_numbers():
     assert (plan.supernet_finetune.steps, plan.supernet_finetune.batch_size) == (90_000, 16)
     assert (plan.evaluations, plan.evolution.population, plan.evolution.parents) == (1000, 50, 10)
     assert (plan.evolution.mutants, plan.evolution.crossings, plan.evolution.mutation_probability) == (20, 20, 0.1)
-    assert plan.macs_limit == 300_000_000 and plan.calibration_images == 4000
+    assert plan.macs_limit == 300_000_000 and plan.scoring.calibration_images == 4000
     assert paper_plan(detector="retinanet").finetune.lr == 0.01 and plan.finetune.lr == 0.02
     assert paper_plan(data="voc").finetune.steps == 22_500
 
@@ -215,7 +226,7 @@ def test_paper_supernets_build_on_meta(space, detector):
         supernet = Supernet(space_named(plan.space))
         millions = sum(parameter.numel() for parameter in supernet.parameters()) / 1e6
         assert round(millions, 2) == {"shuffle-20": 6.81, "shuffle-40": 28.64}[space]
-        model = build_detector(supernet, 80, plan.detector)
+        model = build_detector(supernet, 80, plan.head)
         maps = model.backbone(torch.empty(1, 3, 64, 64))
         assert {m.shape[1] for m in maps.values()} == {256}
         classifier = Classification(categories=("x",) * 1000, hidden=plan.classifier_hidden).build(
@@ -250,46 +261,46 @@ def test_presets_are_consistent(name):
 
 def test_bad_parameters_are_named():
     with pytest.raises(ValueError, match="Did you mean small"):
-        presets.preset_named(PRESETS, "smal")
+        preset_named(PRESETS, "smal")
     with pytest.raises(ValueError, match="auto, cpu, cuda"):
-        phases.pick_device("gpu")
+        pick_device("gpu")
     with pytest.raises(ValueError, match="was not found"):
-        presets.load_data(SMOKE.data, "no/such/folder", "scenes", 0)
+        load_data(SMOKE.data, "no/such/folder", "scenes", 0)
     with pytest.raises(ValueError, match="controls is one of basic, all"):
-        presets.one_of("controls", "some", ("basic", "all"))
+        one_of("controls", "some", ("basic", "all"))
 
 
 def test_max_steps_shortens_every_recipe():
-    plan = presets.shortened(PRESETS["tiny"], 5)
+    plan = shortened(PRESETS["tiny"], 5)
     assert {plan.supernet_pretrain.steps, plan.supernet_finetune.steps, plan.pretrain.steps, plan.finetune.steps} == {5}
-    assert presets.shortened(PRESETS["tiny"], 0) == PRESETS["tiny"]
+    assert shortened(PRESETS["tiny"], 0) == PRESETS["tiny"]
 
 
 def test_ablations_search_by_accuracy_and_from_scratch(walked):
-    study = walked[0]
-    pretrained = detnas.pretrain_supernet(study)
-    found = detnas_controls.ablation_contenders(study, pretrained)
-    assert [entrant.name for entrant in found] == ["ClsNAS", "DetNAS-scratch"]
+    experiment = walked[0]
+    pretrained = detnas.pretrain_supernet(experiment)
+    found = baselines.ablations(experiment, pretrained)
+    assert [network.name for network in found] == ["ClsNAS", "DetNAS-scratch"]
     for phase, metric in (("ClsNAS", "top1"), ("DetNAS-scratch", "AP")):
-        scores = study.run.scores(phase)
+        scores = experiment.run.scores(phase)
         assert len(scores) == SMOKE.evaluations and all(metric in score.metrics for score in scores)
-    others = detnas_controls.random_contenders(study, found)
-    archs = [entrant.arch for entrant in (*found, *others)]
+    others = baselines.random_networks(experiment, found)
+    archs = [network.arch for network in (*found, *others)]
     assert len(others) == SMOKE.random_networks and len(set(archs[2:])) == len(archs[2:])
     assert all(space_named(SMOKE.space).macs(arch, SMOKE.macs_at) <= SMOKE.macs_limit for arch in archs)
 
 
 def test_a_frozen_random_backbone_keeps_its_weights(walked):
-    study = walked[0]
+    experiment = walked[0]
     spec = space_named(SMOKE.space).spec(space_named(SMOKE.space).uniform(0))
-    task = candidates.detection_task(study)
-    untouched = phases.new_model(lambda: task.build(Backbone(spec)), study.seed, "detector head")
-    assert 0 <= compare.frozen_random_backbone(study, spec, detection=task, finetune=SMOKE.finetune) <= 1
+    task = experiment.task
+    untouched = new_model(lambda: task.build(Backbone(spec)), experiment.seed, "detector head")
+    assert 0 <= compare.frozen_random_backbone(experiment, spec, detection=task, finetune=SMOKE.finetune) <= 1
     kept = next(
-        path for path in (study.run.path / "phases").glob("*/phase.json") if '"frozen": true' in path.read_text()
+        path for path in (experiment.run.path / "phases").glob("*/phase.json") if '"frozen": true' in path.read_text()
     )
     model = task.build(Backbone(spec))
-    phases.load_weights(model, kept.parent / "weights.safetensors")
+    load_weights(model, kept.parent / "weights.safetensors")
     before, after = untouched.state_dict(), model.state_dict()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     body = {name for name in moved if name.startswith("backbone.body.")}

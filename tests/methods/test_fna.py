@@ -8,17 +8,21 @@ import pytest
 import torch
 from PIL import Image
 from torchvision.models import resnet18
+from workbench.data.loader import load_data
+from workbench.methods.experiment import Experiment, start_experiment
+from workbench.methods.fna.paper import PRESETS, plan_named
+from workbench.methods.fna.presets import two_tasks, with_options
+from workbench.methods.plan import CostPenalty, shortened
+from workbench.networks.pretrained import load_torchvision, read_state
 
 from tests.data.test_coco import SAMPLES
 from workbench.insight.tables import paper_table
-from workbench.methods import candidates, compare, fna, fna_controls, fna_presets, fna_weights, phases
-from workbench.methods.fna_plan import CostPenalty
-from workbench.methods.fna_presets import PRESETS, plan_named, two_tasks, with_options
-from workbench.methods.presets import shortened
-from workbench.methods.task_data import load_task_data
+from workbench.methods import candidates, compare, gradient
+from workbench.methods.candidates import best, scorer
+from workbench.methods.fna import baselines
+from workbench.methods.fna import method as fna
 from workbench.networks.backbone import Backbone
 from workbench.networks.remap import remap
-from workbench.networks.seeds import load_torchvision, read_state
 from workbench.networks.supernet import Supernet
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.mbconv import FNA_LAYERS, fna_spec
@@ -26,10 +30,10 @@ from workbench.spaces.mbconv import FNA_LAYERS, fna_spec
 TASKS = ("detection", "segmentation", "pose")
 
 
-def study_of(path, task, **changes):
+def experiment_of(path, task, **changes):
     plan = replace(plan_named("smoke", task), **changes)
-    data = load_task_data(plan.data, task, "scenes", 0, plan.head)
-    return phases.start_study(
+    data = load_data(plan.data, task, "scenes", seed=0)
+    return start_experiment(
         f"test_{task}", {"task": task}, plan=plan, data=data, seed=0, device="cpu", runs=str(path), fresh=False
     )
 
@@ -37,55 +41,55 @@ def study_of(path, task, **changes):
 @pytest.fixture(scope="module", params=TASKS)
 def walked(request, tmp_path_factory):
     """A task searched, with its random control, found network and seed trained."""
-    study = study_of(tmp_path_factory.mktemp("fna"), request.param)
-    seed = fna_weights.seed_network(study.plan)
-    search = fna.search(study, seed)
-    found = fna.derived(search).arch
-    drawn = fna.random_search(study, search, found)
-    winner = candidates.best(drawn, fna_weights.task_of(study).metric).arch
-    entrants = fna_controls.contenders(study, seed, search.space, found, winner, "all")
-    return study, seed, search, drawn, entrants, fna.train_all(study, entrants)
+    experiment = experiment_of(tmp_path_factory.mktemp("fna"), request.param)
+    seed = fna.seed_network(experiment.plan)
+    search = fna.search(experiment, seed)
+    found = search.derived().arch
+    drawn = fna.random_search(experiment, search, found)
+    winner = candidates.best(drawn, experiment.task.metric).arch
+    compared = baselines.found_and_baselines(experiment, seed, search.space, found, winner, "all")
+    return experiment, seed, search, drawn, compared, compare.train_all(experiment, compared)
 
 
 def test_the_record_has_every_epoch_and_the_ledger_every_phase(walked):
-    study, _, search, drawn, entrants, results = walked
-    metric = fna_weights.task_of(study).metric
-    rows = study.run.scores("search")
+    experiment, _, search, drawn, compared, results = walked
+    metric = experiment.task.metric
+    rows = experiment.run.scores("search")
     assert [row.step for row in rows] == [0, 1]
     assert metric not in rows[0].metrics and {metric, "entropy", "expected MACs", "skipped"} <= set(rows[1].metrics)
-    assert len(drawn) == 1 == len(fna.scored_epochs(study, search))
-    found = fna.derived(search).arch
+    assert len(drawn) == 1 == len(gradient.scored_epochs(experiment, search))
+    found = search.derived().arch
     assert rows[-1].arch == found
     assert abs(drawn[0].macs - rows[-1].macs) <= 0.1 * rows[-1].macs
-    phases_known = {entry.phase for entry in study.run.ledger.entries}
+    phases_known = {entry.phase for entry in experiment.run.ledger.entries}
     assert {"search", "score search", "random on search", "finetune fna", "finetune seed-network"} <= phases_known
-    names = [entrant.name for entrant in entrants]
+    names = [network.name for network in compared]
     assert names == ["FNA", "seed network", "best-scored random", "FNA, random weights", "random network 1"]
     table = compare.comparison_table(results)
     assert table["network"].tolist() == names and table[metric].between(0, 1).all()
     assert f"{metric} error" in table and "top1" not in table
-    starts = fna_controls.start_table(results)
+    starts = baselines.start_table(results)
     assert starts["network"].tolist() == ["FNA", "FNA, random weights"]
     assert 0 < starts["share of steps"].iloc[1] <= 1
-    assert fna_controls.start_table(results[:3]).empty
+    assert baselines.start_table(results[:3]).empty
 
 
 def test_a_step_of_alpha_costs_the_whole_mixture(walked):
-    study, _, search, *_ = walked
-    plan = study.plan
-    (entry,) = (entry for entry in study.run.ledger.entries if entry.phase == "search")
+    experiment, _, search, *_ = walked
+    plan = experiment.plan
+    (entry,) = (entry for entry in experiment.run.ledger.entries if entry.phase == "search")
     on_alpha = 2 * plan.search.alpha.batch_size
     # Forward is paths + mixture, backward twice the paths + mixture: what forward has more than half of that is half
     # the mixture.
     path = (entry.forward_macs - entry.backward_macs / 2) * 2 / on_alpha
     per_path = (entry.forward_macs - path * on_alpha) / (4 * plan.search.weights.batch_size)
     assert path > 3 * per_path  # six or seven operations, and the rest of the model once
-    assert search.searched is not None and len(search.searched.alpha_losses) == 2
+    assert search.trained is not None and len(search.trained.alpha_losses) == 2
 
 
 def test_everybody_begins_with_the_seeds_weights(walked):
-    study, seed, search, _, entrants, _ = walked
-    by_name = {entrant.name: entrant for entrant in entrants}
+    experiment, seed, search, _, compared, _ = walked
+    by_name = {network.name: network for network in compared}
     found = by_name["FNA"]
     own = remap(seed.backbone, found.spec)[0].state_dict()
     assert all(torch.equal(own[name], tensor) for name, tensor in found.start.weights.state_dict().items())
@@ -93,13 +97,13 @@ def test_everybody_begins_with_the_seeds_weights(walked):
     names = [name for name, tensor in plain.state_dict().items() if tensor.ndim > 1]
     assert plain.spec == found.spec
     assert not any(torch.equal(plain.state_dict()[n], found.start.weights.state_dict()[n]) for n in names)
-    assert by_name["seed network"].spec.blocks == fna_weights.seed_form(study).blocks
+    assert by_name["seed network"].spec.blocks == fna.seed_form(experiment).blocks
     assert search.space.spec(by_name["FNA"].arch) == found.spec
 
 
 def test_a_killed_search_ends_bit_identical(tmp_path, monkeypatch):
-    whole = study_of(tmp_path / "whole", "segmentation")
-    seed = fna_weights.seed_network(whole.plan)
+    whole = experiment_of(tmp_path / "whole", "segmentation")
+    seed = fna.seed_network(whole.plan)
     expected = fna.search(whole, seed)
 
     class Killed(RuntimeError):
@@ -107,34 +111,34 @@ def test_a_killed_search_ends_bit_identical(tmp_path, monkeypatch):
 
     score = fna._derived_score
 
-    def kill(study, scorer, supernet, phase, epoch):
+    def kill(experiment, scorer, supernet, phase, epoch):
         if epoch == 1:
             raise Killed
-        return score(study, scorer, supernet, phase, epoch)
+        return score(experiment, scorer, supernet, phase, epoch)
 
-    cut = study_of(tmp_path / "cut", "segmentation")
+    cut = experiment_of(tmp_path / "cut", "segmentation")
     monkeypatch.setattr(fna, "_derived_score", kill)
     with pytest.raises(Killed):
         fna.search(cut, seed)
     monkeypatch.undo()
-    resumed = fna.search(study_of(tmp_path / "cut", "segmentation"), seed)
-    assert resumed.searched.trained.losses == expected.searched.trained.losses
+    resumed = fna.search(experiment_of(tmp_path / "cut", "segmentation"), seed)
+    assert resumed.trained.losses == expected.trained.losses
     for name, tensor in expected.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name
-    again = fna.search(study_of(tmp_path / "cut", "segmentation"), seed)  # finished: read, not computed
-    assert again.searched.trained.losses == expected.searched.trained.losses
-    assert fna.derived(again) == fna.derived(expected)
+    again = fna.search(experiment_of(tmp_path / "cut", "segmentation"), seed)  # finished: read, not computed
+    assert again.trained.losses == expected.trained.losses
+    assert again.derived() == expected.derived()
 
 
 def test_random_supernets_and_plain_norms_are_other_searches(tmp_path):
-    study = study_of(tmp_path, "segmentation")
-    seed = fna_weights.seed_network(study.plan)
-    random = fna.search(study, seed, init="random", phase="search (random)")
-    plain = fna.search(replace(study, plan=replace(study.plan, affine=False)), seed, phase="search (plain)")
+    experiment = experiment_of(tmp_path, "segmentation")
+    seed = fna.seed_network(experiment.plan)
+    random = fna.search(experiment, seed, init="random", phase="search (random)")
+    plain = fna.search(replace(experiment, plan=replace(experiment.plan, affine=False)), seed, phase="search (plain)")
     assert random.key != plain.key
     assert all(norm.weight is None for layer in plain.supernet.choices() for norm in layer.modules()
                if isinstance(norm, torch.nn.BatchNorm2d))  # fmt: skip
-    space = fna.space_of(study)
+    space = fna.space_of(experiment)
     ours, theirs = Supernet(space), Supernet(space, pretrained=seed.backbone)
     for number in (0, 1):  # stem and first stage, before any training
         own, remapped = (net.blocks[number].state_dict() for net in (ours, theirs))
@@ -144,34 +148,34 @@ def test_random_supernets_and_plain_norms_are_other_searches(tmp_path):
 
 
 def test_weights_and_alpha_learn_from_their_own_pictures(tmp_path, monkeypatch):
-    study = study_of(tmp_path, "segmentation")
+    experiment = experiment_of(tmp_path, "segmentation")
     seen = {"weights": set(), "alpha": set()}
     loop = fna.search_phase
 
-    def spy(study, name, model, alphas, task, weight_data, alpha_data, *args, **options):
+    def spy(experiment, name, model, alphas, task, weight_data, alpha_data, *args, **options):
         seen["weights"] |= set(weight_data.ids)
         seen["alpha"] |= set(alpha_data.ids)
-        return loop(study, name, model, alphas, task, weight_data, alpha_data, *args, **options)
+        return loop(experiment, name, model, alphas, task, weight_data, alpha_data, *args, **options)
 
     monkeypatch.setattr(fna, "search_phase", spy)
-    fna.search(study, fna_weights.seed_network(study.plan))
-    assert seen == {"weights": set(study.data.train.ids), "alpha": set(study.data.search.ids)}
-    assert not seen["alpha"] & (seen["weights"] | set(study.data.test.ids))
+    fna.search(experiment, fna.seed_network(experiment.plan))
+    assert seen == {"weights": set(experiment.data.train.ids), "alpha": set(experiment.data.search.ids)}
+    assert not seen["alpha"] & (seen["weights"] | set(experiment.data.test.ids))
 
 
 def test_refreshed_statistics_are_those_of_the_task(tmp_path, monkeypatch):
-    study = study_of(tmp_path, "segmentation", refresh_images=8)
-    seed = fna_weights.seed_network(study.plan)
-    spec = fna_weights.seed_form(study)
-    fresh = fna_weights.start(study, seed, spec)
-    plain = fna_weights.start(replace(study, plan=replace(study.plan, refresh_images=0)), seed, spec)
+    experiment = experiment_of(tmp_path, "segmentation", refresh_images=8)
+    seed = fna.seed_network(experiment.plan)
+    spec = fna.seed_form(experiment)
+    fresh = fna.start(experiment, seed, spec)
+    plain = fna.start(replace(experiment, plan=replace(experiment.plan, refresh_images=0)), seed, spec)
     changed = {n for n, t in fresh.weights.state_dict().items() if not torch.equal(t, plain.weights.state_dict()[n])}
     assert changed and all("running" in name or "num_batches" in name for name in changed)
     assert fresh.origin["refreshed"] == 8 and "refreshed" not in plain.origin
-    (spent,) = study.run.ledger.entries
+    (spent,) = experiment.run.ledger.entries
     assert spent.phase == "refresh network" and spent.images == 8 and spent.forward_macs > 0
     monkeypatch.setattr(fna_weights, "recalibrate", None)  # what was computed once is not computed again
-    again = fna_weights.start(study, seed, spec)
+    again = fna.start(experiment, seed, spec)
     assert all(torch.equal(t, again.weights.state_dict()[n]) for n, t in fresh.weights.state_dict().items())
 
 
@@ -179,9 +183,9 @@ def test_refreshed_statistics_are_those_of_the_task(tmp_path, monkeypatch):
 def test_every_plan_builds_on_the_meta_device(preset):
     for task, plan in PRESETS[preset].items():
         space = space_named(plan.space)
-        study = phases.Study(run=None, plan=plan, data=Named(), seed=0, device=torch.device("cpu"))
+        experiment = Experiment(run=None, plan=plan, data=Named(), seed=0, device=torch.device("cpu"))
         with torch.device("meta"):
-            model = fna_weights.task_of(study).build(Supernet(space, norm="own" if plan.affine else "plain"))
+            model = experiment.task.build(Supernet(space, norm="own" if plan.affine else "plain"))
         assert isinstance(compare.body_of(model), Supernet)
         assert plan.task == task
         rng = np.random.default_rng(0)
@@ -269,18 +273,18 @@ def test_real_mobilenet_weights_start_a_search(tmp_path):
     if not path.is_file():
         pytest.skip(f"no sample weights at {path}")
     plan = with_options(plan_named("smoke", "detection"), seed_network="mobilenetv2-tf", depths="2.3.4.3.3.1")
-    seed = fna_weights.seed_network(plan, str(path))
+    seed = fna.seed_network(plan, str(path))
     reference = Backbone(fna_spec("MobileNetV2", last=1280, padding="same", bn_eps=1e-3))
     load_torchvision(reference, read_state(path))
     assert all(torch.equal(t, seed.backbone.state_dict()[n]) for n, t in reference.state_dict().items())
-    study = replace(study_of(tmp_path, "detection"), plan=plan)
-    search = fna.search(study, seed)
-    assert fna.derived(search).arch.space == "layers-mobilenetv2-tf-2.3.4.3.3.1"
+    experiment = replace(experiment_of(tmp_path, "detection"), plan=plan)
+    search = fna.search(experiment, seed)
+    assert search.derived().arch.space == "layers-mobilenetv2-tf-2.3.4.3.3.1"
 
 
 def test_presets_name_every_task():
     assert all(set(PRESETS[name]) == set(TASKS) for name in ("smoke", "tiny", "small", "paper"))
-    assert fna_presets.PRESETS["tiny"]["detection"].data.test_images == 400
+    assert PRESETS["tiny"]["detection"].data.test_images == 400
 
 
 def test_the_papers_networks_are_written_down_once():
@@ -306,8 +310,8 @@ def test_a_pose_search_runs_on_a_keypoint_folder_and_refuses_leaks(tmp_path):
     plan = plan_named("smoke", "pose")
     data = load_task_data(plan.data, "pose", str(folder), 0, plan.head)
     assert not set(data.train.ids) & set(data.search.ids) and len(data.train) + len(data.search) == 8
-    study = replace(study_of(tmp_path, "pose"), data=data)
-    assert fna.search(study, fna_weights.seed_network(plan)).searched is not None
+    experiment = replace(experiment_of(tmp_path, "pose"), data=data)
+    assert fna.search(experiment, fna.seed_network(plan)).trained is not None
     (folder / "images" / "8.png").write_bytes((folder / "images" / "0.png").read_bytes())
     with pytest.raises(ValueError, match="must be unseen in training"):
         load_task_data(plan.data, "pose", str(folder), 0, plan.head)
@@ -329,11 +333,11 @@ def test_a_resnet_seed_is_searched_and_remapped(tmp_path):
     torch.save(resnet18(weights=None).state_dict(), path)
     plan = with_options(plan_named("smoke", "pose"), seed_network="resnet18")
     assert plan.depths == (3, 3, 3, 3) and "3.3.3.3" in fna.check_plan(plan, str(path))
-    study = replace(study_of(tmp_path, "pose"), plan=plan)
-    seed = fna_weights.seed_network(plan, str(path))
-    search = fna.search(study, seed)
-    found = search.space.spec(fna.derived(search).arch)
-    start = fna_weights.start(study, seed, found).weights
+    experiment = replace(experiment_of(tmp_path, "pose"), plan=plan)
+    seed = fna.seed_network(plan, str(path))
+    search = fna.search(experiment, seed)
+    found = search.space.spec(search.derived().arch)
+    start = fna.start(experiment, seed, found).weights
     own = seed.backbone.blocks[2].main[0].weight  # a basic block's first kernel is not searched
     assert torch.equal(start.blocks[2].main[0].weight, own)
-    assert search.searched is not None and np.isfinite(search.searched.trained.losses).all()
+    assert search.trained is not None and np.isfinite(search.trained.losses).all()

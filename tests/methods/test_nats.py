@@ -7,15 +7,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from workbench.data.loader import load_data
+from workbench.methods.experiment import start_experiment
+from workbench.methods.nats.presets import PRESETS, SMOKE, with_options
+from workbench.networks.pretrained import torchvision_names
 
 from workbench.insight.tables import stored_results
 from workbench.lessons import nats as lesson
-from workbench.methods import candidates, compare, mixture_choice, nats, nats_controls, nats_presets, phases, presets
-from workbench.methods.nats_presets import PRESETS, SMOKE, with_options
+from workbench.methods import compare, gradient
+from workbench.methods.candidates import best
+from workbench.methods.nats import baselines, implementation
+from workbench.methods.nats import method as nats
+from workbench.methods.nats import presets as nats_presets
 from workbench.networks.backbone import Backbone
 from workbench.networks.count import count_backbone
 from workbench.networks.dilation_mixture import usual_implementation
-from workbench.networks.seeds import torchvision_names
 from workbench.spaces.branches import dilation_parts
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.channel_dilation import base_spec, logits, same_everywhere
@@ -24,50 +30,50 @@ from workbench.spaces.residual import residual_spec
 from workbench.tasks.detection import build_detector
 
 
-def open_study(root, plan=SMOKE, seed=0):
-    data = presets.load_data(plan.data, "scenes", "scenes", seed)
-    return phases.start_study(
+def open_experiment(root, plan=SMOKE, seed=0):
+    data = load_data(plan.data, "detection", "scenes", "scenes", seed=seed)
+    return start_experiment(
         "nats", {"preset": "smoke"}, plan=plan, data=data, seed=seed, device="cpu", runs=str(root), fresh=False
     )
 
 
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory):
-    study = open_study(tmp_path_factory.mktemp("runs"))
-    seed = nats.seed_network(study)
-    search = nats.search(study, seed)
-    path = nats.search(study, seed, "n1")
-    entrants = nats_controls.contenders(
-        study,
+    experiment = open_experiment(tmp_path_factory.mktemp("runs"))
+    seed = nats.seed_network(experiment)
+    search = nats.search(experiment, seed)
+    path = nats.search(experiment, seed, "n1")
+    compared = baselines.found_and_baselines(
+        experiment,
         seed,
-        nats.derived(search).arch,
-        (path.space, nats.derived(path).arch),
+        search.derived().arch,
+        (path.space, path.derived().arch),
         everything=True,
-        best_random=nats.space_of(study).uniform(1),
+        best_random=nats.space_of(experiment).uniform(1),
     )
-    return study, seed, search, path, entrants, candidates.train_all(study, entrants[:3])
+    return experiment, seed, search, path, compared, compare.train_all(experiment, compared[:3])
 
 
 def test_every_epoch_is_in_the_record_and_scored_once_alpha_moves(walked):
-    study, _, search, _, *_ = walked
-    rows = study.run.scores("search n4")
+    experiment, _, search, _, *_ = walked
+    rows = experiment.run.scores("search n4")
     assert [row.step for row in rows] == [0, 1]
     assert rows[0].metrics == pytest.approx(
         {"entropy": 1.0, "margin": 0.0, "ties": 20.0}
     )  # alpha stands still: all ties
     assert rows[0].arch.choices == (0,) * 20
     assert {"AP", "AP_error", "entropy", "margin", "ties"} <= set(rows[1].metrics)
-    assert rows[1].arch == nats.derived(search).arch and rows[1].metrics["entropy"] < 1
-    table = lesson.trajectory(study, search)
+    assert rows[1].arch == search.derived().arch and rows[1].metrics["entropy"] < 1
+    table = gradient.trajectory(experiment, search)
     assert list(table["epoch"]) == [1, 2] and table["AP"].isna().tolist() == [True, False]
-    assert [score.step for score in nats.scored_epochs(study, search)] == [1]
-    assert not torch.equal(search.searched.alphas[0][0], search.searched.alphas[1][0])
+    assert [score.step for score in gradient.scored_epochs(experiment, search)] == [1]
+    assert not torch.equal(search.trained.alphas[0][0], search.trained.alphas[1][0])
 
 
 def test_the_ledger_counts_what_the_method_computes_whatever_the_implementation(walked):
-    study, _, search, *_ = walked
-    entry = next(entry for entry in study.run.ledger.entries if entry.phase == "search n4")
-    plan = study.plan
+    experiment, _, search, *_ = walked
+    entry = next(entry for entry in experiment.run.ledger.entries if entry.phase == "search n4")
+    plan = experiment.plan
     images = plan.search.weights.steps * 4 + 2 * 4  # two of four steps move alpha, too
     assert entry.images == images and entry.forward_macs % images == 0
     per_image = entry.forward_macs // images
@@ -77,24 +83,24 @@ def test_the_ledger_counts_what_the_method_computes_whatever_the_implementation(
 
 
 def test_a_finished_search_is_loaded_and_a_continued_run_repeats_nothing(walked, capsys):
-    study, seed, search, *_ = walked
-    known = len(study.run.scores())
-    again = nats.search(study, seed)
-    assert "steps of" not in capsys.readouterr().out and len(study.run.scores()) == known
-    assert nats.derived(again) == nats.derived(search)
+    experiment, seed, search, *_ = walked
+    known = len(experiment.run.scores())
+    again = nats.search(experiment, seed)
+    assert "steps of" not in capsys.readouterr().out and len(experiment.run.scores()) == known
+    assert again.derived() == search.derived()
     for name, tensor in search.model.state_dict().items():
         assert torch.equal(tensor, again.model.state_dict()[name]), name
-    pairs = zip(search.searched.alphas, again.searched.alphas, strict=True)
+    pairs = zip(search.trained.alphas, again.trained.alphas, strict=True)
     assert all(torch.equal(a, b) for first, second in pairs for a, b in zip(first, second, strict=True))
 
 
 def test_a_killed_search_ends_as_if_it_had_not_been(walked, tmp_path, monkeypatch):
     """Killed after the first epoch; the record holds every epoch once, the numbers are those of the whole run."""
-    study, seed, search, *_ = walked
-    shutil.copytree(study.run.path, tmp_path / "runs" / "nats" / study.run.path.name)
-    shutil.copytree(study.run.path.parent.parent / "cache", tmp_path / "runs" / "cache")
-    copy = replace(study, run=type(study.run)(tmp_path / "runs" / "nats" / study.run.path.name))
-    key = search.searched.trained.key
+    experiment, seed, search, *_ = walked
+    shutil.copytree(experiment.run.path, tmp_path / "runs" / "nats" / experiment.run.path.name)
+    shutil.copytree(experiment.run.path.parent.parent / "cache", tmp_path / "runs" / "cache")
+    copy = replace(experiment, run=type(experiment.run)(tmp_path / "runs" / "nats" / experiment.run.path.name))
+    key = search.trained.key
     shutil.rmtree(copy.run.path / "phases" / key)
     lines = copy.run.path / "evaluations.jsonl"
     rows = lines.read_text().splitlines(keepends=True)
@@ -114,58 +120,58 @@ def test_a_killed_search_ends_as_if_it_had_not_been(walked, tmp_path, monkeypatc
     monkeypatch.setattr(nats, "_derived_score", original)
     resumed = nats.search(copy, seed)
     assert [row.step for row in copy.run.scores("search n4")] == [0, 1]
-    whole = study.run.scores("search n4")
+    whole = experiment.run.scores("search n4")
     assert [row.metrics for row in copy.run.scores("search n4")] == [row.metrics for row in whole]
-    assert nats.derived(resumed) == nats.derived(search)
+    assert resumed.derived() == search.derived()
     for name, tensor in search.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name
 
 
 def test_random_search_takes_as_many_evaluations_as_epochs_were_scored_and_leaves_the_mixture(walked):
-    study, _, search, *_ = walked
-    drawn = nats.random_search(study, search)
-    assert len(drawn) == len(nats.scored_epochs(study, search)) == 1
+    experiment, _, search, *_ = walked
+    drawn = nats.random_search(experiment, search)
+    assert len(drawn) == len(gradient.scored_epochs(experiment, search)) == 1
     assert all(layer.chosen is None for layer in search.supernet.mixtures())
     assert {row.phase for row in drawn} == {"random on search n4"}
 
 
 def test_everybody_costs_the_same_and_starts_from_the_same_kernels(walked):
-    study, seed, *_, entrants, results = walked
-    names = [entrant.name for entrant in entrants]
+    experiment, seed, *_, compared, results = walked
+    names = [network.name for network in compared]
     assert names[:4] == ["NATS", "path level", "baseline", "best-scored random"]
     assert names[4:] == ["dilated by hand", "random channels 1", "equal split", "NATS, index reading"]
-    plain = backbone_cost(residual_spec(study.plan.backbone), 128)
+    plain = backbone_cost(residual_spec(experiment.plan.backbone), 128)
     state = seed.backbone.state_dict()
-    for entrant in entrants:
-        assert backbone_cost(entrant.spec, 128) == plain
-        assert count_backbone(lambda entrant=entrant: Backbone(entrant.spec), 128) == plain
-        weights = entrant.start.weights.state_dict()
+    for network in compared:
+        assert backbone_cost(network.spec, 128) == plain
+        assert count_backbone(lambda network=network: Backbone(network.spec), 128) == plain
+        weights = network.start.weights.state_dict()
         assert {name: tensor.shape for name, tensor in weights.items()} == {n: t.shape for n, t in state.items()}
-        if entrant.name != "NATS, index reading":
-            assert all(torch.equal(tensor, state[name]) for name, tensor in weights.items()), entrant.name
+        if network.name != "NATS, index reading":
+            assert all(torch.equal(tensor, state[name]) for name, tensor in weights.items()), network.name
     table = compare.comparison_table(results)
     assert table["MACs"].nunique() == table["params"].nunique() == 1
     assert "top1" not in table  # nobody was pre-trained here
-    for entrant, result in zip(entrants, results, strict=False):
+    for network, result in zip(compared, results, strict=False):
         body = result.model.get_submodule("backbone.body").state_dict()
-        assert any(not torch.equal(body[name], tensor) for name, tensor in entrant.start.weights.state_dict().items())
+        assert any(not torch.equal(body[name], tensor) for name, tensor in network.start.weights.state_dict().items())
 
 
 def test_fine_tuned_networks_are_kept_for_other_runs_and_equal_ones_trained_once(walked, capsys):
-    study, seed, *_, entrants, _ = walked
-    other = replace(study, run=type(study.run).open(study.run.path.parent.parent, "nats", {"x": 1}, seed=0,
-                    data_digest=study.data.digest))  # fmt: skip
+    experiment, seed, *_, compared, _ = walked
+    other = replace(experiment, run=type(experiment.run).open(experiment.run.path.parent.parent, "nats", {"x": 1}, seed=0,
+                    data_digest=experiment.data.digest))  # fmt: skip
     capsys.readouterr()
-    space = nats.space_of(study)
-    renamed = nats_controls.contender(study, seed, "the same again", space, same_everywhere(space, (1, 1)))
-    candidates.train_all(other, [entrants[2], renamed])
+    space = nats.space_of(experiment)
+    renamed = nats.network(experiment, seed, "the same again", space, same_everywhere(space, (1, 1)))
+    compare.train_all(other, [compared[2], renamed])
     assert "steps of" not in capsys.readouterr().out
     assert all(entry.cached for entry in other.run.ledger.entries if entry.phase.startswith("finetune"))
 
 
 def test_the_lesson_gets_tables_that_say_what_was_found(walked):
-    study, _, search, _, _, results = walked
-    votes = lesson.assignment_table(search.space, nats.derived(search).arch)
+    experiment, _, search, _, _, results = walked
+    votes = lesson.assignment_table(search.space, search.derived().arch)
     assert np.allclose(votes[["1x1", "2x2", "3x3", "1x3", "3x1"]].sum(axis=1), 1) and len(votes) == 5
     networks = lesson.network_table(results).set_index("network")
     assert networks.loc["baseline", "dilated share"] == 0 and networks.loc["baseline", "convolutions"] == 8
@@ -173,10 +179,10 @@ def test_the_lesson_gets_tables_that_say_what_was_found(walked):
         0 < networks.loc["NATS", "dilated share"] < 1
         and networks.loc["NATS", "sigma"] > networks.loc["baseline", "sigma"]
     )
-    rows = lesson.sweep_table(study, results, nats.derived(search), 0)
+    rows = lesson.sweep_table(experiment, results, search.derived(), 0)
     assert rows["groups"].tolist() == ["n4", "n1"]  # the found network and the path level
     assert np.allclose(rows["gain"], rows["AP"] - rows["baseline AP"])
-    latency = lesson.latency_table(study, ("n1", "n4", "n3"), repeats=1)
+    latency = lesson.latency_table(experiment, ("n1", "n4", "n3"), repeats=1)
     assert list(latency["groups"]) == ["baseline", "n1", "n4"]  # n3 does not fit and is left out
     assert latency["convolutions in a layer, at most"].tolist() == [1, 1, 4]
     assert latency["backbone ratio"].iloc[0] == 1
@@ -184,17 +190,17 @@ def test_the_lesson_gets_tables_that_say_what_was_found(walked):
 
 def test_rows_of_another_search_are_not_taken_for_this_one(walked):
     """The same folder with other seed weights: the record of the first search must not describe the second."""
-    study, seed, *_ = walked
+    experiment, seed, *_ = walked
     other = replace(seed, origin={"weights": "of another file"})
     with pytest.raises(ValueError, match=r"holds epochs of 'search n4' by another search.*--fresh"):
-        nats.search(study, other)
+        nats.search(experiment, other)
 
 
 def test_scoring_epochs_has_its_own_place_in_the_ledger(walked):
-    study, _, search, *_ = walked
-    entries = {entry.phase: entry for entry in study.run.ledger.entries}
-    assert entries["score search n4"].images == 8 + len(study.data.search)  # calibration and search pictures, once
-    drawn = nats.random_search(study, search)
+    experiment, _, search, *_ = walked
+    entries = {entry.phase: entry for entry in experiment.run.ledger.entries}
+    assert entries["score search n4"].images == 8 + len(experiment.data.search)  # calibration and search pictures, once
+    drawn = nats.random_search(experiment, search)
     assert len(drawn) == 1 and entries["score search n4"].seconds > 0
     # One network alone is scored, not the mixture.
     assert entries["score search n4"].forward_macs < entries["search n4"].forward_macs
@@ -203,15 +209,15 @@ def test_scoring_epochs_has_its_own_place_in_the_ledger(walked):
 def test_with_seed_weights_no_pretraining_data_is_asked_for():
     """Preset paper, COCO and a weights file are all there is."""
     with pytest.raises(ValueError, match="no number of scenes to draw"):
-        presets.load_data(PRESETS["paper"].data, "coco", "scenes", 0)
+        load_data(PRESETS["paper"].data, "detection", "coco", "scenes", seed=0)
     with pytest.raises(ValueError, match="data folder 'coco' was not found"):
-        presets.load_data(PRESETS["paper"].data, "coco", "", 0)
-    data = presets.load_data(SMOKE.data, "scenes", "", 0)
+        load_data(PRESETS["paper"].data, "detection", "coco", "", seed=0)
+    data = load_data(SMOKE.data, "detection", "scenes", "", seed=0)
     assert "pre-training" not in data.description and len(data.crops) == 1
 
 
 def test_pictures_too_small_for_some_dilation_are_told_and_the_usual_one_decides():
-    data = presets.load_data(SMOKE.data, "scenes", "scenes", 0)
+    data = load_data(SMOKE.data, "detection", "scenes", "scenes", seed=0)
 
     class Narrow:
         sizes = ((32, 96),)
@@ -224,30 +230,30 @@ def test_pictures_too_small_for_some_dilation_are_told_and_the_usual_one_decides
 
 
 def test_the_found_network_moves_to_another_detector(walked):
-    study, *_, entrants, _ = walked
-    (moved,) = nats_controls.transfer(study, entrants[:1])
+    experiment, *_, compared, _ = walked
+    (moved,) = baselines.transfer(experiment, compared[:1])
     assert type(moved.model).__name__ == "FasterRCNN"
-    assert moved.contender.name == "NATS in faster_rcnn" and moved.contender.spec == entrants[0].spec
+    assert moved.network.name == "NATS in faster_rcnn" and moved.network.spec == compared[0].spec
 
 
 def test_forced_implementations_compute_the_same_first_step(tmp_path):
     """Later steps of a small batch-normed network turn rounding into percents, by as much as the processor likes."""
     found = []
     for name in ("branches", "composite"):
-        study = open_study(tmp_path / name, replace(SMOKE, implementation=name))
-        search = nats.search(study, nats.seed_network(study))
+        experiment = open_experiment(tmp_path / name, replace(SMOKE, implementation=name))
+        search = nats.search(experiment, nats.seed_network(experiment))
         assert {way for layer in search.supernet.mixtures() for way in layer.implementation.values()} == {name}
-        found.append(search.searched)
+        found.append(search.trained)
     assert found[0].trained.losses[0] == pytest.approx(found[1].trained.losses[0], rel=1e-4)
     assert torch.equal(found[0].alphas[0][0], found[1].alphas[0][0])  # the warm epoch: alpha stands still
 
 
 def test_no_stopwatch_decides_how_a_search_is_computed(walked, monkeypatch):
-    study, _, search, *_ = walked
+    experiment, _, search, *_ = walked
     monkeypatch.setattr(mixture_choice, "measure_implementations", lambda *_: pytest.fail("measured"))
     expected = [usual_implementation(layer) for layer in search.supernet.mixtures()]
-    assert mixture_choice.implementations(study, search.supernet, "another search") == expected
-    table = lesson.chosen_implementations(study, search.supernet, search.phase)
+    assert implementation.implementations(experiment, search.supernet, "another search") == expected
+    table = lesson.chosen_implementations(experiment, search.supernet, search.phase)
     assert list(table["chosen"]) == [way for row in expected for way in row.values()]
 
 
@@ -256,10 +262,10 @@ def test_seed_weights_are_read_under_torchvisions_names(tmp_path):
     source = Backbone(spec)
     names = torchvision_names(source)
     torch.save({names[name]: tensor for name, tensor in source.state_dict().items()}, tmp_path / "seed.pth")
-    study = open_study(tmp_path)
-    seed = nats.seed_network(study, str(tmp_path / "seed.pth"))
+    experiment = open_experiment(tmp_path)
+    seed = nats.seed_network(experiment, str(tmp_path / "seed.pth"))
     assert all(torch.equal(t, source.state_dict()[name]) for name, t in seed.backbone.state_dict().items())
-    assert seed.top1 is None and set(seed.origin) == {"weights"} and not study.run.ledger.entries
+    assert seed.top1 is None and set(seed.origin) == {"weights"} and not experiment.run.ledger.entries
 
 
 @pytest.mark.parametrize(
@@ -278,7 +284,7 @@ def test_what_does_not_fit_is_refused_before_work_starts(changes, seed_weights, 
     monkeypatch.chdir(tmp_path)
     torch.save({"conv1.weight": torch.zeros(3)}, "wrong.pth")
     plan = replace(SMOKE, **changes)
-    data = presets.load_data(plan.data, "scenes", "scenes", 0)
+    data = load_data(plan.data, "detection", "scenes", "scenes", seed=0)
     with pytest.raises(ValueError, match=message):
         nats.check_plan(plan, data, seed_weights)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["wrong.pth"]
@@ -308,14 +314,14 @@ def test_the_published_plan_builds_on_the_meta_device(name):
     assert plan.search.weights.steps == pytest.approx(258_700, rel=0.01)  # section 5
     spec = space.spec(space.sample(np.random.default_rng(0)))
     with torch.device("meta"):
-        detector = build_detector(Backbone(spec), 80, plan.detector)
+        detector = build_detector(Backbone(spec), 80, plan.head)
         moved = build_detector(Backbone(spec), 80, plan.transfer)
     assert type(detector).__name__ == "FasterRCNN" and type(moved).__name__ == "LabelledRetinaNet"
     assert any(len(dilation_parts(block)) > 1 for block in spec.blocks)
 
 
 def test_the_hand_made_control_is_dilation_two_or_the_largest_square():
-    by_hand = [nats_controls.by_hand(space_named(f"channel-dilation-resnet50-n1-{name}")) for name in "AC"]
+    by_hand = [baselines.by_hand(space_named(f"channel-dilation-resnet50-n1-{name}")) for name in "AC"]
     specs = [
         space_named(f"channel-dilation-resnet50-n1-{name}").spec(arch) for name, arch in zip("AC", by_hand, strict=True)
     ]

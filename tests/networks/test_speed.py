@@ -4,9 +4,10 @@ import time
 
 import pytest
 import torch
+from workbench.methods.detnas.presets import TINY
 
 from workbench.data.scenes import SceneConfig, Scenes
-from workbench.methods.detnas_presets import TINY
+from workbench.methods.candidates import best
 from workbench.networks.backbone import Backbone
 from workbench.networks.supernet import Supernet
 from workbench.spaces.catalogue import space_named

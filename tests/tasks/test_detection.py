@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 import torch
 from torchvision.models.detection.retinanet import RetinaNetHead
+from workbench.methods.detnas.presets import TINY, paper_plan
 
 from workbench.data.scenes import SceneConfig, Scenes
-from workbench.methods.detnas_presets import TINY, paper_plan
 from workbench.networks.backbone import Backbone
 from workbench.records.seeds import generator
 from workbench.spaces.catalogue import space_named
@@ -107,7 +107,7 @@ def test_paper_detectors_build_on_meta(kind):
     plan = paper_plan(detector=kind)
     space = space_named(plan.space)
     with torch.device("meta"):
-        model = build_detector(Backbone(space.spec(space.uniform(0))), 80, plan.detector)
+        model = build_detector(Backbone(space.spec(space.uniform(0))), 80, plan.head)
         costs = model_costs(model, (800, 1088))
     assert costs["backbone"].macs == space.macs(space.uniform(0), (800, 1088))
     assert sum(cost.params for cost in costs.values()) == sum(p.numel() for p in model.parameters())
@@ -120,7 +120,7 @@ def test_head_macs_of_paper_faster_rcnn_count_a_thousand_proposals():
     plan = paper_plan(space="shuffle-40")
     space = space_named(plan.space)
     with torch.device("meta"):
-        model = build_detector(Backbone(space.spec(space.uniform(0))), 80, plan.detector)
+        model = build_detector(Backbone(space.spec(space.uniform(0))), 80, plan.head)
         costs = model_costs(model, (800, 1200))
     box_convs = 1000 * 4 * 256 * 256 * 9 * 49
     assert costs["head"].macs > box_convs

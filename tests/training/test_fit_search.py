@@ -9,8 +9,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
+from workbench.methods.plan import shortened
 
-from workbench.methods.presets import shortened
 from workbench.training.fit import AlphaSide, NonFiniteLoss, fit
 from workbench.training.recipe import AlternatingRecipe, Recipe, learning_rate
 

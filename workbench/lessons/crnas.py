@@ -13,12 +13,12 @@ from workbench.insight.architecture_plots import DILATION_COLOURS, Cell, plot_st
 from workbench.insight.receptive_field import predicted_sigma
 from workbench.insight.style import PURPLE, SERIES, new_axes
 from workbench.insight.widgets import editor
-from workbench.methods.candidates import detection_scorer
+from workbench.methods.candidates import scorer
 from workbench.methods.compare import Result
-from workbench.methods.crnas import beam, prefix_memory, reusing
+from workbench.methods.crnas.method import beam, prefix_memory, reusing
+from workbench.methods.experiment import Experiment
 from workbench.methods.one_shot import TrainedSupernet
-from workbench.methods.phases import Study
-from workbench.methods.presets import input_sizes
+from workbench.methods.plan import input_sizes
 from workbench.records.score import Score
 from workbench.spaces.allocation import centre_of_mass, depths_of
 from workbench.spaces.branches import spatial_dilation
@@ -28,19 +28,19 @@ from workbench.spaces.network_spec import NetworkSpec
 from workbench.spaces.residual import LAYOUTS, dilatable_blocks, layout_named, residual_spec
 
 
-def reuse_table(study: Study, supernet: TrainedSupernet, *, measured: bool) -> pd.DataFrame:
+def reuse_table(experiment: Experiment, supernet: TrainedSupernet, *, measured: bool) -> pd.DataFrame:
     """What reusing prefixes saves: backbone MACs per image of a whole beam; with `measured` also seconds, by two beams.
 
     The two beams must agree in every score, which the column `largest difference` shows. Seconds are empty when a
     search was interrupted; one row alone says that prefixes do not fit into memory and were computed again.
     """
-    plain = detection_scorer(study, supernet)
+    plain = scorer(experiment, supernet, experiment.task)
     macs = beam_macs(
-        supernet.supernet.space, study.plan.beam_width, input_sizes(study.plan, study.data)[0]
+        supernet.supernet.space, experiment.plan.beam.width, input_sizes(experiment.plan, experiment.data)[0]
     )  # recomputed, reused
-    ways = {"recomputed": plain, "reused": reusing(study, plain)}
+    ways = {"recomputed": plain, "reused": reusing(experiment, plain)}
     if ways["reused"].reuse is None:
-        gib = prefix_memory(study, plain) / 2**30
+        gib = prefix_memory(experiment, plain) / 2**30
         return pd.DataFrame(
             [{"prefixes": f"recomputed ({gib:.1f} GiB would be needed)", "backbone MACs per image": macs[0]}]
         )
@@ -51,18 +51,18 @@ def reuse_table(study: Study, supernet: TrainedSupernet, *, measured: bool) -> p
         scores: dict[str, list[Score]] = {}
         for row, (way, scorer) in zip(rows, ways.items(), strict=True):
             phase = f"beam, {way}"
-            known = study.run.load(f"clock {phase}", scorer.origin)
-            whole = not study.run.scores(phase)
+            known = experiment.run.load(f"clock {phase}", scorer.origin)
+            whole = not experiment.run.scores(phase)
             with clocked(supernet.supernet) as clock:
-                scores[way] = beam(study, scorer, phase=phase, reuse=False)
+                scores[way] = beam(experiment, scorer, phase=phase, reuse=False)
             built = scorer.reuse.seconds if scorer.reuse else 0.0
             if known is None:
                 known = {"seconds": clock.seconds + built if whole else float("nan")}
-                study.run.store(f"clock {phase}", scorer.origin, {"seconds": known["seconds"]} if whole else {})
+                experiment.run.store(f"clock {phase}", scorer.origin, {"seconds": known["seconds"]} if whole else {})
             row["backbone seconds"] = known.get("seconds", float("nan"))
             row["seconds"] = sum(score.seconds for score in scores[way])
         pairs = zip(scores["recomputed"], scores["reused"], strict=True)
-        metric = study.plan.fitness
+        metric = experiment.plan.fitness
         gap = max(abs(a.metrics[metric] - b.metrics[metric]) for a, b in pairs)
         rows = [{**row, "largest difference": gap} for row in rows]
     return pd.DataFrame(rows)
@@ -70,9 +70,9 @@ def reuse_table(study: Study, supernet: TrainedSupernet, *, measured: bool) -> p
 
 def architecture_of(result: Result) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Blocks in each searched stage, and one dilation for each residual block."""
-    spec = result.contender.spec
+    spec = result.network.spec
     rates = tuple(spatial_dilation(spec.blocks[index])[0] for index in dilatable_blocks(spec))
-    searched = LAYOUTS[spec.name.split()[0]].searched
+    searched = LAYOUTS[spec.name.split()[0]].trained
     return tuple(sum(block.stage == stage for block in spec.blocks) for stage in searched), rates
 
 
@@ -83,10 +83,10 @@ def architecture_table(results: Sequence[Result]) -> pd.DataFrame:
         depths, rates = architecture_of(result)
         sizes = {name: result.metrics.get(name, float("nan")) for name in ("AP_rel_s", "AP_rel_m", "AP_rel_l")}
         codes = {"blocks": ".".join(map(str, depths)), "dilations": "".join(map(str, rates))}
-        sigma = predicted_sigma(result.contender.spec)[-1][0]
+        sigma = predicted_sigma(result.network.spec)[-1][0]
         rows.append(
             {
-                "network": result.contender.name,
+                "network": result.network.name,
                 **codes,
                 "centre of mass": centre_of_mass(depths),
                 "sigma": sigma,
@@ -103,7 +103,7 @@ def alone_against_supernet(results: Sequence[Result], scores: Sequence[Score], m
     for result in results:
         depths, rates = architecture_of(result)
         if max(rates) == 1 and depths in ranked and depths not in {row["depths"] for row in rows}:
-            row = {"network": result.contender.name, "depths": depths, "supernet": ranked[depths].metrics[metric]}
+            row = {"network": result.network.name, "depths": depths, "supernet": ranked[depths].metrics[metric]}
             rows.append({**row, "alone": result.metrics[metric]})
     return pd.DataFrame(rows)
 
@@ -129,7 +129,7 @@ def allocation_editor(backbone: str, depths: Sequence[int], image_size: ImageSiz
         return ax
 
     most = max(12, *depths)
-    return editor(draw, depths, {f"stage {stage}": most for stage in layout_named(backbone).searched})
+    return editor(draw, depths, {f"stage {stage}": most for stage in layout_named(backbone).trained})
 
 
 def allocation_line(backbone: str, depths: Sequence[int], image_size: ImageSize) -> str:

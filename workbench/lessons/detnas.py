@@ -10,29 +10,29 @@ from matplotlib.axes import Axes
 from workbench.insight.architecture_plots import OPERATION_COLOURS, Cell, plot_strips
 from workbench.insight.style import VERMILLION, new_axes
 from workbench.insight.widgets import editor
-from workbench.methods.candidates import detection_scorer
+from workbench.methods.candidates import scorer
+from workbench.methods.experiment import Experiment
 from workbench.methods.one_shot import TrainedSupernet
-from workbench.methods.phases import Study
 from workbench.records.score import Score
 from workbench.spaces.arch import Arch
 from workbench.spaces.costs import ImageSize
 from workbench.spaces.space import SearchSpace
 
 
-def recalibration_check(study: Study, supernet: TrainedSupernet, scores: Sequence[Score]) -> pd.DataFrame:
+def recalibration_check(experiment: Experiment, supernet: TrainedSupernet, scores: Sequence[Score]) -> pd.DataFrame:
     """The first few recorded architectures scored again without recalibration.
 
     Columns `key`, `with`, `without` (AP).
     """
-    scorer = detection_scorer(study, supernet, recalibrated=False)
-    rows = [score for score in scores if score.error is None][: study.plan.recalibration_check]
-    known = {score.arch: score for score in study.run.scores("without recalibration")}
+    scorer = scorer(experiment, supernet, experiment.task, recalibrated=False)
+    rows = [score for score in scores if score.error is None][: experiment.plan.recalibration_check]
+    known = {score.arch: score for score in experiment.run.scores("without recalibration")}
     table = []
     for row in rows:
         stale = known.get(row.arch)
         if stale is None:
             stale = scorer(row.arch, phase="without recalibration", step=0)
-            study.run.append(stale)
+            experiment.run.append(stale)
         table.append({"key": row.arch.key, "with": row.metrics["AP"], "without": stale.metrics.get("AP", float("nan"))})
     return pd.DataFrame(table)
 

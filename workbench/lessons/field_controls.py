@@ -18,8 +18,10 @@ from workbench.data.scenes import SceneConfig, Scenes
 from workbench.evaluation.scoring import Scorer
 from workbench.evaluation.statistics import rank_correlation
 from workbench.methods import candidates
-from workbench.methods.one_shot import TrainedSupernet, random_path
-from workbench.methods.phases import Study, new_model, train_phase
+from workbench.methods.candidates import best, scorer
+from workbench.methods.experiment import Experiment, new_model
+from workbench.methods.one_shot import TrainedSupernet
+from workbench.methods.phases import train_phase
 from workbench.networks.aligned_options import align_options
 from workbench.networks.backbone import Backbone
 from workbench.networks.supernet import Sharing, Supernet
@@ -143,69 +145,71 @@ def probe_data(plan: ProbePlan, config: SceneConfig, seed: int) -> ProbeData:
     return ProbeData(train=train, search=search, test=test, digest=digest([train.digest, search.digest, test.digest]))
 
 
-def with_easier_distances(study: Study) -> Study:
+def with_easier_distances(experiment: Experiment) -> Experiment:
     """The same run with training scenes of all of the plan's distances in turn; search and test scenes stay.
 
     From dots 48 pixels away alone a supernet often learned nothing in 800 steps (two of four runs): many of its random
     paths cannot see them. With near dots it knows what to look for after 100.
     """
-    plan: ProbePlan = study.plan
+    plan: ProbePlan = experiment.plan
     count = plan.train_images // len(plan.mixed_distances)
-    parts = tuple(Scenes(dot_task(distance), study.seed, "train", count) for distance in plan.mixed_distances)
-    return replace(study, data=replace(study.data, train=Interleaved(parts)))
+    parts = tuple(Scenes(dot_task(distance), experiment.seed, "train", count) for distance in plan.mixed_distances)
+    return replace(experiment, data=replace(experiment.data, train=Interleaved(parts)))
 
 
-def on_task(study: Study, config: SceneConfig) -> Study:
+def on_task(experiment: Experiment, config: SceneConfig) -> Experiment:
     """The same run on the scenes of another task."""
-    return replace(study, data=probe_data(study.plan, config, study.seed))
+    return replace(experiment, data=probe_data(experiment.plan, config, experiment.seed))
 
 
-def probe_task(study: Study) -> Probe:
-    return Probe(categories=study.data.train.categories)
+def probe_task(experiment: Experiment) -> Probe:
+    return Probe(categories=experiment.data.train.categories)
 
 
-def train_network(study: Study, name: str, spec: NetworkSpec, recipe: Recipe, start: int = 0) -> float:
+def train_network(experiment: Experiment, name: str, spec: NetworkSpec, recipe: Recipe, start: int = 0) -> float:
     """Test accuracy (0-1) of one network; chance is 1 / classes. `start` chooses the initial weights."""
-    task = probe_task(study)
-    model = new_model(lambda: task.build(Backbone(spec)), study.seed, f"probe {start}")
+    task = probe_task(experiment)
+    model = new_model(lambda: task.build(Backbone(spec)), experiment.seed, f"probe {start}")
     origin = {"spec": spec.to_json(), "start": start}
-    train_phase(study, name, model, task, study.data.train, recipe, origin=origin)
-    rng = generator(study.seed, "bootstrap")
-    return task.measure(model, study.data.test, study.device, rng=rng)[0]["accuracy"]
+    train_phase(experiment, name, model, task, experiment.data.train, recipe, origin=origin)
+    rng = generator(experiment.seed, "bootstrap")
+    return task.measure(model, experiment.data.test, experiment.device, rng=rng)[0]["accuracy"]
 
 
-def best_of_starts(study: Study, name: str, spec: NetworkSpec, starts: int = 0) -> float:
+def best_of_starts(experiment: Experiment, name: str, spec: NetworkSpec, starts: int = 0) -> float:
     """Test accuracy of the best of `starts` initialisations (0: as many as the plan says).
 
     Far cues are learned within 50 steps or, from some initial weights, not in a few hundred; whether a network *can*
     learn to see shows in its best start. A start above 0.9 is good enough.
     """
     best = 0.0
-    for start in range(starts or study.plan.starts):
+    for start in range(starts or experiment.plan.starts):
         if best < 0.9:
-            best = max(best, train_network(study, f"{name}, start {start + 1}", spec, study.plan.recipe, start))
+            best = max(
+                best, train_network(experiment, f"{name}, start {start + 1}", spec, experiment.plan.recipe, start)
+            )
     return best
 
 
-def train_supernet(study: Study, name: str, space: SearchSpace, recipe: Recipe) -> TrainedSupernet:
+def train_supernet(experiment: Experiment, name: str, space: SearchSpace, recipe: Recipe) -> TrainedSupernet:
     """A supernet trained on the probe task itself, one random path per step."""
-    task = probe_task(study)
-    sharing: Sharing = study.plan.branches if space.name.startswith(PREFIX) else study.plan.kernels
+    task = probe_task(experiment)
+    sharing: Sharing = experiment.plan.branches if space.name.startswith(PREFIX) else experiment.plan.kernels
 
     def build() -> nn.Module:
         supernet = Supernet(space, sharing)
         align_options(supernet)  # branches start with equal weights, as in the tiny plan of CR-NAS
         return task.build(supernet)
 
-    model = new_model(build, study.seed, "probe supernet")
+    model = new_model(build, experiment.seed, "probe supernet")
     supernet = model.backbone
     assert isinstance(supernet, Supernet)
     trained = train_phase(
-        study,
+        experiment,
         name,
         model,
         task,
-        study.data.train,
+        experiment.data.train,
         recipe,
         origin={"space": space.name, "sharing": sharing},
         before_step=random_path(space.sample),
@@ -213,12 +217,12 @@ def train_supernet(study: Study, name: str, space: SearchSpace, recipe: Recipe) 
     return TrainedSupernet(model=model, supernet=supernet, trained=trained)
 
 
-def probe_scorer(study: Study, supernet: TrainedSupernet) -> Scorer:
+def probe_scorer(experiment: Experiment, supernet: TrainedSupernet) -> Scorer:
     """Scores by accuracy at the object centres of the search split."""
-    return candidates.task_scorer(study, supernet, probe_task(study))
+    return candidates.scorer(experiment, supernet, probe_task(experiment))
 
 
-def ablated(study: Study, scorer: Scorer, winner: Score, phase: str) -> dict[str, float]:
+def ablated(experiment: Experiment, scorer: Scorer, winner: Score, phase: str) -> dict[str, float]:
     """Accuracy by the supernet of a found code, undilated, and with only its late or only its early dilations left.
 
     Early are those of the first stage.
@@ -236,7 +240,7 @@ def ablated(study: Study, scorer: Scorer, winner: Score, phase: str) -> dict[str
     archs = {name: space.arch(code) for name, code in codes.items()}
     distinct = list(dict.fromkeys(archs.values()))
     scores = candidates.search(
-        study, ExhaustiveSearch(distinct), scorer, phase=phase, evaluations=len(distinct), generation=len(distinct)
+        experiment, ExhaustiveSearch(distinct), scorer, phase=phase, evaluations=len(distinct), generation=len(distinct)
     )
     values = dict(zip(distinct, (score.metrics["accuracy"] for score in scores), strict=True))
     return {name: values[arch] for name, arch in archs.items()}

@@ -22,13 +22,14 @@ from workbench.evaluation.whole_cost import (
 )
 from workbench.insight.plots import plot_parts
 from workbench.insight.style import BLACK, BLUE, GREEN, ORANGE, SKY, new_axes
-from workbench.methods import fna
+from workbench.methods import compare
+from workbench.methods.candidates import best
 from workbench.methods.compare import Result, slug
-from workbench.methods.fna_plan import FNAPlan
-from workbench.methods.fna_weights import contender, task_of
-from workbench.methods.gradient_search import SeedNetwork
-from workbench.methods.phases import Study, forward_macs
-from workbench.methods.presets import input_sizes
+from workbench.methods.experiment import Experiment, forward_macs
+from workbench.methods.fna import method as fna
+from workbench.methods.fna.presets import FNAPlan
+from workbench.methods.gradient import SeedNetwork
+from workbench.methods.plan import input_sizes
 from workbench.records.files import base_folder, read_json
 from workbench.records.run_folder import RunFolder
 from workbench.search.relaxation import Derived
@@ -46,12 +47,12 @@ PHASES = {
 }
 
 
-def find_detnas_run(study: Study, given: str, preset: str, data: str, runs: str) -> RunFolder | None:
+def find_detnas_run(experiment: Experiment, given: str, preset: str, data: str, runs: str) -> RunFolder | None:
     """The DetNAS run to compare with: `given`, or the newest finished one of this preset, data and seed; None if none.
 
     ValueError when the given folder is no finished run of DetNAS, or of other data.
     """
-    wanted = (preset, data, study.seed, 0)
+    wanted = (preset, data, experiment.seed, 0)
     if given:
         run = RunFolder(base_folder() / Path(given).expanduser())
         if run.notebook != "10_detnas" or run.status != "finished":
@@ -88,19 +89,19 @@ def operation_costs(space: SearchSpace, image_size: ImageSize) -> pd.DataFrame:
     return pd.DataFrame([rows[key] for key in sorted(rows)])
 
 
-def whole_models(study: Study, results: Sequence[Result]) -> pd.DataFrame:
+def whole_models(experiment: Experiment, results: Sequence[Result]) -> pd.DataFrame:
     """MMACs of backbone and whole model at the size that images enter with, params of both in thousands.
 
     FNA prices the backbone only, which may be a small part of the model.
     """
-    size, task = input_sizes(study.plan, study.data)[0], task_of(study)
+    size, task = input_sizes(experiment.plan, experiment.data)[0], experiment.task
     rows = []
     for result in results:
-        whole = forward_macs(result.model, task, study.data.train, study.device)
+        whole = forward_macs(result.model, task, experiment.data.train, experiment.device)
         rows.append(
             {
-                "network": result.contender.name,
-                "backbone MMACs": backbone_cost(result.contender.spec, size).macs / 1e6,
+                "network": result.network.name,
+                "backbone MMACs": backbone_cost(result.network.spec, size).macs / 1e6,
                 "whole model MMACs": whole / 1e6,
                 "backbone k params": result.params / 1e3,
                 "whole model k params": result.detector_params / 1e3,
@@ -109,15 +110,15 @@ def whole_models(study: Study, results: Sequence[Result]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def sweep_table(study: Study, results: Sequence[Result], found: Derived) -> pd.DataFrame:
+def sweep_table(experiment: Experiment, results: Sequence[Result], found: Derived) -> pd.DataFrame:
     """What a sweep over the strength of the penalty is about: one row, MACs and accuracy of all."""
-    plan: FNAPlan = study.plan
-    metric = task_of(study).metric
-    by_name = {result.contender.name: result for result in results}
+    plan: FNAPlan = experiment.plan
+    metric = experiment.task.metric
+    by_name = {result.network.name: result for result in results}
     own = by_name["FNA"]
-    arch = own.contender.arch
+    arch = own.network.arch
     assert arch is not None
-    options = [option for _, option in fna.space_of(study).describe(arch)]
+    options = [option for _, option in fna.space_of(experiment).describe(arch)]
     row: dict[str, Any] = {
         "strength": plan.penalty.strength,
         "task": plan.task,
@@ -134,18 +135,20 @@ def sweep_table(study: Study, results: Sequence[Result], found: Derived) -> pd.D
     return pd.DataFrame([row])
 
 
-def train_short(study: Study, seed: SeedNetwork, space: SearchSpace, found: Arch, share: int) -> Result:
+def train_short(experiment: Experiment, seed: SeedNetwork, space: SearchSpace, found: Arch, share: int) -> Result:
     """The found network fine-tuned for one `share`-th of the steps, the schedule shrunk as a whole."""
-    entrant = contender(study, seed, f"FNA, 1/{share} of the steps", space.spec(found), found)
-    return fna.train_all(study, [entrant], max(1, study.plan.finetune.steps // share))[0]
+    network = fna.network(experiment, seed, f"FNA, 1/{share} of the steps", space.spec(found), found)
+    return compare.train_all(experiment, [network], max(1, experiment.plan.finetune.steps // share))[0]
 
 
-def cost_curves(study: Study, results: Sequence[Result], short: Mapping[int, Result]) -> dict[str, list[WholeCost]]:
+def cost_curves(
+    experiment: Experiment, results: Sequence[Result], short: Mapping[int, Result]
+) -> dict[str, list[WholeCost]]:
     """Whole cost and AP of FNA at every length of fine-tuning, and of the seed network without any search."""
-    entries, by_name = study.run.ledger.entries, {result.contender.name: result for result in results}
+    entries, by_name = experiment.run.ledger.entries, {result.network.name: result for result in results}
 
     def cost(name: str, result: Result, *searches: str) -> WholeCost:
-        phases = {"search": searches, "target fine-tuning": (f"finetune {slug(result.contender.name)}",)}
+        phases = {"search": searches, "target fine-tuning": (f"finetune {slug(result.network.name)}",)}
         return whole_cost(name, entries, {part: named for part, named in phases.items() if named}, result.metrics["AP"])
 
     found = [cost(f"FNA, 1/{share}", result, "search") for share, result in sorted(short.items(), reverse=True)]

@@ -1,6 +1,6 @@
 """What remapping keeps, what it changes and what it refuses; and what it is worth, in the supernet and in the network.
 
-The studies behind notebook 30: equality at step 0, the rules of section 4.4 and the grid of table 5 of FNA.
+The experiments behind notebook 30: equality at step 0, the rules of section 4.4 and the grid of table 5 of FNA.
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from workbench.evaluation.statistics import losses_at, share_of_steps
-from workbench.methods import fna
-from workbench.methods.compare import Contender, Result
-from workbench.methods.fna_weights import Init, contender, task_of
-from workbench.methods.gradient_search import SeedNetwork
-from workbench.methods.phases import Study
+from workbench.methods import compare
+from workbench.methods.compare import Network, Result
+from workbench.methods.experiment import Experiment
+from workbench.methods.fna import method as fna
+from workbench.methods.fna.method import Init
+from workbench.methods.gradient import GradientSearch, SeedNetwork
 from workbench.networks.backbone import Backbone
 from workbench.networks.remap import Kernel, Width, remap
 from workbench.networks.remap_report import RemapReport, function_gap
@@ -157,31 +158,31 @@ def other_pairs() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def grid(study: Study, seed: SeedNetwork) -> tuple[dict[Init, fna.LayerSearch], list[Result]]:
+def grid(experiment: Experiment, seed: SeedNetwork) -> tuple[dict[Init, GradientSearch], list[Result]]:
     """Table 5: the supernet begins with remapped or random weights, and so does the network found in it."""
-    searches: dict[Init, fna.LayerSearch] = {
-        init: fna.search(study, seed, init=init, phase=f"search ({init})") for init in ("random", "remap")
+    searches: dict[Init, GradientSearch] = {
+        init: fna.search(experiment, seed, init=init, phase=f"search ({init})") for init in ("random", "remap")
     }
-    entrants: list[Contender] = []
+    compared: list[Network] = []
     for where, search in searches.items():
-        arch = fna.derived(search).arch
+        arch = search.derived().arch
         for init in searches:
             name = f"{where} supernet, {init} target"
-            entrants.append(contender(study, seed, name, search.space.spec(arch), arch, init=init))
-    return searches, fna.train_all(study, entrants)
+            compared.append(fna.network(experiment, seed, name, search.space.spec(arch), arch, init=init))
+    return searches, compare.train_all(experiment, compared)
 
 
-def grid_table(study: Study, results: Sequence[Result]) -> pd.DataFrame:
+def grid_table(experiment: Experiment, results: Sequence[Result]) -> pd.DataFrame:
     """One row for each cell of the grid: accuracy, MACs, and the training loss at the start and at the end.
 
     `share of steps` is how much of its training a network needs to reach the last loss of the *same* network when that
     began with random weights.
     """
-    metric = task_of(study).metric
+    metric = experiment.task.metric
     rows = []
-    by_name = {result.contender.name: result.losses for result in results}
+    by_name = {result.network.name: result.losses for result in results}
     for result in results:
-        supernet, target = (part.split()[0] for part in result.contender.name.split(", "))
+        supernet, target = (part.split()[0] for part in result.network.name.split(", "))
         level = by_name[f"{supernet} supernet, random target"]
         rows.append(
             {
@@ -205,27 +206,27 @@ def variant_spec(space: SearchSpace) -> NetworkSpec:
     return space.spec(space.arch([decision.options.index("k5e3") for decision in space.decisions]))
 
 
-def variants(study: Study, seed: SeedNetwork, spec: NetworkSpec) -> list[Result]:
+def variants(experiment: Experiment, seed: SeedNetwork, spec: NetworkSpec) -> list[Result]:
     """`spec` from the seed's weights by every rule of section 4.4, and from random weights, trained alike.
 
     Half the plan's steps: rules differ early, if anywhere.
     """
-    entrants = [contender(study, seed, name, spec, **how) for name, how in VARIANTS.items()]
-    entrants.append(contender(study, seed, "random weights", spec, init="random"))
-    return fna.train_all(study, entrants, steps=max(1, study.plan.finetune.steps // 2))
+    compared = [fna.network(experiment, seed, name, spec, **how) for name, how in VARIANTS.items()]
+    compared.append(fna.network(experiment, seed, "random weights", spec, init="random"))
+    return compare.train_all(experiment, compared, steps=max(1, experiment.plan.finetune.steps // 2))
 
 
-def variant_table(study: Study, seed: SeedNetwork, results: Sequence[Result], images: Tensor) -> pd.DataFrame:
+def variant_table(experiment: Experiment, seed: SeedNetwork, results: Sequence[Result], images: Tensor) -> pd.DataFrame:
     """For each rule: how far the features are from the seed's before training, losses from step 0 on, accuracy.
 
     `share of steps` is what the last loss of random weights takes.
     """
-    metric = task_of(study).metric
-    spec = results[0].contender.spec
-    level = next(result.losses for result in results if result.contender.name == "random weights")
+    metric = experiment.task.metric
+    spec = results[0].network.spec
+    level = next(result.losses for result in results if result.network.name == "random weights")
     rows = []
     for result in results:
-        name = result.contender.name
+        name = result.network.name
         gap = feature_gap(seed.backbone, spec, images, **VARIANTS[name]) if name in VARIANTS else float("nan")
         errors = {metric: result.metrics[metric], f"{metric} error": result.metrics[f"{metric}_error"]}
         needed = {"share of steps": share_of_steps(result.losses, level)}
@@ -252,10 +253,10 @@ def feature_gap(
     return float((after - before).norm() / before.norm())
 
 
-def training_images(study: Study, count: int = 8) -> Tensor:
+def training_images(experiment: Experiment, count: int = 8) -> Tensor:
     """(count, 3, H, W) training images as the backbone gets them: normalised, and cut to one size."""
-    head = study.plan.head
-    images = [study.data.train[index][0].float() / 255 for index in range(min(count, len(study.data.train)))]
+    head = experiment.plan.head
+    images = [experiment.data.train[index][0].float() / 255 for index in range(min(count, len(experiment.data.train)))]
     height, width = (min(image.shape[axis] for image in images) // 16 * 16 for axis in (1, 2))
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (head.image_mean, head.image_std))
     return torch.stack([(image[:, :height, :width] - mean) / std for image in images])

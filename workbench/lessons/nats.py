@@ -17,14 +17,14 @@ from workbench.evaluation.statistics import mean_interval
 from workbench.insight.plots import plot_parts
 from workbench.insight.receptive_field import predicted_sigma
 from workbench.insight.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, YELLOW, new_axes
-from workbench.methods import candidates
-from workbench.methods.candidates import detection_task
+from workbench.methods.candidates import best
 from workbench.methods.compare import Result
-from workbench.methods.mixture_choice import measured_on
-from workbench.methods.nats import MixedSearch, space_of
-from workbench.methods.nats_presets import NATSPlan
-from workbench.methods.phases import Study, new_model
-from workbench.methods.presets import input_sizes
+from workbench.methods.experiment import Experiment, new_model
+from workbench.methods.gradient import GradientSearch
+from workbench.methods.nats.implementation import measured_on
+from workbench.methods.nats.method import space_of
+from workbench.methods.nats.presets import NATSPlan
+from workbench.methods.plan import input_sizes
 from workbench.networks.backbone import Backbone
 from workbench.networks.count import latencies_of
 from workbench.networks.dilation_mixture import (
@@ -52,9 +52,9 @@ from workbench.spaces.space import SearchSpace
 from workbench.training.fit import AlphaSide, fit
 
 
-def chosen_implementations(study: Study, supernet: Supernet, phase: str) -> pd.DataFrame:
+def chosen_implementations(experiment: Experiment, supernet: Supernet, phase: str) -> pd.DataFrame:
     """How each searched layer is computed on each side, with the milliseconds where they were measured."""
-    measured = study.run.load(f"implementations {phase}", measured_on(study, supernet.space)) or {}
+    measured = experiment.run.load(f"implementations {phase}", measured_on(experiment, supernet.space)) or {}
     rows = []
     pairs = zip(supernet.mixtures(), searched_layers(supernet.space), strict=True)
     for index, (layer, searched) in enumerate(pairs):
@@ -65,12 +65,12 @@ def chosen_implementations(study: Study, supernet: Supernet, phase: str) -> pd.D
     return pd.DataFrame(rows)
 
 
-def step_ratio(study: Study, model: nn.Module, turns: int = 5) -> float:
+def step_ratio(experiment: Experiment, model: nn.Module, turns: int = 5) -> float:
     """Time of a search step of `model` (weights, then alpha) as it is computed, over that by branches alone.
 
     The two are timed in turn on copies, the fastest of `turns` each: what the machine does besides hits both alike.
     """
-    plan, task = study.plan, detection_task(study)
+    plan, task = experiment.plan, experiment.task
     short = replace(plan.search, weights=replace(plan.search.weights, steps=2), epochs=1, warm_epochs=0)
     models = [copy.deepcopy(model) for _ in range(2)]
     best = [float("inf")] * 2
@@ -82,11 +82,11 @@ def step_ratio(study: Study, model: nn.Module, turns: int = 5) -> float:
             fit(
                 trial,
                 task,
-                study.data.train,
+                experiment.data.train,
                 short.weights,
                 seed=0,
-                device=study.device,
-                search=AlphaSide(parameters=alphas, data=study.data.search, recipe=short),
+                device=experiment.device,
+                search=AlphaSide(parameters=alphas, data=experiment.data.search, recipe=short),
                 progress=lambda done, total, text, marks=marks: marks.append(time.perf_counter()),
             )
             best[which] = min(best[which], marks[1] - marks[0])  # the first step also warms up
@@ -121,12 +121,12 @@ def network_table(results: Sequence[Result]) -> pd.DataFrame:
     """Dilations, predicted spread of the field (pixels, last map) and AP by size of every trained network."""
     rows = []
     for result in results:
-        spec = result.contender.spec
+        spec = result.network.spec
         high, wide = predicted_sigma(spec)[-1]
         sizes = {name: result.metrics.get(name, float("nan")) for name in ("AP_rel_s", "AP_rel_m", "AP_rel_l")}
         rows.append(
             {
-                "network": result.contender.name,
+                "network": result.network.name,
                 "dilated share": dilated_share(spec),
                 "convolutions": sum(max(1, len(spec.blocks[index].dilations)) for index in dilatable_blocks(spec)),
                 "sigma": high,
@@ -144,16 +144,16 @@ def dilated_share(spec: NetworkSpec) -> float:
     return dilated / sum(searched_width(block) for block in blocks)
 
 
-def latency_table(study: Study, groups: Sequence[str], repeats: int = 9) -> pd.DataFrame:
+def latency_table(experiment: Experiment, groups: Sequence[str], repeats: int = 9) -> pd.DataFrame:
     """Milliseconds of one image through backbones with an equal split of every layer, and through detectors.
 
     With contiguous parts N allows no more and no thinner convolutions. Ratios are to the baseline, measured in turn.
     """
-    plan: NATSPlan = study.plan
-    task = candidates.detection_task(study)
-    height, width = input_sizes(plan, study.data)[0]
-    image = torch.rand(1, 3, height, width, device=study.device).contiguous(memory_format=torch.channels_last)
-    base = space_of(study)
+    plan: NATSPlan = experiment.plan
+    task = experiment.task
+    height, width = input_sizes(plan, experiment.data)[0]
+    image = torch.rand(1, 3, height, width, device=experiment.device).contiguous(memory_format=torch.channels_last)
+    base = space_of(experiment)
     specs = {"baseline": base.spec(same_everywhere(base, (1, 1)))}
     for name in groups:
         try:
@@ -164,7 +164,7 @@ def latency_table(study: Study, groups: Sequence[str], repeats: int = 9) -> pd.D
     models = []
     for spec in specs.values():
         model = new_model(lambda spec=spec: task.build(Backbone(spec)), 0, "latency")  # type: ignore[misc]
-        models.append(model.to(study.device, memory_format=torch.channels_last))  # type: ignore[call-overload]
+        models.append(model.to(experiment.device, memory_format=torch.channels_last))  # type: ignore[call-overload]
     bodies = latencies_of([(model.get_submodule("backbone.body"), image) for model in models], repeats=repeats)
     whole = latencies_of([(model, [image[0]]) for model in models], repeats=repeats)
     parts = [max(1, *(len(block.dilations) for block in spec.blocks)) for spec in specs.values()]
@@ -175,13 +175,13 @@ def latency_table(study: Study, groups: Sequence[str], repeats: int = 9) -> pd.D
     return frame
 
 
-def sweep_table(study: Study, results: Sequence[Result], found: Derived, max_steps: int) -> pd.DataFrame:
+def sweep_table(experiment: Experiment, results: Sequence[Result], found: Derived, max_steps: int) -> pd.DataFrame:
     """What a sweep is about, a row for each setting that this run trained: AP, and that of the run's own baseline.
 
     The run's own setting always; path level (n1) and the other slicing of kernels where they are among the results.
     """
-    plan: NATSPlan = study.plan
-    by_name = {result.contender.name: result for result in results}
+    plan: NATSPlan = experiment.plan
+    by_name = {result.network.name: result for result in results}
     other: Reading = "index" if plan.reading == "contiguous" else "contiguous"
     settings: dict[str, dict[str, str]] = {
         "NATS": {},
@@ -205,7 +205,7 @@ def sweep_table(study: Study, results: Sequence[Result], found: Derived, max_ste
                 "baseline AP": baseline,
                 "gain": ap - baseline,
                 "entropy": None if name == "path level" else found.entropy,
-                "dilated share": dilated_share(by_name[name].contender.spec),
+                "dilated share": dilated_share(by_name[name].network.spec),
             }
         )
     return pd.DataFrame(rows)
@@ -219,11 +219,11 @@ def varied(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     return frame[(frame[list(others)] == pd.Series(others)).all(axis=1)]
 
 
-def trajectory(study: Study, search: MixedSearch) -> pd.DataFrame:
+def trajectory(experiment: Experiment, search: GradientSearch) -> pd.DataFrame:
     """One row for each epoch: entropy, margin, ties of alpha, the key of the derived network, and its score if any."""
     rows = [
         {"epoch": score.step + 1, "network": score.arch.key, **score.metrics}
-        for score in study.run.scores(search.phase)
+        for score in experiment.run.scores(search.phase)
     ]
     return pd.DataFrame(rows)
 

@@ -13,11 +13,11 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from workbench.data.batches import DetectionSet
+from workbench.data.loader import DataPlan
 from workbench.evaluation.statistics import Interval, mean_interval, rank_correlation
 from workbench.insight.measured_field import Field, measure_field, structure_field
 from workbench.insight.receptive_field import SHARE, narrowed, predicted_sigma, theoretical_field
 from workbench.insight.tables import paper_table, stored_results
-from workbench.methods.presets import DataPlan
 from workbench.networks.backbone import Backbone
 from workbench.networks.blocks import build_chain
 from workbench.records.files import base_folder, read_json
@@ -273,7 +273,7 @@ def searched_networks(run: str) -> tuple[pd.DataFrame, str]:
     """
     if not run:
         frame, source = stored_results("crnas_networks", ["network"])
-        return frame, f"stored study: {source}"
+        return frame, f"stored experiment: {source}"
     path = Path(run).expanduser() / "tables" / "architectures.json"
     path = path if path.is_file() else base_folder() / path
     if not path.is_file():

@@ -15,8 +15,8 @@ from workbench.methods.gradient_search import SeedNetwork
 from workbench.methods.phases import Study, as_plain, forward_macs, keep_phase, load_phase, new_model, place_of
 from workbench.methods.presets import find_file
 from workbench.networks.backbone import Backbone
+from workbench.networks.pretrained import load_efficientnet_lite, load_torchvision, read_state
 from workbench.networks.remap import Kernel, Width, remap
-from workbench.networks.seeds import load_efficientnet_lite, load_torchvision, read_state
 from workbench.records.ledger import Entry, peak_memory, reset_peak_memory
 from workbench.records.seeds import generator
 from workbench.spaces.arch import Arch

@@ -19,7 +19,7 @@ from workbench.methods.phases import Study, forward_macs, new_model, train_phase
 from workbench.methods.presets import Data, find_file, input_sizes
 from workbench.networks.backbone import Backbone
 from workbench.networks.dilation_mixture import use
-from workbench.networks.seeds import load_torchvision, read_state
+from workbench.networks.pretrained import load_torchvision, read_state
 from workbench.networks.supernet import Sharing, Supernet
 from workbench.networks.weight_slicing import reuse_weights
 from workbench.records.files import digest
