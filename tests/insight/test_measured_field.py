@@ -1,4 +1,4 @@
-"""Measured fields against arithmetic, against autograd's own Jacobian, and against a plate that is too small."""
+"""Measured fields against arithmetic, against autograd's own Jacobian, and against a patch that is too small."""
 
 import time
 
@@ -8,9 +8,15 @@ import torch
 from torch import nn
 from torchvision.models import resnet18
 
-from workbench.insight.field_studies import plain_chain, structure_field
-from workbench.insight.measured_field import Linearised, constant_copy, map_at, mean_field, measure_field
-from workbench.insight.receptive_field import narrowed, plate_side, predicted_sigma, raw_sigma, theoretical_field
+from workbench.insight.measured_field import (
+    Linearised,
+    constant_copy,
+    map_at,
+    measure_field,
+    structure_field,
+)
+from workbench.insight.receptive_field import moment_sigma, narrowed, patch_side, predicted_sigma, theoretical_field
+from workbench.lessons.receptive_fields import mean_field, plain_chain
 from workbench.networks.backbone import Backbone
 from workbench.networks.blocks import build_chain
 from workbench.networks.supernet import Supernet
@@ -58,7 +64,7 @@ def small() -> Backbone:
 )
 def test_constant_kernels_spread_as_predicted(spec, share):
     for level, (sigma, _) in enumerate(predicted_sigma(spec, share)):
-        measured = raw_sigma(structure_field(spec, level, share=share, sigmas=10).map)
+        measured = moment_sigma(structure_field(spec, level, share=share, sigmas=10).map, border=True)
         assert measured == pytest.approx((sigma, sigma), rel=2e-3)
 
 
@@ -71,17 +77,17 @@ def test_channels_of_several_dilations_spread_as_predicted(spec):
     level = len(spec.taps) - 1
     high, wide = predicted_sigma(spec)[level]
     assert high != wide  # some dilations are not square
-    measured = raw_sigma(structure_field(spec, level, sigmas=10).map)
+    measured = moment_sigma(structure_field(spec, level, sigmas=10).map, border=True)
     assert measured == pytest.approx((high, wide), rel=3e-3)
 
 
 def test_prediction_holds_at_full_width_too():
-    field = measure_field(Backbone(DILATED), level=1, plate=plate_side(DILATED, 1, sigmas=10), mode="structure")
-    assert raw_sigma(field.map)[0] == pytest.approx(predicted_sigma(DILATED)[1][0], rel=2e-3)
+    field = measure_field(Backbone(DILATED), level=1, patch=patch_side(DILATED, 1, sigmas=10), mode="structure")
+    assert moment_sigma(field.map, border=True)[0] == pytest.approx(predicted_sigma(DILATED)[1][0], rel=2e-3)
 
 
 def test_field_ends_where_the_theoretical_one_does(small, rng):
-    field = measure_field(small, level=1, plate=176, mode="linearised", rng=rng)
+    field = measure_field(small, level=1, patch=176, mode="linearised", rng=rng)
     rows, columns = np.nonzero(field.map.numpy())
     (height, width), (row, column) = theoretical_field(TINY)[1], field.centre
     assert (rows.max() - rows.min() + 1, columns.max() - columns.min() + 1) == (height, width)
@@ -96,7 +102,7 @@ def test_probes_estimate_the_root_of_summed_squares(rng):
     for image in images:
         jacobian = torch.autograd.functional.jacobian(lambda x: network(x)[0, :, 7, 7], image[None])
         squares += jacobian.double().square().sum(dim=(0, 1, 2))
-    field = measure_field(network, plate=15, images=images, probes=3000, rng=rng)
+    field = measure_field(network, patch=15, images=images, probes=3000, rng=rng)
     exact = (squares / 2).sqrt()
     assert float((field.map - exact).abs().max() / exact.max()) < 0.05
 
@@ -109,7 +115,7 @@ def test_channel_rules_are_what_they_are_called(rng):
     summed = jacobian.sum(dim=0)
     rules = {"sum_abs": summed.abs().sum(dim=0), "relu": summed.clamp(min=0).sum(dim=0)}
     for rule, expected in rules.items():
-        field = measure_field(network, plate=9, images=image, channel_rule=rule)
+        field = measure_field(network, patch=9, images=image, channel_rule=rule)
         assert (field.channel_rule, field.probes) == (rule, 1)
         torch.testing.assert_close(field.map, expected, atol=1e-7, rtol=1e-5)
 
@@ -118,9 +124,9 @@ def test_cancelling_channels_hide_a_field_from_the_sum_but_not_from_probes(rng):
     network = nn.Conv2d(3, 2, 3, padding=1, bias=False)
     with torch.no_grad():
         network.weight[1] = -network.weight[0]
-    assert float(measure_field(network, plate=7, mode="linearised", rng=rng).map.max()) > 0
+    assert float(measure_field(network, patch=7, mode="linearised", rng=rng).map.max()) > 0
     with pytest.raises(ValueError, match="no gradient at all"):
-        measure_field(network, plate=7, mode="linearised", channel_rule="sum_abs")
+        measure_field(network, patch=7, mode="linearised", channel_rule="sum_abs")
 
 
 @pytest.mark.parametrize("name", ["backbone", "mobilenet", "pyramid that calls F.relu", "torchvision's ResNet"])
@@ -145,7 +151,7 @@ def test_a_linearised_network_is_affine(name):
 
 
 def test_the_field_of_a_linearised_network_needs_no_images(small):
-    ours = measure_field(small, level=1, plate=176, mode="linearised", channel_rule="sum_abs")
+    ours = measure_field(small, level=1, patch=176, mode="linearised", channel_rule="sum_abs")
     with Linearised():
         image = torch.randn(1, 3, 176, 176, requires_grad=True)
         row, column = ours.unit
@@ -162,7 +168,7 @@ def test_the_module_stays_as_it_was(small, rng):
     flags = [parameter.requires_grad for parameter in small.parameters()]
     modes = [layer.training for layer in small.modules()]
     for mode in ("trained", "linearised", "structure"):
-        measure_field(small, plate=272, mode=mode, rng=rng, probes=1)
+        measure_field(small, patch=272, mode=mode, rng=rng, probes=1)
     assert all(torch.equal(before[name], tensor) for name, tensor in small.state_dict().items())
     assert [parameter.requires_grad for parameter in small.parameters()] == flags
     assert [layer.training for layer in small.modules()] == modes
@@ -171,10 +177,10 @@ def test_the_module_stays_as_it_was(small, rng):
 
 def test_batch_norm_in_training_mode_does_not_make_the_field_global(small, rng):
     small.train()
-    field = measure_field(small, level=0, plate=112, rng=rng, probes=2)
+    field = measure_field(small, level=0, patch=112, rng=rng, probes=2)
     with torch.no_grad():  # what a caller may be in
         assert torch.equal(
-            measure_field(small, level=0, plate=112, rng=np.random.default_rng(0), probes=2).map, field.map
+            measure_field(small, level=0, patch=112, rng=np.random.default_rng(0), probes=2).map, field.map
         )
     assert float(field.map[0].max()) == 0  # 47 pixels of theoretical field in the middle of 112
 
@@ -185,36 +191,36 @@ def test_supernets_and_pyramids_are_measured_alike(level, rng):
     supernet = Supernet(space)
     arch = space.arch((0, 1, 2, 3, 0, 1, 2, 3))
     supernet.activate(arch)
-    ours = measure_field(supernet, level=level, plate=208, mode="structure")
-    alone = measure_field(supernet.extract(arch), level=level, plate=208, mode="structure")
+    ours = measure_field(supernet, level=level, patch=208, mode="structure")
+    alone = measure_field(supernet.extract(arch), level=level, patch=208, mode="structure")
     assert torch.equal(ours.map, alone.map)
     assert ours.stride == space.spec(arch).strides[level]
 
 
-def test_a_small_plate_is_reported():
+def test_a_small_patch_is_reported():
     network = Backbone(narrowed(CR_R50))
-    with pytest.warns(UserWarning, match="plate is smaller than the field"):
-        cut = measure_field(network, plate=400, mode="structure")
+    with pytest.warns(UserWarning, match="patch is smaller than the field"):
+        cut = measure_field(network, patch=400, mode="structure")
     assert cut.truncated and "truncated" in cut.caption
-    assert raw_sigma(cut.map)[0] == pytest.approx(88, abs=1)  # of 110 (section 7 of the specification)
-    whole = measure_field(network, plate=plate_side(CR_R50), mode="structure")
+    assert moment_sigma(cut.map, border=True)[0] == pytest.approx(88, abs=1)  # of 110 (section 7 of the specification)
+    whole = measure_field(network, patch=patch_side(CR_R50), mode="structure")
     assert not whole.truncated
 
 
 def test_a_unit_beside_the_border_is_reported_and_placed(small):
     with pytest.warns(UserWarning, match="around the unit it has 1 px"):
-        field = measure_field(small, plate=144, mode="structure", unit=(0, 2))
+        field = measure_field(small, patch=144, mode="structure", unit=(0, 2))
     assert (field.unit, field.centre, field.stride) == ((0, 2), (0.0, 32.0), 16)
 
 
 def test_choices_are_recorded(small, rng):
-    field = measure_field(small, level=0, plate=80, images=torch.randn(3, 3, 80, 80), probes=2, rng=rng)
-    assert field.choices == {
+    field = measure_field(small, level=0, patch=80, images=torch.randn(3, 3, 80, 80), probes=2, rng=rng)
+    choices = {
         "centre": (36.0, 36.0),
         "unit": (9, 9),
         "level": 0,
         "stride": 4,
-        "plate": (80, 80),
+        "patch": (80, 80),
         "mode": "trained",
         "channel_rule": "probes",
         "probes": 2,
@@ -222,13 +228,14 @@ def test_choices_are_recorded(small, rng):
         "share": None,
         "truncated": False,
     }
+    assert {name: getattr(field, name) for name in choices} == choices
     assert "3 images" in field.caption and "2 probes" in field.caption
 
 
 def test_several_batches_give_what_one_gives(small):
     images = torch.randn(5, 3, 80, 80)
     maps = [
-        measure_field(small, level=0, plate=80, images=images, channel_rule="sum_abs", batch_size=size).map
+        measure_field(small, level=0, patch=80, images=images, channel_rule="sum_abs", batch_size=size).map
         for size in (2, 5)
     ]
     torch.testing.assert_close(*maps, atol=0, rtol=1e-4)
@@ -244,28 +251,28 @@ def test_several_batches_give_what_one_gives(small):
         ({"probes": 0}, "At least one probe"),
         ({"rng": None}, "needs inputs"),
         ({"rng": None, "mode": "linearised"}, "Probes are random"),
-        ({"images": torch.zeros(1, 3, 64, 64)}, "to fill the plate"),
+        ({"images": torch.zeros(1, 3, 64, 64)}, "to fill the input patch"),
         ({"mode": "structure", "share": 2.0}, "0-1"),
     ],
 )
 def test_arguments_that_do_not_fit_are_named(small, rng, arguments, message):
     with pytest.raises(ValueError, match=message):
-        measure_field(small, **{"plate": 80, "rng": rng, **arguments})
+        measure_field(small, **{"patch": 80, "rng": rng, **arguments})
 
 
 def test_a_network_without_maps_is_refused(rng):
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2))
     with pytest.raises(ValueError, match="feature maps"):
-        measure_field(network, plate=8, mode="linearised", rng=rng)
+        measure_field(network, patch=8, mode="linearised", rng=rng)
 
 
 def test_fields_are_averaged_at_equal_weight(small, rng):
-    first = measure_field(small, level=0, plate=80, mode="structure")
+    first = measure_field(small, level=0, patch=80, mode="structure")
     twice = mean_field([first, first])
     torch.testing.assert_close(twice.map, first.map / first.map.sum())
-    other = measure_field(small, level=0, plate=112, mode="structure")
+    other = measure_field(small, level=0, patch=112, mode="structure")
     for mixed in ([first, other], []):
-        with pytest.raises(ValueError, match="plate, unit and level agree"):
+        with pytest.raises(ValueError, match="patch, unit and level agree"):
             mean_field(mixed)
 
 
@@ -280,11 +287,11 @@ def test_constant_copies_keep_the_size_of_the_signal():
 def test_one_backbone_is_measured_in_seconds(rng):
     network = Backbone(TINY)
     start = time.process_time()
-    measure_field(network, plate=240, images=torch.randn(16, 3, 240, 240), probes=8, rng=rng)
+    measure_field(network, patch=240, images=torch.randn(16, 3, 240, 240), probes=8, rng=rng)
     assert time.process_time() - start < 15  # about 0.6 s measured; the bound for a lesson is 5 s
 
 
-@pytest.mark.parametrize("plate", [0, -3, 8])
-def test_a_plate_smaller_than_a_stride_is_refused(plate, rng):
+@pytest.mark.parametrize("patch", [0, -3, 8])
+def test_a_patch_smaller_than_a_stride_is_refused(patch, rng):
     with pytest.raises(ValueError, match=r"at least one stride of the coarsest map wide \(16 pixels\)"):
-        measure_field(Backbone(residual_spec("resnet-tiny")), plate=plate, rng=rng)
+        measure_field(Backbone(residual_spec("resnet-tiny")), patch=patch, rng=rng)

@@ -4,25 +4,23 @@ import ipywidgets
 import numpy as np
 import pandas as pd
 import pytest
-from workbench.insight.papers import paper_table
+from matplotlib import pyplot as plt
 
 from workbench.data.scenes.scene import SceneConfig
 from workbench.data.scenes.tasks import Scenes
 from workbench.evaluation.statistics import Interval
 from workbench.insight import plots
-from workbench.insight.widgets import arch_editor, cost_line
+from workbench.insight.tables import paper_table, stored_results
+from workbench.insight.widgets import editor
 from workbench.records.ledger import Entry
 from workbench.records.score import Score
 from workbench.spaces.arch import Arch
-from workbench.spaces.catalogue import space_named
-
-SPACE = space_named("shuffle-tiny")
 
 
 @pytest.fixture(autouse=True)
-def _close():
+def close_figures():
     yield
-    plots.plt.close("all")
+    plt.close("all")
 
 
 def _score(value):
@@ -40,22 +38,9 @@ def _score(value):
     )
 
 
-def test_op_strip_draws_one_square_for_each_block():
-    arch = SPACE.arch((0, 1, 2, 3, 0, 1, 2, 3))
-    ax = plots.plot_op_strip(SPACE, {"one": arch, "two": SPACE.uniform(3)})
-    letters = [text.get_text() for text in ax.texts if len(text.get_text()) == 1]
-    assert letters == list("357X357X") + ["X"] * 8
-    assert [text.get_text() for text in ax.texts if "stage" in text.get_text()] == ["stage 1", "stage 2", "stage 3"]
-
-
 def test_trajectory_shows_best_so_far_and_skips_failures():
     ax = plots.plot_trajectory({"evolution": [_score(0.1), _score(None), _score(0.3), _score(0.2)]})
     assert ax.lines[1].get_ydata().tolist() == [0.1, 0.1, 0.3, 0.3]
-
-
-def test_cost_histogram_states_the_share_within_the_limit():
-    ax = plots.plot_cost_histogram({"uniform": np.arange(100.0)}, 68.5, "MMACs")
-    assert any("69%" in text.get_text() for text in ax.texts)
 
 
 def test_detections_below_the_threshold_are_not_drawn():
@@ -66,17 +51,11 @@ def test_detections_below_the_threshold_are_not_drawn():
     assert len(ax.patches) == 1 and ax.texts[0].get_text().endswith("0.90")
 
 
-def test_shares_sum_to_one_in_each_stage():
-    rng = np.random.default_rng(0)
-    ax = plots.plot_operation_shares(SPACE, [SPACE.sample(rng) for _ in range(5)])
-    heights = np.array([bar.get_height() for bar in ax.patches]).reshape(4, 3)
-    assert np.allclose(heights.sum(axis=0), 1)
-
-
-def test_agreement_title_carries_interval_and_n():
-    frame = pd.DataFrame({"a": [0.1, 0.2], "b": [0.0, 0.1]})
-    ax = plots.plot_agreement(frame, "a", "b", Interval(0.5, 0.1, 0.8, 2), ("a", "b"))
-    assert ax.get_title(loc="left") + ax.get_title() == "Kendall's tau 0.50 [0.10, 0.80], n = 2"
+def test_correlations_carry_interval_and_n_and_show_equality():
+    points, taus = {"one": ([0.1, 0.2], [0.0, 0.1])}, {"one": Interval(0.5, 0.1, 0.8, 2)}
+    ax = plots.plot_correlation(points, taus, ("a", "b"), diagonal=True)
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert texts == ["one: tau 0.50 [0.10, 0.80], n = 2", "equal"] and ax.get_xlim() == ax.get_ylim()
 
 
 def test_ledger_gathers_the_parts_of_a_network_and_marks_what_was_cached():
@@ -102,17 +81,46 @@ def test_comparison_draws_errors_of_every_network():
     assert [bar.get_width() for bar in ax.patches] == [0.1, 0.2]
 
 
-def test_editor_is_a_widget_for_people_and_a_picture_without(monkeypatch):
-    arch = SPACE.uniform(0)
+def test_groups_have_a_bar_for_every_column():
+    shares = pd.DataFrame({"a": [0.1, 0.2], "b": [0.3, 0.4]}, index=["P3", "P4"])
+    ax = plots.plot_groups(shares, "share", numbers=True, level=0.25)
+    assert [bar.get_height() for bar in ax.patches] == [0.1, 0.2, 0.3, 0.4]
+    assert [text.get_text() for text in ax.texts] == ["0.10", "0.20", "0.30", "0.40"]
+
+
+def test_epochs_shade_what_is_frozen_and_need_a_level_for_every_search():
+    frame = pd.DataFrame({"epoch": [1, 2], "expected MACs": [8e7, 7e7], "MACs": [9e7, 6e7]})
+    columns = ("expected MACs", "MACs")
+    ax = plots.plot_epochs({"a": frame}, columns, 1, "MMACs", scale=1e6, levels={"a": 75_000_000})
+    assert [line.get_ydata()[0] for line in ax.lines[:3]] == [80, 90, 75]
+    assert any("frozen" in text.get_text() for text in ax.texts)
+    with pytest.raises(KeyError):
+        plots.plot_epochs({"b": frame}, columns, 1, "MMACs", levels={"a": 1})
+
+
+def test_maps_share_one_scale_and_write_zeros():
+    ax = plots.plot_maps({"a": np.eye(3), "b": np.full((5, 5), -2.0)}, "weight", zeros=True)
+    panels = [panel for panel in ax.figure.axes if panel.images and panel.get_title()]
+    assert [len(panel.texts) for panel in panels] == [6, 0]
+    assert {panel.images[0].get_clim() for panel in panels} == {(-2, 2)}
+
+
+def test_an_editor_is_a_widget_for_people_and_a_figure_without(monkeypatch):
+    drawn = []
+
+    def draw(choices):
+        drawn.append(choices)
+        return plt.subplots()[1]
+
+    menus = {"operation": ("3x3", "5x5"), "depth": 12}
     monkeypatch.setenv("WORKBENCH_HEADLESS", "1")
-    assert "MMACs" in arch_editor(SPACE, arch, 128, 2e7).get_title()
+    assert editor(draw, (0, 3), menus) in plt.gcf().axes
     monkeypatch.delenv("WORKBENCH_HEADLESS")
-    editor = arch_editor(SPACE, arch, 128, 2e7)
-    assert isinstance(editor, ipywidgets.VBox)
-    menus = editor.children[0].children
-    menus[0].value = 3  # a person picks another operation; the observer must not fail
-    assert [menu.value for menu in menus] == [3] + [0] * 7
-    assert "over the limit of 1.0" in cost_line(SPACE, arch, 128, 1e6)
+    box = editor(draw, (0, 3), menus)
+    assert isinstance(box, ipywidgets.VBox)
+    menu, slider = box.children[0].children
+    menu.value, slider.value = 1, 5  # a person picks; the observer must not fail
+    assert drawn == [[0, 3], [0, 3], [1, 3], [1, 5]]
 
 
 def test_paper_tables_hold_no_unconfirmed_cells():
@@ -121,3 +129,12 @@ def test_paper_tables_hold_no_unconfirmed_cells():
     assert "ShuffleNetV2-40" not in set(main["backbone"])  # all its cells are unconfirmed
     with pytest.raises(ValueError, match="detnas_cost"):
         paper_table("nothing")
+
+
+def test_stored_results_count_a_seed_once_for_each_setting():
+    frame, source = stored_results(
+        "nats_sweep", ["groups", "genotypes", "kernels", "reading", "warm epochs", "max_steps"]
+    )
+    assert "runs, n = " in source and not frame.duplicated(["groups", "genotypes", "kernels", "reading", "seed"]).all()
+    networks, source = stored_results("crnas_networks", ["network"])
+    assert networks["blocks"].str.count(r"\.").eq(2).all() and networks["run"].nunique() >= 3

@@ -18,9 +18,8 @@ from workbench.insight.receptive_field import (
     gaussian_fit,
     moment_sigma,
     narrowed,
-    plate_side,
+    patch_side,
     predicted_sigma,
-    raw_sigma,
     smoothed,
     theoretical_field,
 )
@@ -112,12 +111,12 @@ def test_shuffle_networks_have_fields_but_no_narrow_form() -> None:
 
 
 @pytest.mark.parametrize("level", range(4))
-def test_a_plate_holds_the_field_and_has_a_central_unit(level: int) -> None:
+def test_a_patch_holds_the_field_and_has_a_central_unit(level: int) -> None:
     for spec in (residual_spec("resnet50"), SEARCHED["CR-R50"]):
-        side = plate_side(spec, level)
+        side = patch_side(spec, level)
         assert side % 32 == 0 and side // 32 % 2 == 1
         assert side >= min(6 * predicted_sigma(spec)[level][0], theoretical_field(spec)[level][0])
-    assert plate_side(residual_spec("resnet50"), 0, sigmas=100) == 96  # 35 px is all there is
+    assert patch_side(residual_spec("resnet50"), 0, sigmas=100) == 96  # 35 px is all there is
 
 
 @pytest.mark.parametrize("sigma", [5.0, 12.5, 20.0])
@@ -143,7 +142,7 @@ def test_fit_separates_background_and_height() -> None:
     assert fit.sigma == pytest.approx(8.0, rel=1e-4)
     assert (fit.a, fit.b, fit.r2) == pytest.approx((3 / 3.6, 0.6 / 3.6, 1.0), rel=1e-4)
     assert moment_sigma(field) == pytest.approx((8.0, 8.0), rel=1e-3)
-    assert raw_sigma(field)[0] > 3 * 8.0  # the background left in
+    assert moment_sigma(field, border=True)[0] > 3 * 8.0  # the background left in
 
 
 def test_moments_tell_height_from_width_and_do_not_ask_for_the_centre() -> None:

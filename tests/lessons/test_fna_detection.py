@@ -5,7 +5,7 @@ import pytest
 
 from workbench.data.loader import load_data
 from workbench.evaluation.whole_cost import WholeCost
-from workbench.lessons.fna_detection import cost_rows, detnas_cost, find_detnas_run
+from workbench.lessons.fna_detection import cost_rows, detnas_cost, find_detnas_run, plot_front
 from workbench.methods.experiment import start_experiment
 from workbench.methods.fna import method as fna
 from workbench.methods.fna.paper import plan_named
@@ -32,9 +32,9 @@ def test_detnas_runs_are_found_by_preset_data_and_seed(tmp_path):
     assert (cost.ap, cost.macs, len(cost.parts)) == (0.25, 30, 5)
     assert find_detnas_run(experiment, str(run.path), "smoke", "scenes", "").path == run.path
     assert find_detnas_run(experiment, "", "tiny", "scenes", str(tmp_path)) is None
-    with pytest.raises(ValueError, match="compare whole runs on the same pictures"):
+    with pytest.raises(ValueError, match="compare whole runs on the same images"):
         find_detnas_run(experiment, str(run.path), "smoke", "my/photos", "")
-    with pytest.raises(ValueError, match="compare whole runs on the same pictures"):
+    with pytest.raises(ValueError, match="compare whole runs on the same images"):
         find_detnas_run(experiment, str(run.path), "tiny", "scenes", "")
     with pytest.raises(ValueError, match="is no finished run of 10_detnas"):
         find_detnas_run(experiment, str(experiment.run.path), "smoke", "scenes", "")
@@ -53,3 +53,13 @@ def test_costs_next_to_detnas_below_within_and_above_its_ap():
         assert rows["detector"].iloc[0] == "DetNAS"
         row = rows[rows["detector"].str.contains("at least DetNAS's AP")].iloc[0]
         assert row["whole, TMACs"] * 1e12 == pytest.approx(wanted, nan_ok=True)
+
+
+def test_only_what_nothing_beats_is_on_the_front():
+    rows = [(0.0, 90e6, 0.30), (0.1, 80e6, 0.28), (0.5, 85e6, 0.20)]
+    frame = pd.DataFrame(rows, columns=["strength", "MACs", "AP"])
+    for column in ("seed network", "best-scored random"):
+        frame[f"{column} MACs"], frame[f"{column} AP"] = 70e6, 0.25
+    ax = plot_front(frame)
+    (front,) = (line for line in ax.lines if line.get_linestyle() == "-")
+    assert front.get_xdata().tolist() == pytest.approx([80, 90])

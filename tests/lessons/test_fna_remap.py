@@ -36,19 +36,19 @@ def test_the_grid_and_the_rules_of_the_remapping_lesson(tmp_path):
             assert not torch.equal(starts[first], starts[second])  # every rule is another start
 
 
-def test_pictures_through_remapped_networks():
+def test_images_through_remapped_networks():
     plan = plan_named("smoke", "segmentation")
     seed = fna.seed_network(plan)
     torch.manual_seed(0)
-    pictures = torch.randn(2, 3, 64, 64)
+    images = torch.randn(2, 3, 64, 64)
     space = space_named(plan.space)
     front = remap(seed.backbone, fna.seed_spec(plan.seed_network))[0].eval()
-    table = lesson.kept_function(front, pictures).set_index("change")["largest change"]
+    table = lesson.kept_function(front, images).set_index("change")["largest change"]
     for name in ("nothing", "all kernels 7x7", "expansion 8 instead of 6 (new channels repeat old ones)"):
         assert table[name] < 1e-4, name
     for name in ("one more layer in every stage (a clone)", "all kernels 3x3 (the centre of larger ones)"):
         assert table[name] > 1e-2, name
-    gaps = lesson.supernet_gaps(space, front, pictures)
+    gaps = lesson.supernet_gaps(space, front, images)
     assert gaps["seed's batch norm kept"] < 1e-4 < 1e-2 < gaps["plain batch norm (paper)"]
     outcome = lesson.other_pairs().set_index("pair")["what happens"]
     assert outcome["CR-NAS: ResNet-50 into depths 1.3.5.7"].startswith("remapped")

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from tests.methods.test_matrix import experiment  # noqa: F401  (the toy experiment)
 from workbench.methods import candidates, compare
 from workbench.methods.compare import Network, Start
 from workbench.methods.gradient import gradient_search, scored_epochs
@@ -59,7 +58,7 @@ def lineup(experiment, found):
     return compare.lineup(networks[0], networks[1:])
 
 
-def test_a_fifth_method_takes_eighty_lines(experiment):  # noqa: F811
+def test_a_fifth_method_takes_eighty_lines(experiment):
     plain = experiment.plan
     step = Recipe(steps=4, batch_size=4, lr=1e-3, optimizer="adamw")
     recipe = AlternatingRecipe(weights=step, alpha=replace(step, lr=0.1, optimizer="adam"), epochs=2, warm_epochs=1)

@@ -4,26 +4,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
-from workbench.data.loader import Data, DataPlan
-from workbench.data.scenes.scene import SceneConfig
-from workbench.data.scenes.tasks import Scenes
+from tests.methods.conftest import STEP
 from workbench.methods import candidates, compare, one_shot
 from workbench.methods.compare import Network, Start
-from workbench.methods.experiment import Experiment
 from workbench.methods.gradient import gradient_search
-from workbench.methods.plan import CostPenalty, Plan, ScoringPart
-from workbench.methods.presets import TINY_DETECTOR
+from workbench.methods.plan import CostPenalty
 from workbench.networks.supernet import Supernet
-from workbench.records.run_folder import RunFolder
 from workbench.search.beam import BeamSearch
 from workbench.search.evolution import Evolution, EvolutionConfig
 from workbench.search.exhaustive import ExhaustiveSearch
 from workbench.search.limits import Limit
 from workbench.search.random import RandomSearch
 from workbench.spaces.catalogue import space_named
-from workbench.training.recipe import AlternatingRecipe, Recipe
+from workbench.training.recipe import AlternatingRecipe
 
 SPACES = {
     "shuffle": "shuffle-tiny",
@@ -32,7 +26,6 @@ SPACES = {
     "channel dilation": "channel-dilation-resnet-bottleneck-tiny-1.1.2-n2-A",
     "layers": "layers-efficientnet-lite0-front-1.2.1.2",
 }
-STEP = Recipe(steps=2, batch_size=4, lr=1e-3, optimizer="adamw")
 EVALUATIONS = 6
 EVOLUTION = EvolutionConfig(population=3, parents=2, mutants=1, crossings=1, mutation_probability=0.3)
 SEARCHERS = {
@@ -43,28 +36,6 @@ SEARCHERS = {
     "evolution": lambda space, limits: Evolution(space, EVOLUTION, seed=0, limits=limits),
     "beam": lambda space, limits: BeamSearch(space, width=1, completions=2, seed=0, metric="AP", limits=limits),
 }
-
-
-@pytest.fixture(scope="module")
-def experiment(tmp_path_factory):
-    """Eight generated scenes to train on, four to search and four to test on; a one-stage detector of few channels."""
-    root = tmp_path_factory.mktemp("matrix")
-    parts = {name: Scenes(SceneConfig(image_size=64), 0, name, count) for name, count in COUNTS.items()}
-    data = Data(**parts, full_train=parts["train"], crops=None, crops_search=None, crops_test=None,
-                digest="toy", description="toy")  # fmt: skip
-    plan = Plan(
-        data=DataPlan(image_side=64, crop_side=32),
-        head=replace(TINY_DETECTOR, pyramid_channels=16, stride_padding=32),
-        scoring=ScoringPart(calibration_images=4, calibration_batch=4, batch=4),
-        finetune=STEP,
-        macs_at=64,
-        random_networks=0,
-    )
-    run = RunFolder.open(root, "matrix", {}, seed=0, data_digest="toy")
-    return Experiment(run=run, plan=plan, data=data, seed=0, device=torch.device("cpu"))
-
-
-COUNTS = {"train": 8, "search": 4, "test": 4}
 
 
 @pytest.fixture(scope="module", params=SPACES)
@@ -111,7 +82,7 @@ def test_gradient_search_runs_on_every_space(experiment, name):
     recipe = AlternatingRecipe(weights=STEP, alpha=replace(STEP, batch_size=2), epochs=2, warm_epochs=1)
     options = {"stream": "matrix", "origin": {}, "weights_on": "paths"}
     if space.costs == "equal":
-        with pytest.raises(ValueError, match="costs of .* are equal"):
+        with pytest.raises(ValueError, match=r"costs of .* are equal"):
             gradient_search(
                 experiment, lambda: Supernet(space), recipe, phase=f"priced {name}", penalty=CostPenalty(strength=0.1),
                 **options,
@@ -131,5 +102,5 @@ def test_gradient_search_runs_on_every_space(experiment, name):
 def test_a_space_that_remapping_cannot_enter_is_refused():
     shuffle = space_named("shuffle-tiny")
     seed = Supernet(shuffle).extract(shuffle.uniform(0))
-    with pytest.raises(ValueError, match="of kind xception; its counterpart .* of kind shuffle"):
+    with pytest.raises(ValueError, match=r"of kind xception; its counterpart .* of kind shuffle"):
         Supernet(shuffle, pretrained=seed)

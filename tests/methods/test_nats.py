@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from workbench.data.loader import load_data
+from workbench.insight.tables import stored_results
 from workbench.lessons import nats as lesson
 from workbench.methods import compare, gradient
 from workbench.methods.experiment import start_experiment
@@ -329,7 +330,7 @@ def test_the_hand_made_control_is_dilation_two_or_the_largest_square():
 
 
 def test_stored_sweeps_are_read_by_what_varies():
-    frame, source = lesson.stored_sweep()
+    frame, source = stored_results("nats_sweep", list(lesson.USUAL))
     assert {*lesson.USUAL, "gain", "seed"} <= set(frame) and "runs" in source
     for column in ("groups", "genotypes", "kernels", "reading"):
         part = lesson.varied(frame, column)

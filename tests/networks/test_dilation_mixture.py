@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from workbench.insight.mixture_checks import decode, equalities, one_convolution
+from workbench.lessons.nats_mixture import decode, equalities, one_convolution
 from workbench.networks.backbone import Backbone
 from workbench.networks.blocks import SplitConv2d, build_block
 from workbench.networks.count import count, count_backbone

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import pearsonr, spearmanr
 
-from workbench.insight.papers import paper_table
+from workbench.insight.tables import paper_table
 from workbench.spaces.allocation import allocation, allocation_space, centre_of_mass, depths_of, eligible
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.costs import backbone_cost

@@ -5,9 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import ScalarFormatter
 
 from workbench.insight.measured_field import Field
 from workbench.insight.receptive_field import LUO, area_side, moment_sigma, smoothed
@@ -45,15 +43,6 @@ def plot_field(
     ax.grid(False)
     ax.tick_params(labelsize=8)
     return ax
-
-
-def scale_bar(ax: Axes, axes: Sequence[Axes] = ()) -> None:
-    """A colour bar for the map on `ax`, beside it or beside all of `axes`."""
-    image = next(artist for artist in ax.images if isinstance(artist, AxesImage))
-    numbers = ScalarFormatter()
-    numbers.set_powerlimits((0, 0))
-    bar = ax.figure.colorbar(image, ax=list(axes) or ax, shrink=0.85, pad=0.02, format=numbers)
-    bar.set_label("share of the field per pixel")
 
 
 def plot_area_sides(

@@ -3,7 +3,7 @@
 import copy
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -18,9 +18,9 @@ from workbench.insight.receptive_field import (
     SHARE,
     FieldSizes,
     field_sizes,
+    moment_sigma,
     narrowed,
-    plate_side,
-    raw_sigma,
+    patch_side,
     smoothed,
     width_matters,
 )
@@ -40,26 +40,21 @@ class Field:
     """A measured field and everything that was chosen to measure it."""
 
     map: Tensor  # (H, W) float64 on the CPU, not negative, in units of the gradient
-    centre: tuple[float, float]  # row and column of the unit on the plate, in pixels
+    centre: tuple[float, float]  # row and column of the unit on the input patch, in pixels
     unit: tuple[int, int]  # row and column of the unit in its feature map
     level: int
     stride: int
-    plate: tuple[int, int]  # height and width of the input
+    patch: tuple[int, int]  # height and width of the input
     mode: Mode
     channel_rule: ChannelRule
     probes: int  # backward passes per image; 1 where the rule is not probes
     images: int  # 0 where the field does not depend on the input
     share: float | None  # of the residual branch; None where the network's own weights were kept
-    truncated: bool  # the plate is too small: sizes are too small, too
+    truncated: bool  # the input patch is too small: sizes are too small, too
 
     def sizes(self, *, smooth: int = 1, theoretical: tuple[int, int] | None = None) -> FieldSizes:
         """All sizes around the unit; `smooth` is the side of the box that a lattice is averaged over first."""
         return field_sizes(smoothed(self.map, smooth), self.centre, theoretical=theoretical)
-
-    @property
-    def choices(self) -> dict[str, Any]:
-        """Everything but the map, as plain data for a record."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "map"}
 
     @property
     def caption(self) -> str:
@@ -70,15 +65,15 @@ class Field:
             "structure": f"constant kernels, share {self.share}",
         }[self.mode]
         rule = f"{self.probes} probes" if self.channel_rule == "probes" else self.channel_rule.replace("_", " then ")
-        cut = ", truncated by the plate" if self.truncated else ""
-        return f"unit {self.unit} at stride {self.stride}, plate {self.plate[0]} px, {weights}, {rule}{cut}"
+        cut = ", truncated by the patch" if self.truncated else ""
+        return f"unit {self.unit} at stride {self.stride}, patch {self.patch[0]} px, {weights}, {rule}{cut}"
 
 
 def measure_field(
     module: nn.Module,
     *,
     level: int = -1,
-    plate: ImageSize,
+    patch: ImageSize,
     images: Tensor | None = None,
     mode: Mode = "trained",
     channel_rule: ChannelRule | None = None,
@@ -90,19 +85,19 @@ def measure_field(
 ) -> Field:
     """The field of one unit of map `level` of `module`, which returns a list, a dict or one map; it stays as it was.
 
-    `plate` is the size of the input in pixels. Modes: `trained` takes the network as it is, on `images` (N, 3, H, W),
+    `patch` is the size of the input in pixels. Modes: `trained` takes the network as it is, on `images` (N, 3, H, W),
     normalised, or on eight noise images; `linearised` keeps the weights and replaces ReLU by the identity and max by
     average pooling, so that the input does not matter (NATS, section 4.4); `structure` also makes every kernel constant
     and gives `share` of each residual block to its convolutions, which is what `predicted_sigma` predicts.
 
-    Channel rules (section 5 of the specification): `probes` estimates the root of the sum of squared gradients over
+    Channel rules: `probes` estimates the root of the sum of squared gradients over
     output and input channels from random signs, without cancellation; `sum_abs` sums the output channels first; `relu`
     keeps positive outputs and positive gradients (RepLKNet). Default: `probes`, and `sum_abs` for `structure`, where
     nothing can cancel. `unit` is a row and column of the map, by default the middle one. Batch norm always runs in eval
-    mode. Warns when the plate cuts the field off; ValueError for arguments that do not fit the module.
+    mode. Warns when the patch cuts the field off; ValueError for arguments that do not fit the module.
     """
     rule = channel_rule or ("sum_abs" if mode == "structure" else "probes")
-    size = height_width(plate)
+    size = height_width(patch)
     _check(mode, rule, probes, size, module)
     inputs = _inputs(module, size, images if mode == "trained" else None, mode, rng)
     working = constant_copy(module, share) if mode == "structure" else module
@@ -134,7 +129,7 @@ def measure_field(
         unit=place,
         level=level,
         stride=stride,
-        plate=size,
+        patch=size,
         mode=mode,
         channel_rule=rule,
         probes=count,
@@ -144,29 +139,13 @@ def measure_field(
     )
 
 
-def mean_field(measured: Sequence[Field]) -> Field:
-    """Root mean square of the maps of several networks (random initialisations), each first scaled to unit mass.
-
-    Without the scaling the network with the largest gradients would decide alone.
-    """
-    if len({(field.plate, field.unit, field.level) for field in measured}) != 1:
-        raise ValueError("Fields are averaged when there are some and plate, unit and level agree; measure them alike.")
-    maps = torch.stack([field.map / field.map.sum() for field in measured])
-    return replace(
-        measured[0],
-        map=maps.square().mean(dim=0).sqrt(),
-        images=sum(field.images for field in measured),
-        truncated=any(field.truncated for field in measured),
-    )
-
-
 def structure_field(
-    spec: NetworkSpec, level: int = -1, *, share: float = SHARE, sigmas: float = 8.0, plate: int = 0
+    spec: NetworkSpec, level: int = -1, *, share: float = SHARE, sigmas: float = 8.0, patch: int = 0
 ) -> Field:
-    """The constant-kernel field of map `level`, on a plate that holds it (0) or a given one."""
-    plate = plate or plate_side(spec, level, sigmas=sigmas, share=share)
+    """The constant-kernel field of map `level`, on an input patch that holds it (0) or a given one."""
+    patch = patch or patch_side(spec, level, sigmas=sigmas, share=share)
     small = spec if any(width_matters(block) for block in spec.blocks) else narrowed(spec)
-    return measure_field(Backbone(small), level=level, plate=plate, mode="structure", share=share)
+    return measure_field(Backbone(small), level=level, patch=patch, mode="structure", share=share)
 
 
 def constant_copy(module: nn.Module, share: float = SHARE) -> nn.Module:
@@ -227,7 +206,9 @@ def _check(mode: str, rule: str, probes: int, size: tuple[int, int], module: nn.
     strides = getattr(module, "strides", (1,))
     least = max(strides) if isinstance(strides, tuple) else 1
     if not all(isinstance(side, int) and side >= least for side in size):
-        raise ValueError(f"A plate is at least one stride of the coarsest map wide ({least} pixels); got {size}.")
+        raise ValueError(
+            f"An input patch is at least one stride of the coarsest map wide ({least} pixels); got {size}."
+        )
     for name, value, allowed in (("mode", mode, get_args(Mode)), ("channel_rule", rule, get_args(ChannelRule))):
         if value not in allowed:
             raise ValueError(f"The {name} is one of {', '.join(allowed)}; got {value!r}.")
@@ -247,7 +228,9 @@ def _inputs(
             raise ValueError("A network with its ReLUs needs inputs: pass images, or rng to draw noise.")
         images = torch.from_numpy(rng.standard_normal((8, 3, *size)))
     if images.ndim != 4 or tuple(images.shape[-2:]) != size or not len(images):
-        raise ValueError(f"Images must be (N, 3, {size[0]}, {size[1]}) to fill the plate; got {tuple(images.shape)}.")
+        raise ValueError(
+            f"Images must be (N, 3, {size[0]}, {size[1]}) to fill the input patch; got {tuple(images.shape)}."
+        )
     return images.to(weight.device, weight.dtype)
 
 
@@ -283,21 +266,21 @@ def _stride(module: nn.Module, level: int, size: tuple[int, int], features: Tens
 
 
 def _warn_if_cut(values: Tensor, centre: tuple[float, float]) -> bool:
-    """Whether six sigma are more than the plate has around the unit (section 7 of the specification)."""
+    """Whether six sigma are more than the input patch has around the unit."""
     if not float(values.max()) > 0:
         raise ValueError(
             "The unit has no gradient at all (dead ReLUs, or channels that cancel): choose another unit, more images or"
             " the rule probes."
         )
-    sigma = raw_sigma(values)
+    sigma = moment_sigma(values, border=True)
     for axis, name in enumerate(("height", "width")):
         side = values.shape[axis]
         room = 2 * min(centre[axis] + 0.5, side - centre[axis] - 0.5)
         if 6 * sigma[axis] > room:
             warnings.warn(
-                f"The plate is smaller than the field: around the unit it has {room:.0f} px of {name}, but sigma is at"
-                f" least {sigma[axis]:.0f} px, so at least {6 * sigma[axis]:.0f} px are needed; use a larger plate or"
-                " report the sizes as truncated.",
+                f"The input patch is smaller than the field: around the unit it has {room:.0f} px of {name}, but sigma"
+                f" is at least {sigma[axis]:.0f} px, so at least {6 * sigma[axis]:.0f} px are needed; use a larger"
+                " patch or report the sizes as truncated.",
                 stacklevel=3,
             )
             return True

@@ -15,21 +15,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from workbench.evaluation.statistics import Interval, best_so_far
-from workbench.insight.style import (
-    BLACK,
-    BLUE,
-    GREEN,
-    ORANGE,
-    PURPLE,
-    RIGHT,
-    SERIES,
-    SKY,
-    VERMILLION,
-    YELLOW,
-    new_axes,
-    tau_text,
-    without_frame,
-)
+from workbench.insight.style import BLACK, BLUE, GREEN, ORANGE, RIGHT, SERIES, SKY, new_axes, tau_text, without_frame
 from workbench.records.ledger import Entry
 from workbench.records.score import Score
 
@@ -64,7 +50,7 @@ def plot_trajectory(searches: Mapping[str, Sequence[Score]], metric: str = "AP",
         ax.step(count, best_so_far(np.nan_to_num(values, nan=0.0).tolist()), where="post", color=colour, label=label)
     most = max([2, *(len(scores) for scores in searches.values())])
     good = [score for scores in searches.values() for score in scores if f"{metric}_error" in score.metrics]
-    if good:  # how far one score would move with other search pictures
+    if good:  # how far one score would move with other search images
         error = float(np.median([score.metrics[f"{metric}_error"] for score in good]))
         level = float(np.median([score.metrics[metric] for score in good]))
         left = 1 - max(0.4, 0.03 * most)
@@ -210,7 +196,7 @@ def plot_ledger(entries: Sequence[Entry]) -> Axes:
 
 
 def plot_comparison(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Test AP of each network with its bootstrap error over test images, MACs and params beside the name."""
+    """Test AP of each network with its bootstrap error over test images, MACs and params below the name."""
     ax = ax or new_axes(8, 0.9 + 0.5 * len(frame))
     rows = np.arange(len(frame))
     colours = [PHASE_COLOURS.get(str(name), "0.45") for name in frame["network"]]
@@ -252,13 +238,12 @@ def plot_detections(
     threshold: float = 0.3,
     ax: Axes | None = None,
 ) -> Axes:
-    """A uint8 picture (3, H, W) with detections of at least `threshold` (solid boxes) and the truth (white, dotted).
+    """A uint8 image (3, H, W) with detections of at least `threshold` (solid boxes) and the truth (white, dotted).
 
     Where boxes of several classes share a place (IoU above 0.7) only the surest is drawn.
     """
     ax = ax or new_axes(4, 4)
     ax.imshow(image.permute(1, 2, 0).numpy())
-    palette = [ORANGE, YELLOW, SKY, GREEN, VERMILLION, PURPLE, BLUE, BLACK]
     if truth is not None:
         for box in truth["boxes"].tolist():
             ax.add_patch(_box(box, "white", 0.8, ":"))
@@ -269,7 +254,7 @@ def plot_detections(
         kept = [index for index in reversed(order) if float(scores[index]) >= threshold]  # the surest on top
     for index in kept:
         box, label = found["boxes"][index].tolist(), int(found["labels"][index])
-        colour = palette[(label - 1) % len(palette)]
+        colour = SERIES[(label - 1) % len(SERIES)]
         ax.add_patch(_box(box, colour, 1.6, "-"))
         text = categories[label - 1] + ("" if scores is None else f" {float(scores[index]):.2f}")
         ax.text(
@@ -282,8 +267,7 @@ def plot_detections(
             clip_on=True,
             bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.6, "alpha": 0.85},
         )
-    ax.set(xticks=[], yticks=[])
-    ax.grid(False)
+    without_frame(ax)
     return ax
 
 

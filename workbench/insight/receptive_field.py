@@ -1,11 +1,11 @@
-"""Receptive fields as arithmetic on a specification, and how the size of a measured field is told in numbers.
+"""Receptive fields as arithmetic on a specification, and how the size of a measured field is measured.
 
 The theoretical field is the box of input pixels that can reach a unit at all. The effective field is the map of how
 much each of them does (Luo et al. 2016); for constant kernels it is a sum of independent steps, so its variance is a
 sum over layers and needs no network. Axes are (height, width) and lengths are pixels of the input everywhere.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from math import gcd, lcm
 from typing import Any, NamedTuple
 
@@ -35,7 +35,7 @@ def chain_spread(chain: Chain, axis: int, step: int = 1) -> Spread:
     """The sum over the layers of a chain that reads a map of stride `step`; `axis` 0 is height, 1 width.
 
     A flat kernel of k taps at dilation d adds (k^2 - 1) / 12 (d J)^2 to the variance, J the product of the strides
-    before it (section 2 of the specification). Where channels differ in dilation d^2 is their mean, and the largest d
+    before it (Luo et al., section 2). Where channels differ in dilation d^2 is their mean, and the largest d
     bounds the extent. Max pooling counts as the average.
     """
     extent = variance = 0.0
@@ -68,7 +68,7 @@ def predicted_sigma(spec: NetworkSpec, share: float = SHARE) -> tuple[Pair, ...]
     return tuple(zip(*rows, strict=True))
 
 
-def plate_side(spec: NetworkSpec, level: int = -1, *, sigmas: float = 6.0, share: float = SHARE) -> int:
+def patch_side(spec: NetworkSpec, level: int = -1, *, sigmas: float = 6.0, share: float = SHARE) -> int:
     """Side of a square input that shows the whole field of map `level`, its unit at most half a stride from the centre.
 
     The smallest odd multiple of the coarsest stride that holds `sigmas` standard deviations, or the theoretical field
@@ -76,7 +76,7 @@ def plate_side(spec: NetworkSpec, level: int = -1, *, sigmas: float = 6.0, share
     """
     stride = spec.strides[-1]
     sigma, whole = max(predicted_sigma(spec, share)[level]), max(theoretical_field(spec)[level])
-    wanted = min(sigmas * sigma, whole) + stride  # the centre unit may lie half a stride off the centre of the plate
+    wanted = min(sigmas * sigma, whole) + stride  # the centre unit may lie half a stride off the centre of the patch
     count = int(-(-wanted // stride))
     return stride * (count + 1 - count % 2)
 
@@ -146,11 +146,10 @@ class GaussianFit(NamedTuple):
     r2: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class FieldSizes:
+class FieldSizes(NamedTuple):
     """The sizes of one map, in pixels where nothing else is said.
 
-    They disagree on maps that are no Gaussian: report several (section 3 of the specification). Closed values for a
+    They disagree on maps that are no Gaussian: report several. Closed values for a
     Gaussian stand behind each.
     """
 
@@ -166,31 +165,15 @@ class FieldSizes:
     ratio_50: float  # area of the smallest centred square with half of the mass, as a share of the image's area
     trf_ratio: float  # A(0.0455) / side of the theoretical field; nan where that is not given
 
-    def as_row(self) -> dict[str, float]:
-        """For tables: the name of each size and its value."""
-        return asdict(self)
-
 
 def field_sizes(values: Any, centre: Pair | None = None, *, theoretical: tuple[int, int] | None = None) -> FieldSizes:
     """All sizes of a map (H, W) around `centre` (default: its peak); ValueError for a map that is no field."""
     field = as_map(values)
-    sides = [area_side(field, threshold) for threshold in (LUO, 0.1, 0.25, 0.5)]
-    sigma = moment_sigma(field)
-    fit = gaussian_fit(field, centre)
+    luo, tenth, quarter, middle = (area_side(field, threshold) for threshold in (LUO, 0.1, 0.25, 0.5))
+    fit, half = gaussian_fit(field, centre), area_ratio(field, 0.5, centre)
     whole = float("nan") if theoretical is None else (theoretical[0] * theoretical[1]) ** 0.5
-    return FieldSizes(
-        side_05=sides[0],
-        side_10=sides[1],
-        side_25=sides[2],
-        side_50=sides[3],
-        shape_index=sides[0] / sides[3],
-        sigma_h=sigma[0],
-        sigma_w=sigma[1],
-        fit_sigma=fit.sigma,
-        fit_r2=fit.r2,
-        ratio_50=area_ratio(field, 0.5, centre),
-        trf_ratio=sides[0] / whole,
-    )
+    sizes = (luo, tenth, quarter, middle, luo / middle, *moment_sigma(field), fit.sigma, fit.r2, half, luo / whole)
+    return FieldSizes(*sizes)
 
 
 def as_map(values: Any) -> Map:
@@ -221,17 +204,23 @@ def area_side(values: Any, threshold: float) -> float:
     return float((field > threshold * field.max()).sum()) ** 0.5
 
 
-def moment_sigma(values: Any) -> Pair:
+def moment_sigma(values: Any, *, border: bool = False) -> Pair:
     """Standard deviation along height and width about the centroid, after the mean of the border is subtracted.
 
-    Of all sizes the one most sensitive to the tail, and to a plate that cuts it off.
+    Of all sizes the one most sensitive to the tail, and to an input patch that cuts it off, above all with the `border`
+    left in.
     """
-    return _moments(_above_border(as_map(values)))
-
-
-def raw_sigma(values: Any) -> Pair:
-    """`moment_sigma` with the border left in: the one that notices a plate too small for the field."""
-    return _moments(as_map(values))
+    field = as_map(values)
+    if not border:
+        edge = np.concatenate([field[0], field[-1], field[1:-1, 0], field[1:-1, -1]])
+        above = np.clip(field - edge.mean(), 0, None)
+        field = above if above.max() > 0 else field
+    sigmas = []
+    for axis in (1, 0):
+        mass = field.sum(axis=axis) / field.sum()
+        place = np.arange(len(mass))
+        sigmas.append(float(((place - mass @ place) ** 2 @ mass) ** 0.5))
+    return sigmas[0], sigmas[1]
 
 
 def gaussian_fit(values: Any, centre: Pair | None = None) -> GaussianFit:
@@ -252,9 +241,9 @@ def gaussian_fit(values: Any, centre: Pair | None = None) -> GaussianFit:
         tall, wide = np.exp(factor * down), np.exp(factor * across)
         average = tall.sum() * wide.sum() / field.size
         square = np.square(tall).sum() * np.square(wide).sum() - field.size * average**2
-        joint = float(tall @ field @ wide) - field.size * average * mean
-        a = joint / square if square > 1e-12 else 0.0
-        return a, mean - a * average, total - a * joint
+        mixed = float(tall @ field @ wide) - field.size * average * mean
+        a = mixed / square if square > 1e-12 else 0.0
+        return a, mean - a * average, total - a * mixed
 
     log_sides = np.log(np.geomspace(0.3, 2 * max(field.shape), 40))
     start = int(np.argmin([solve(value)[2] for value in log_sides]))
@@ -294,18 +283,3 @@ def peak(values: Any) -> Pair:
     field = as_map(values)
     rows, columns = np.nonzero(field == field.max())
     return float(rows.mean()), float(columns.mean())
-
-
-def _above_border(field: Map) -> Map:
-    border = np.concatenate([field[0], field[-1], field[1:-1, 0], field[1:-1, -1]])
-    above = np.clip(field - border.mean(), 0, None)
-    return above if above.max() > 0 else field
-
-
-def _moments(field: Map) -> Pair:
-    sigmas = []
-    for axis in (1, 0):
-        mass = field.sum(axis=axis) / field.sum()
-        place = np.arange(len(mass))
-        sigmas.append(float(((place - mass @ place) ** 2 @ mass) ** 0.5))
-    return sigmas[0], sigmas[1]

@@ -1,8 +1,9 @@
 """CR-NAS on tasks whose answer is known: positive controls with the linear probe at object centres.
 
-*Dot*: the class of a fish is told by a dot r pixels away. A network whose effective field hardly reaches r stays at
-chance, so a search that works must find the larger field, and finds nothing to do where r is small.
-*Eels*: the species is told by the head, half a body from the centre. Large animals ask for depth at low resolution.
+*Dot*: the class of a fish is the colour of a dot r pixels away. A network whose effective field hardly reaches r stays
+at chance, so a search that works must find the larger field, and finds nothing to do where r is small.
+*Eels*: the species is the colour of the head, half a length from the centre. Large animals ask for depth at low
+resolution.
 """
 
 from collections.abc import Sequence
@@ -174,7 +175,7 @@ def best_of_starts(experiment: Experiment, name: str, spec: NetworkSpec, starts:
     """Test accuracy of the best of `starts` initialisations (0: as many as the plan says).
 
     Far cues are learned within 50 steps or, from some initial weights, not in a few hundred; whether a network *can*
-    learn to see is told by its best start. A start above 0.9 is good enough.
+    learn to see shows in its best start. A start above 0.9 is good enough.
     """
     best = 0.0
     for start in range(starts or experiment.plan.starts):

@@ -79,7 +79,7 @@ def detnas_cost(run: RunFolder) -> WholeCost:
 
 
 def operation_costs(space: SearchSpace, image_size: ImageSize) -> pd.DataFrame:
-    """MMACs of each operation: a row for the first and one for the further layers of every stage (section 2.4)."""
+    """MMACs of each operation: a row for the first and one for the further layers of every stage."""
     rows: dict[tuple[int, str], dict[str, Any]] = {}
     for decision, costs in zip(space.decisions, space.option_macs(image_size), strict=True):
         which = "further" if SKIP in decision.options else "first"
@@ -91,7 +91,7 @@ def operation_costs(space: SearchSpace, image_size: ImageSize) -> pd.DataFrame:
 def whole_models(experiment: Experiment, results: Sequence[Result]) -> pd.DataFrame:
     """MMACs of backbone and whole model at the size that images enter with, params of both in thousands.
 
-    FNA prices the backbone only, which may be a small part of the model (pitfall P15).
+    FNA prices the backbone only, which may be a small part of the model.
     """
     size, task = input_sizes(experiment.plan, experiment.data)[0], experiment.task
     rows = []

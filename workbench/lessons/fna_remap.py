@@ -1,6 +1,6 @@
 """What remapping keeps, what it changes and what it refuses; and what it is worth, in the supernet and in the network.
 
-The experiments behind notebook 30: equality at step 0, the variants of section 3.5 and the grid of table 5 of FNA.
+The experiments behind notebook 30: equality at step 0, the rules of section 4.4 and the grid of table 5 of FNA.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ from workbench.spaces.network_spec import BlockSpec, NetworkSpec
 from workbench.spaces.residual import residual_spec
 from workbench.spaces.space import SKIP, SearchSpace
 
-# Section 3.5, and our switch: every tensor ranked by itself.
+# Section 4.4, and our switch: every tensor ranked by itself.
 VARIANTS: dict[str, dict[str, Any]] = {
     "FNA": {},
     "Width-BN": {"width": "bn"},
@@ -151,10 +151,10 @@ def other_pairs() -> pd.DataFrame:
     for name, (seed, spec) in pairs.items():
         with torch.device("meta"):
             try:
-                told = "remapped: " + str(remap(Backbone(seed), spec)[1]).split(": ")[1]
+                outcome = "remapped: " + str(remap(Backbone(seed), spec)[1]).split(": ")[1]
             except ValueError as error:
-                told = f"refused: {error}"
-        rows.append({"pair": name, "what happens": told})
+                outcome = f"refused: {error}"
+        rows.append({"pair": name, "what happens": outcome})
     return pd.DataFrame(rows)
 
 
@@ -207,7 +207,7 @@ def variant_spec(space: SearchSpace) -> NetworkSpec:
 
 
 def variants(experiment: Experiment, seed: SeedNetwork, spec: NetworkSpec) -> list[Result]:
-    """`spec` from the seed's weights by every rule of section 3.5, and from random weights, trained alike.
+    """`spec` from the seed's weights by every rule of section 4.4, and from random weights, trained alike.
 
     Half the plan's steps: rules differ early, if anywhere.
     """

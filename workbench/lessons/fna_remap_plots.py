@@ -69,7 +69,7 @@ def depthwise(block: nn.Module) -> nn.Conv2d:
 
 
 def expansion_rules(block: nn.Module, share: float = 0.5) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """For each rule of section 3.5 the reference of an expansion's channels, and which are kept at that share."""
+    """For each rule of section 4.4 the reference of an expansion's channels, and which are kept at that share."""
     conv = next(layer for layer in block.modules() if isinstance(layer, nn.Conv2d))
     norm = next(layer for layer in block.modules() if isinstance(layer, nn.BatchNorm2d))
     rows = conv.weight.detach().flatten(1)

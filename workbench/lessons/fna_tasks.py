@@ -1,4 +1,4 @@
-"""Test images with what a network found: maps of classes, keypoints."""
+"""Test images with what a network found: maps of classes, keypoints of persons."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,12 +19,12 @@ VOID_COLOUR = (0.85, 0.85, 0.85)
 
 
 def plot_results(data: Any, found: Sequence[Any], task: str, count: int = 4) -> Axes:
-    """The first `count` test pictures: maps for segmentation, keypoints for pose."""
+    """The first `count` test images: maps for segmentation, keypoints for pose."""
     return plot_masks(data, found, count) if task == "segmentation" else plot_poses(data, found, 2 * count)
 
 
 def plot_masks(data: Any, found: Sequence[Any], count: int = 4) -> Axes:
-    """Picture, true map and found map, a column for each of `count` pictures; void is light grey."""
+    """Image, true map and found map, a column for each of `count` images; void is light grey."""
     count = min(count, len(data))
     figure, axes = plt.subplots(3, count, figsize=(2.5 * count, 7.2), squeeze=False)
     shown: set[int] = set()
@@ -37,7 +37,7 @@ def plot_masks(data: Any, found: Sequence[Any], count: int = 4) -> Axes:
         for row in range(3):
             axes[row][column].set(xticks=[], yticks=[])
             axes[row][column].grid(False)
-    for row, name in enumerate(("picture", "truth", "found")):
+    for row, name in enumerate(("image", "truth", "found")):
         axes[row][0].set_ylabel(name)
     names = [number for number in sorted(shown) if number < len(data.categories)]
     handles = [
@@ -49,7 +49,7 @@ def plot_masks(data: Any, found: Sequence[Any], count: int = 4) -> Axes:
 
 
 def plot_poses(data: Any, found: Sequence[Any], count: int = 8) -> Axes:
-    """Crops with found keypoints as dots, and a line from each to its true place (white ring) where it is labelled."""
+    """Crops with the found keypoints as dots, with lines to their labelled true places (white rings)."""
     count = min(count, len(data))
     columns = min(count, 4)
     rows = -(-count // columns)

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.ticker import NullLocator
+from matplotlib.image import AxesImage
+from matplotlib.ticker import NullLocator, ScalarFormatter
 
 from workbench.insight.measured_field import Field
 from workbench.insight.receptive_field import gaussian_fit, smoothed
@@ -113,3 +114,12 @@ def plot_fields_and_objects(
     ax.set_yticks([tick for tick in ax.get_yticks() if tick <= top])
     ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.6))
     return ax
+
+
+def scale_bar(ax: Axes, axes: Sequence[Axes] = ()) -> None:
+    """A colour bar for the map on `ax`, next to it or next to all of `axes`."""
+    image = next(artist for artist in ax.images if isinstance(artist, AxesImage))
+    numbers = ScalarFormatter()
+    numbers.set_powerlimits((0, 0))
+    bar = ax.figure.colorbar(image, ax=list(axes) or ax, shrink=0.85, pad=0.02, format=numbers)
+    bar.set_label("share of the field per pixel")

@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.transforms import v2
 
 from workbench.data.loader import DataPlan
 from workbench.data.sets import DetectionSet
 from workbench.evaluation.statistics import Interval, mean_interval, rank_correlation
-from workbench.insight.measured_field import Field, mean_field, measure_field, structure_field
+from workbench.insight.measured_field import Field, measure_field, structure_field
 from workbench.insight.receptive_field import SHARE, narrowed, predicted_sigma, theoretical_field
 from workbench.insight.tables import paper_table, stored_results
 from workbench.networks.backbone import Backbone
@@ -40,7 +40,7 @@ class FieldPlan:
     backbone: str  # a small one: it is trained, and set against the sizes of the objects
     reallocated: tuple[int, ...]  # its blocks per stage moved to the deep end, at equal MACs
     dilations: tuple[int, ...]  # of the reallocated network, one for each block
-    plate: int  # for the trained network, an odd multiple of its last stride
+    patch: int  # for the trained network, an odd multiple of its last stride
     images: int
     probes: int
     train: Recipe
@@ -65,7 +65,7 @@ TINY = FieldPlan(
     backbone="resnet-tiny",
     reallocated=(1, 3, 4),
     dilations=(1, 1, 2, 1, 2, 1, 3, 2),
-    plate=240,
+    patch=240,
     images=16,
     probes=8,
     train=Recipe(
@@ -87,7 +87,7 @@ SMOKE = replace(
     shown_depths=(5, 10),
     runs=2,
     networks=("resnet50",),
-    plate=208,
+    patch=208,
     images=2,
     probes=2,
     train=replace(TINY.train, steps=3, batch_size=8),
@@ -100,7 +100,7 @@ SMALL = replace(
     backbone="resnet18-quarter",
     reallocated=(1, 1, 2, 4),
     dilations=(1, 1, 2, 1, 2, 1, 3, 2),  # those of CR-R18
-    plate=416,
+    patch=416,
     images=50,
     train=replace(TINY.train, steps=1500, batch_size=64),
 )
@@ -141,7 +141,7 @@ def stack_field(
     depth: int,
     kernels: Kernels,
     *,
-    plate: int,
+    patch: int,
     runs: int = 1,
     rng: np.random.Generator,
     strides: Mapping[int, int] | None = None,
@@ -157,16 +157,32 @@ def stack_field(
     if activation == "relu":
         stack = stack[:-1]  # read before its own ReLU: a narrow map is dead in all channels at one place now and then
     if kernels == "flat":
-        return measure_field(stack, plate=plate, mode="structure")
+        return measure_field(stack, patch=patch, mode="structure")
     measured = []
     for _ in range(runs):
         with torch.no_grad():
             for weight in stack.parameters():
                 deviation = (2 / weight[0].numel()) ** 0.5  # keeps the size of the gradient through ReLUs (He)
                 weight.copy_(torch.from_numpy(rng.normal(0, deviation, tuple(weight.shape))))
-        noise = torch.from_numpy(rng.standard_normal((1, 3, plate, plate)))
-        measured.append(measure_field(stack, plate=plate, images=noise, probes=4, rng=rng))
+        noise = torch.from_numpy(rng.standard_normal((1, 3, patch, patch)))
+        measured.append(measure_field(stack, patch=patch, images=noise, probes=4, rng=rng))
     return mean_field(measured)
+
+
+def mean_field(measured: Sequence[Field]) -> Field:
+    """Root mean square of the maps of several networks (random initialisations), each first scaled to unit mass.
+
+    Without the scaling the network with the largest gradients would decide alone.
+    """
+    if len({(field.patch, field.unit, field.level) for field in measured}) != 1:
+        raise ValueError("Fields are averaged when there are some and patch, unit and level agree; measure them alike.")
+    maps = torch.stack([field.map / field.map.sum() for field in measured])
+    return replace(
+        measured[0],
+        map=maps.square().mean(dim=0).sqrt(),
+        images=sum(field.images for field in measured),
+        truncated=any(field.truncated for field in measured),
+    )
 
 
 def log_slope(sizes: Mapping[int, float], least: int = 5) -> float:
@@ -177,14 +193,13 @@ def log_slope(sizes: Mapping[int, float], least: int = 5) -> float:
     return float(np.polyfit(np.log(depths), np.log([sizes[depth] for depth in depths]), 1)[0])
 
 
-def pyramid_fields(spec: NetworkSpec, *, plate: int, levels: int = 3, share: float = SHARE) -> list[Field]:
+def pyramid_fields(spec: NetworkSpec, *, patch: int, levels: int = 3, share: float = SHARE) -> list[Field]:
     """Constant-kernel fields of the levels of a feature pyramid on a residual network, from high to low resolution.
 
     Lateral and top-down maps are added at equal weight, so a fine level holds the fields of all coarser ones.
     """
-    body: nn.Module = Backbone(narrowed(spec))
-    pyramid = PyramidBackbone(body, channels=4, levels=levels, extra="none", norm=False)
-    return [measure_field(pyramid, level=level, plate=plate, mode="structure", share=share) for level in range(levels)]
+    pyramid = PyramidBackbone(Backbone(narrowed(spec)), channels=4, levels=levels, extra="none", norm=False)
+    return [measure_field(pyramid, level=level, patch=patch, mode="structure", share=share) for level in range(levels)]
 
 
 def sigma_table(specs: Mapping[str, NetworkSpec], share: float = SHARE) -> pd.DataFrame:
@@ -273,7 +288,7 @@ def searched_networks(run: str) -> tuple[pd.DataFrame, str]:
 
 
 def printed_area_sides() -> dict[str, dict[float, float]]:
-    """A(t) by threshold of the four panels of NATS's figure 4, read off the pixels of the paper (section 10)."""
+    """A(t) by threshold of the four panels of NATS's figure 4, read off the pixels of the paper."""
     frame = paper_table("nats_fields").set_index("panel")
     columns = {name: float(name[2:-1]) for name in frame if name.startswith("A(")}
     return {panel: {t: float(row[name]) for name, t in columns.items()} for panel, row in frame.iterrows()}
