@@ -14,7 +14,7 @@ from workbench.records.run_folder import RunFolder
 
 PROJECT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted([*PROJECT.glob("notebooks/*.ipynb"), *PROJECT.glob("notebooks/solutions/*.ipynb")])
-MOST_CELLS, MOST_LINES = 25, 15
+MOST_CELLS, MOST_LINES = 30, 20
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
 
 
@@ -56,6 +56,18 @@ def test_parameters_are_typed_literals(path: Path) -> None:
         assert statement.value is not None and isinstance(statement.target, ast.Name)
         assert statement.target.id.islower()
         assert type(ast.literal_eval(statement.value)) is types[statement.annotation.id], statement.target.id
+
+
+@every_notebook
+def test_folders_are_read_by_the_same_parameters(path: Path) -> None:
+    """A message that advises bad_boxes or classes is read where there are such parameters."""
+    names = parameters_of(path)
+    sources = [cell.source for cell in code_cells(path)]
+    if {"data", "pose_data"} & set(names):
+        assert names["bad_boxes"] == "few"
+        assert any(re.search(r"load_\w+\((.|\n)*(bad_boxes|options)", source) for source in sources)
+    if {"mask_data", "task"} & set(names):
+        assert {"classes", "void"} <= set(names)
 
 
 def code_cells(path: Path) -> list[NotebookNode]:

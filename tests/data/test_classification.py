@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from tests.data.test_checks import write_picture
+from workbench.data import classification
 from workbench.data.classification import ClassFolder
 from workbench.data.splits import split_train
 
@@ -48,6 +49,40 @@ def test_digest_follows_files_side_and_split(root: Path) -> None:
     assert digest == ClassFolder(root, "train", side=16).digest != ClassFolder(root, "train", side=8).digest
     (root / "train" / "ray" / "a.png").rename(root / "train" / "eel" / "a.png")
     assert ClassFolder(root, "train", side=16).digest != digest
+
+
+def test_a_healthy_folder_is_looked_through_once(
+    root: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path_factory.mktemp("cache")
+    looked: list[object] = []
+    check = classification.check_classes
+    monkeypatch.setattr(classification, "check_classes", lambda *a, **k: looked.append(a) or check(*a, **k))
+
+    def opened() -> ClassFolder:
+        return ClassFolder(root, "train", side=16, cache=cache)
+
+    plain, first, again = ClassFolder(root, "train", side=16), opened(), opened()
+    assert len(looked) == 2 and plain.digest == first.digest == again.digest and again.labels == plain.labels
+    assert torch.equal(again[3][0], plain[3][0])
+    assert ClassFolder(root, "train", side=8, cache=cache).digest == ClassFolder(root, "train", side=8).digest
+    looked.clear()
+    [index] = cache.iterdir()
+    whole = index.read_text()
+    for damaged in ("", "[]", "{}", whole[:-9], whole.replace("a.png", "e.png"), '{"digest": 3}'):
+        index.write_text(damaged)
+        assert opened().digest == plain.digest and len(looked) == 1, damaged
+        assert index.read_text() == whole
+        looked.clear()
+    write_picture(root / "train" / "ray" / "e.png", 8)  # one more; then one less; then another name
+    assert len(opened()) == 5 and len(looked) == 1
+    (root / "train" / "eel" / "c.jpg").unlink()
+    assert len(opened()) == 4 and len(looked) == 2
+    (root / "train" / "ray").rename(root / "train" / "manta")
+    assert opened().categories == ("eel", "manta") and len(looked) == 3
+    (root / "train" / "eel" / "g.png").write_bytes(b"none")
+    with pytest.raises(ValueError, match=r"g\.png cannot be decoded"):
+        opened()
 
 
 def test_memory_limit_and_ownership(root: Path) -> None:

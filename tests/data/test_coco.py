@@ -69,13 +69,34 @@ def test_ground_truth_says_what_the_targets_say(root: Path) -> None:
     }
 
 
-def test_bad_boxes_are_refused_or_counted(root: Path) -> None:
+def test_a_bad_box_is_dropped_and_listed(root: Path) -> None:
+    """As train2017 of COCO needs it, which has boxes of no height."""
+    healthy = {CocoFolder(root, "train", bad_boxes=choice).digest for choice in ("few", "drop", "error")}
     rewrite(root, lambda value: value["annotations"][0].update(bbox=[1, 1, 5, 0]))
-    with pytest.raises(ValueError, match=r"annotation id 1 .*no area"):
-        CocoFolder(root, "train")
-    data = CocoFolder(root, "train", bad_boxes="drop")
+    with pytest.raises(ValueError, match=r'1 problem(.|\n)*bad_boxes="drop"(.|\n)*annotation id 1 .*no area'):
+        CocoFolder(root, "train", bad_boxes="error")
+    data = CocoFolder(root, "train")
     assert [problem.annotation for problem in data.dropped] == [1]
     assert data[0][1]["labels"].tolist() == [2] and len(data.ground_truth()["annotations"]) == 1
+    assert data.digest == CocoFolder(root, "train", bad_boxes="drop").digest
+    assert len(healthy) == 1  # what was dropped counts, not what might have been
+    with pytest.raises(ValueError, match="bad_boxes is one of few, drop, error; got 'none'"):
+        CocoFolder(root, "train", bad_boxes="none")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("boxes", "bad", "few"), [(30, 1, True), (30, 2, False), (300, 3, True), (300, 4, False)])
+def test_one_bad_box_in_a_hundred_is_few_and_one_always_is(root: Path, boxes: int, bad: int, few: bool) -> None:
+    def change(value: dict[str, Any]) -> None:
+        first = value["annotations"][0]
+        value["annotations"] = [{**first, "id": n, "bbox": [0, 0, 9, 0 if n < bad else 9]} for n in range(boxes)]
+
+    rewrite(root, change)
+    assert len(CocoFolder(root, "train", bad_boxes="drop").dropped) == bad
+    if few:
+        assert len(CocoFolder(root, "train").dropped) == bad
+    else:
+        with pytest.raises(ValueError, match=f'{bad} problem.*out of {boxes}; .*bad_boxes="drop"'):
+            CocoFolder(root, "train")
 
 
 def test_worse_faults_are_refused_all_at_once(root: Path) -> None:

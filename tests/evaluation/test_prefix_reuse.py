@@ -9,8 +9,7 @@ import torch
 
 from workbench.data.scenes import SceneConfig, Scenes
 from workbench.evaluation.prefix_reuse import PrefixReuse, beam_macs, clocked, prefix_bytes, segment_of_decision
-from workbench.evaluation.scoring import Scorer
-from workbench.methods.candidates import ImageBatches
+from workbench.evaluation.scoring import ImageBatches, Scorer
 from workbench.methods.detnas_presets import TINY_DETECTOR
 from workbench.networks.supernet import Supernet
 from workbench.search.beam import BeamSearch
@@ -42,8 +41,9 @@ def make_scorer(sharing="separate", images=16):
 
     calibration = ImageBatches(task, data, range(images), BATCH, CPU)
     plain = Scorer(
-        model=model, supernet=supernet, task=task, calibration=calibration, measure=measure, image_size=128, seed=0
-    )
+        model=model, supernet=supernet, task=task, calibration=calibration, scored=calibration, measure=measure,
+        image_size=128, seed=0,
+    )  # fmt: skip
     reuse = PrefixReuse(model=model, supernet=supernet, task=task, calibration=calibration, scoring=calibration)
     return plain, replace(plain, reuse=reuse)
 

@@ -34,6 +34,7 @@ def scorer():
         supernet=model.backbone,
         task=TASK,
         calibration=[images],
+        scored=[images],
         measure=measure,
         image_size=32,
         seed=0,
@@ -82,20 +83,20 @@ def test_a_candidate_that_fails_becomes_a_row_and_the_search_goes_on(scorer, tmp
 
 
 @pytest.mark.parametrize(
-    "fault",
+    "failure",
     [
         torch.OutOfMemoryError("no memory"),
         torch.AcceleratorError("device-side assert"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"),
-        OSError("a picture cannot be read"),
+        OSError("an image cannot be read"),
     ],
 )
-def test_a_fault_of_the_machine_ends_the_search_and_is_no_score(scorer, tmp_path, fault):
+def test_a_failure_of_the_machine_ends_the_search_and_is_no_score(scorer, tmp_path, failure):
     def measure(model, before_batch):
-        raise fault
+        raise failure
 
     run = RunFolder.open(tmp_path, "t", {}, seed=0, data_digest="d")
-    with pytest.raises(type(fault), match=str(fault)[:9]):
+    with pytest.raises(type(failure), match=str(failure)[:9]):
         search(replace(scorer, measure=measure), run, 8)
     assert not run.scores()
 

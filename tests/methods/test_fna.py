@@ -316,8 +316,9 @@ def test_a_pose_search_runs_on_a_keypoint_folder_and_refuses_leaks(tmp_path):
     (folder / "annotations" / "person_keypoints_train.json").write_text(json.dumps(broken))
     (folder / "images" / "8.png").write_bytes((folder / "images" / "9.png").read_bytes())
     with pytest.raises(ValueError, match="has no area"):
-        load_task_data(plan.data, "pose", str(folder), 0, plan.head)
-    data = load_task_data(plan.data, "pose", str(folder), 0, plan.head, bad_boxes="drop")
+        load_task_data(plan.data, "pose", str(folder), 0, plan.head, bad_boxes="error")
+    data = load_task_data(plan.data, "pose", str(folder), 0, plan.head)
+    assert "1 bad boxes dropped" in data.description
     assert len(data.train) + len(data.search) == 7
 
 

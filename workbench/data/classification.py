@@ -1,49 +1,94 @@
-"""Classification data from class folders: `root/split/class/picture`, the layout of ImageNet."""
+"""Classification data from class folders: `root/split/class/image`, the layout of ImageNet."""
 
+import json
+from os import listdir
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageOps
 from torch import Tensor
 
 from workbench.data.checks import check_classes, class_folders, picture_files, summary
-from workbench.data.images import MEMORY_LIMIT, ImageMemory, read_image, to_tensor
+from workbench.data.images import MEMORY_LIMIT, Memory, read_image, to_tensor
 from workbench.data.views import Views
-from workbench.records.files import digest
+from workbench.records.files import digest, read_json, write_text
 
 
 class ClassFolder(Views):
-    """`data[i]` is a uint8 image (3, side, side), the centre square of a picture, and its label 0..K-1.
+    """`data[i]` is a uint8 image (3, side, side), the centre square of a file, and its label 0..K-1.
 
     Labels follow the alphabetical order of the class folders, ids that of the files. Everything is checked first:
-    ValueError lists the problems. Decoded pictures stay in memory when all fit `memory_limit` bytes.
+    ValueError lists the problems. A folder that was found healthy is not looked through again: its list of files is
+    kept in `cache`, if one is given, until a class folder changes. What was decoded last stays in memory, up to
+    `memory_limit` bytes.
     """
 
-    def __init__(self, root: str | Path, split: str, *, side: int, memory_limit: int = MEMORY_LIMIT) -> None:
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        *,
+        side: int,
+        cache: str | Path | None = None,
+        memory_limit: int = MEMORY_LIMIT,
+    ) -> None:
         if side < 1:
             raise ValueError(f"side is a number of pixels of at least 1, but is {side}; 96 is usual.")
-        problems = check_classes(root, split, decode=False)
-        if problems:
-            raise ValueError(summary(problems, f"{root} ({split})", "mend the files named here"))
-        folders = class_folders(root, split)
         self.name = f"{Path(root).resolve().name}-{split}"
-        self.categories: tuple[str, ...] = tuple(folder.name for folder in folders)
+        classes = _files(root, split, cache)
+        self.categories: tuple[str, ...] = tuple(classes)
         self.side = side
-        self._files = [(path, label) for label, folder in enumerate(folders) for path in picture_files(folder)]
+        self._files = [
+            (Path(root) / split / name / file, label)
+            for label, (name, files) in enumerate(classes.items())
+            for file, _ in files
+        ]
         # Names and lengths stand for the content: reading all of ImageNet for a digest would take many minutes.
-        listing = [[path.parent.name, path.name, path.stat().st_size] for path, _ in self._files]
+        listing = [[name, file, length] for name, files in classes.items() for file, length in files]
         self._source = {"files": digest(listing), "split": split, "side": side}
-        self._memory = ImageMemory(len(self._files) * 3 * side * side, memory_limit)
+        self._memory = Memory[Tensor](memory_limit)
         self._choose(tuple(range(len(self._files))))
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         number = self.ids[index]
         path, label = self._files[number]
-        return self._memory.get(number, lambda: _read(path, self.side)), label
+        return self._memory.get(number, lambda: _read(path, self.side)).clone(), label
 
     @property
     def labels(self) -> tuple[int, ...]:
-        """The label of every picture, without decoding any."""
+        """The label of every image, without decoding any."""
         return tuple(self._files[number][1] for number in self.ids)
+
+
+def _files(root: str | Path, split: str, cache: str | Path | None) -> dict[str, list[tuple[str, int]]]:
+    """Name and length of each image of each class, in order and found healthy; ValueError lists the problems.
+
+    A file that is added, removed or renamed changes its folder's time or count, so that the kept list is not used. One
+    that is overwritten in place does not: delete the list then.
+    """
+    folders = class_folders(root, split)
+    state = {folder.name: [folder.stat().st_mtime_ns, len(listdir(folder))] for folder in folders}
+    path = None if cache is None else Path(cache) / f"classes-{digest(str((Path(root) / split).resolve()))}.json"
+    if path is not None and path.is_file() and (kept := _kept(path)) is not None and kept["state"] == state:
+        files: dict[str, list[tuple[str, int]]] = kept["files"]
+        return files
+    if problems := check_classes(root, split, decode=False):
+        raise ValueError(summary(problems, f"{root} ({split})", "mend the files named here"))
+    files = {folder.name: [(file.name, file.stat().st_size) for file in picture_files(folder)] for folder in folders}
+    if path is not None:
+        content = {"state": state, "files": files}
+        write_text(path, json.dumps({**content, "digest": digest(content)}))
+    return files
+
+
+def _kept(path: Path) -> dict[str, Any] | None:
+    """What an earlier start found, or None when its file is damaged."""
+    try:
+        content = read_json(path)
+        found = content.pop("digest")
+    except (ValueError, AttributeError, TypeError, KeyError):
+        return None
+    return content if found == digest(content) else None
 
 
 def _read(path: Path, side: int) -> Tensor:

@@ -4,7 +4,7 @@ import hashlib
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -13,9 +13,11 @@ from PIL import Image
 from torch import Tensor
 
 from workbench.data.checks import Problem, read_coco, summary
-from workbench.data.images import MEMORY_LIMIT, ImageMemory, read_image, to_tensor
+from workbench.data.images import MEMORY_LIMIT, Memory, read_image, to_tensor
 from workbench.data.keypoint_checks import KEYPOINT_FILES, check_keypoints
 from workbench.data.views import Views
+
+BadBoxes = Literal["few", "drop", "error"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +40,9 @@ class CocoFolder(Views):
     Category ids, however sparse, become labels 1..K in id order. `max_size` shrinks the long side of larger pictures.
     With `keypoints` the annotations (`person_keypoints_<split>.json`, or `instances_<split>.json`) must have them;
     targets then have `keypoints` (M, K, 3), and `joints` names them.
-    Everything is checked first: ValueError lists the problems. `bad_boxes="drop"` goes on without the boxes that have
-    no area or leave the image, and lists them in `dropped`. Decoded pictures stay in memory when all fit
-    `memory_limit` bytes.
+    Everything is checked first: ValueError lists the problems. Boxes that have no area or leave their image are dropped
+    and listed in `dropped` while they are "few" (at most one in a hundred of this split, one always), all of them with
+    `bad_boxes="drop"`, none with "error". What was decoded last stays in memory, up to `memory_limit` bytes.
     """
 
     def __init__(
@@ -49,14 +51,14 @@ class CocoFolder(Views):
         split: str,
         *,
         max_size: int | None = None,
-        bad_boxes: Literal["error", "drop"] = "error",
+        bad_boxes: BadBoxes = "few",
         keypoints: bool = False,
         memory_limit: int = MEMORY_LIMIT,
     ) -> None:
         if max_size is not None and max_size < 1:
             raise ValueError(f"max_size is a number of pixels of at least 1, but is {max_size}; None keeps all sizes.")
-        if bad_boxes not in ("error", "drop"):
-            raise ValueError(f'bad_boxes is "error" or "drop", but is {bad_boxes!r}; choose one.')
+        if bad_boxes not in get_args(BadBoxes):
+            raise ValueError(f"bad_boxes is one of {', '.join(get_args(BadBoxes))}; got {bad_boxes!r}.")
         kinds = KEYPOINT_FILES if keypoints else ("instances",)
         files, problems = read_coco(root, split, decode=False, kinds=kinds)
         if files is not None and keypoints:
@@ -64,8 +66,9 @@ class CocoFolder(Views):
         bad = tuple(problem for problem in problems if problem.severity == "box")
         if files is None or len(bad) < len(problems):
             raise ValueError(summary(problems, f"{root} ({split})", "mend the files named here"))
-        if bad and bad_boxes == "error":
-            advice = 'mend the boxes, or go on without them with bad_boxes="drop"'
+        boxes = len(files.content["annotations"])
+        if len(bad) > {"error": 0, "few": max(1, boxes // 100), "drop": boxes}[bad_boxes]:
+            advice = f'these are bad boxes, out of {boxes}; mend them, or go on without them with bad_boxes="drop"'
             raise ValueError(summary(bad, f"{root} ({split})", advice))
         categories = sorted(files.content["categories"], key=lambda category: category["id"])
         self.joints: tuple[str, ...] = tuple(categories[0]["keypoints"]) if keypoints else ()
@@ -88,16 +91,15 @@ class CocoFolder(Views):
                 "split": split,
                 "files": [[image.path.name, image.path.stat().st_size] for image in self._images.values()],
                 "max_size": max_size,
-                "bad_boxes": bad_boxes,
+                "bad_boxes": "drop" if bad else "error",  # what was done, so that asking for more changes no digest
                 **({"keypoints": True} if keypoints else {}),
             }
-        needed = sum(3 * image.size[0] * image.size[1] for image in self._images.values())
-        self._memory = ImageMemory(needed, memory_limit)
+        self._memory = Memory[Tensor](memory_limit)
         self._choose(tuple(self._images))
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
         number = self.ids[index]
-        return self._memory.get(number, lambda: _read(self._images[number])), self.target(index)
+        return self._memory.get(number, lambda: _read(self._images[number])).clone(), self.target(index)
 
     def target(self, index: int) -> dict[str, Any]:
         """The target alone; no picture is decoded."""

@@ -1,7 +1,9 @@
-"""Pictures from files: always upright RGB, and kept in memory when they fit."""
+"""Pictures from files: always upright RGB, and a bounded memory of them."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -9,7 +11,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-MEMORY_LIMIT = 2 * 2**30  # bytes of decoded pictures that one data set keeps
+MEMORY_LIMIT = 2 * 2**30  # bytes of decoded or drawn images that one data set keeps: 40,000 of 128 x 128 pixels
 
 _ORIENTATION = 0x0112  # the EXIF tag
 _SIDEWAYS = (5, 6, 7, 8)  # its values that swap width and height
@@ -60,20 +62,36 @@ def to_tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
-class ImageMemory:
-    """Decoded pictures by number: read once when all of them fit, else read again on each access."""
+class Sized(Protocol):
+    @property
+    def nbytes(self) -> int: ...
 
-    def __init__(self, needed: int, limit: int) -> None:
-        self.fits = needed <= limit
-        self._kept: dict[int, Tensor] = {}
 
-    def get(self, number: int, read: Callable[[], Tensor]) -> Tensor:
-        """The picture of this number; the caller owns the tensor and may write into it."""
-        if not self.fits:
-            return read()
-        if number not in self._kept:
-            self._kept[number] = read()
-        return self._kept[number].clone()
+Kept = TypeVar("Kept", bound=Sized)
+
+
+class Memory(Generic[Kept]):
+    """What was read or drawn, by number: what was used last stays, up to `limit` bytes; the rest is made again."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.used = limit, 0
+        self._kept: OrderedDict[int, Kept] = OrderedDict()
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._kept
+
+    def get(self, number: int, make: Callable[[], Kept]) -> Kept:
+        """What has this number, made if it is not there; a caller that writes into it copies it first."""
+        if number in self._kept:
+            self._kept.move_to_end(number)
+            return self._kept[number]
+        made = make()
+        if made.nbytes <= self.limit:
+            self._kept[number] = made
+            self.used += made.nbytes
+        while self.used > self.limit:
+            self.used -= self._kept.popitem(last=False)[1].nbytes
+        return made
 
 
 def _ends_properly(path: Path) -> bool:

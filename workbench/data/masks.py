@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.datasets import Cityscapes
 
 from workbench.data.checks import summary
-from workbench.data.images import MEMORY_LIMIT, ImageMemory, read_image, to_tensor
+from workbench.data.images import MEMORY_LIMIT, Memory, read_image, to_tensor
 from workbench.data.mask_checks import VOID, Classes, check_masks, mask_classes, mask_pairs
 from workbench.data.scenes import Scenes
 from workbench.data.views import Views
@@ -87,19 +87,19 @@ class MaskFolder(Views):
         listing = [[image.name, image.stat().st_size, sha256(mask.read_bytes()).hexdigest()] for image, mask in pairs]
         content = {"files": digest(listing), "classes": list(classes), "table": table.tolist()}
         self._source = {**content, "split": split, "max_size": max_size}
-        self._memory = ImageMemory(sum(4 * height * width for height, width in self._stored), memory_limit)
+        self._memory = Memory[Tensor](memory_limit)
         self._choose(tuple(range(len(self._pairs))))
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
         number = self.ids[index]
-        both = self._memory.get(number, lambda: self._read(number))  # (4, H, W): the picture, then the classes
+        both = self._memory.get(number, lambda: self._read(number)).clone()  # (4, H, W): the picture, then the classes
         return both[:3], {"semantic": both[3].long(), "image_id": number}
 
     def target(self, index: int) -> dict[str, Any]:
         """The target alone; no picture is decoded for it."""
-        if self._memory.fits:  # then it is, or will be, in memory beside its picture
-            return self[index][1]
         number = self.ids[index]
+        if number in self._memory:
+            return self[index][1]
         return {"semantic": self._read_mask(number).long(), "image_id": number}
 
     @property

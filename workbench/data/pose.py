@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from workbench.data.images import MEMORY_LIMIT, ImageMemory, to_tensor
+from workbench.data.images import MEMORY_LIMIT, Memory, to_tensor
 from workbench.data.views import Views
 
 Points = npt.NDArray[np.float64]
@@ -81,8 +81,8 @@ class PoseCrops(Views):
 
     The target has `keypoints` (K, 3): x, y in pixels of the crop and visibility (0 not labelled, 1 hidden, 2 visible),
     and `image_id`. Bodies without a labelled joint are left out and counted in `skipped`; ValueError when none is left.
-    Crops have the box's centre and 1.25 times its size, in the shape of `size` (height, width), and stay in memory when
-    all fit `memory_limit` bytes. A body's id is that of its picture times 1000, and its place there.
+    Crops have the box's centre and 1.25 times its size, in the shape of `size` (height, width); those used last stay in
+    memory, up to `memory_limit` bytes. A body's id is that of its picture times 1000, and its place there.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class PoseCrops(Views):
                 " keypoints have a visibility of 1 or 2."
             )
         self._bodies = {body.number: body for body in bodies}
-        self._memory = ImageMemory(len(bodies) * 3 * size[0] * size[1], memory_limit)
+        self._memory = Memory[Tensor](memory_limit)
         self._source = {"pictures": source.digest, "size": list(size)}
         self._choose(tuple(self._bodies))
 
@@ -123,7 +123,7 @@ class PoseCrops(Views):
         inside = ((keypoints[:, :2] >= 0) & (keypoints[:, :2] < [self.size[1], self.size[0]])).all(axis=1)
         keypoints[~inside, 2] = 0  # beyond the crop nothing can be learned
         target = {"keypoints": torch.tensor(keypoints, dtype=torch.float32), "image_id": number}
-        return self._memory.get(number, lambda: _cut(self.source[body.image][0], body, self.size)), target
+        return self._memory.get(number, lambda: _cut(self.source[body.image][0], body, self.size)).clone(), target
 
     @property
     def sizes(self) -> list[tuple[int, int]]:

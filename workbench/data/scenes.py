@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from workbench.data.creatures import KEYPOINTS, MARKINGS, SPECIES, Animal, Colour, Look, crowding, pose, silhouette
+from workbench.data.images import MEMORY_LIMIT, Memory
 from workbench.data.views import Views
 from workbench.data.water import Field, background, put_animals, put_clutter, rgb, seen
 from workbench.records.seeds import generator
@@ -114,6 +115,10 @@ class Scene:
     sizes: npt.NDArray[np.float32]  # (M,) pixels from snout to tail, as asked for
     areas: npt.NDArray[np.float32]  # (M,) visible pixels
     names: tuple[str, ...]  # (M,) of the classes
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for part in vars(self).values() if isinstance(part, np.ndarray))
 
 
 def draw_sizes(config: SceneConfig, rng: Generator, count: int) -> list[float]:
@@ -243,15 +248,15 @@ class _Streamed(Views):
 
 
 class Scenes(_Streamed):
-    """Scenes as detection data; drawn when first asked for, then kept as uint8.
+    """Scenes as detection data, drawn when they are asked for; those used last stay, up to `memory_limit` bytes.
 
     `[i] -> (image uint8 (3, H, W), target)`: `boxes` (M, 4) xyxy, `labels` (M,) in 1..K, `area`, `iscrowd`, `image_id`,
     `centres` (M, 2), and the extras asked for: `masks` uint8 (M, H, W), `keypoints` (M, 5, 3), `semantic` int64 (H, W).
     """
 
-    def __init__(self, config: SceneConfig, seed: int, split: str, size: int) -> None:
+    def __init__(self, config: SceneConfig, seed: int, split: str, size: int, memory_limit: int = MEMORY_LIMIT) -> None:
         super().__init__("scenes", config, seed, split, size)
-        self._drawn: dict[int, Scene] = {}
+        self._memory = Memory[Scene](memory_limit)
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
         return torch.from_numpy(self.scene(index).image.transpose(2, 0, 1).copy()), self.target(index)
@@ -267,11 +272,12 @@ class Scenes(_Streamed):
     def scene(self, index: int) -> Scene:
         """The drawn scene; what is large and was not asked for (`extras`) is left empty."""
         number = self.ids[index]
-        if number not in self._drawn:
-            scene = draw_scene(self.config, self.seed, number)
-            unasked = {extra: getattr(scene, extra)[:0] for extra in EXTRAS if extra not in self.config.extras}
-            self._drawn[number] = replace(scene, **unasked)
-        return self._drawn[number]
+        return self._memory.get(number, lambda: self._draw(number))
+
+    def _draw(self, number: int) -> Scene:
+        scene = draw_scene(self.config, self.seed, number)
+        unasked = [extra for extra in EXTRAS if extra not in self.config.extras]
+        return replace(scene, **{extra: getattr(scene, extra)[:0].copy() for extra in unasked})  # a view keeps it all
 
     @property
     def sizes(self) -> list[tuple[int, int]]:  # (height, width) of every scene; nothing is drawn
@@ -295,10 +301,18 @@ class Scenes(_Streamed):
 class SceneCrops(_Streamed):
     """Single animals as classification data, balanced: `[i] -> (uint8 (3, side, side), label in 0..K-1)`."""
 
-    def __init__(self, config: SceneConfig, seed: int, split: str, size: int, side: int = 64) -> None:
+    def __init__(
+        self,
+        config: SceneConfig,
+        seed: int,
+        split: str,
+        size: int,
+        side: int = 64,
+        memory_limit: int = MEMORY_LIMIT,
+    ) -> None:
         super().__init__("crops", config, seed, split, size, side)
         self.side = side
-        self._drawn: dict[int, Tensor] = {}
+        self._memory = Memory[Tensor](memory_limit)
 
     @property
     def labels(self) -> tuple[int, ...]:  # nothing is drawn
@@ -306,7 +320,8 @@ class SceneCrops(_Streamed):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         number, label = self.ids[index], self.ids[index] % len(self.categories)
-        if number not in self._drawn:
-            crop = draw_crop(self.config, self.seed, number, label + 1, self.side)
-            self._drawn[number] = torch.from_numpy(crop.transpose(2, 0, 1).copy())
-        return self._drawn[number].clone(), label
+        return self._memory.get(number, lambda: self._draw(number, label)).clone(), label
+
+    def _draw(self, number: int, label: int) -> Tensor:
+        crop = draw_crop(self.config, self.seed, number, label + 1, self.side)
+        return torch.from_numpy(crop.transpose(2, 0, 1).copy())

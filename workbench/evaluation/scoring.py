@@ -2,47 +2,41 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import torch
 from torch import nn
 
 from workbench.evaluation.prefix_reuse import PrefixReuse
 from workbench.evaluation.recalibration import keeping_statistics, recalibrate
-from workbench.networks.supernet import Prefix
+from workbench.networks.supernet import Prefix, Supernet
 from workbench.records.progress import Progress, silent
 from workbench.records.run_folder import RunFolder
 from workbench.records.score import Score
+from workbench.search.query import Searcher
 from workbench.spaces.arch import Arch
 from workbench.spaces.costs import ImageSize
-from workbench.spaces.space import SearchSpace
 from workbench.tasks.task import Task
 
 
-class Asked(Protocol):
-    """What a searcher asks for."""
+@dataclass(frozen=True)
+class ImageBatches:
+    """Batches of the same images at every iteration, made when they are needed: 4,000 of COCO are 15 GB."""
 
-    @property
-    def arch(self) -> Arch: ...
-    @property
-    def completions(self) -> Sequence[Arch]: ...
+    task: Task
+    data: Any
+    indices: Sequence[int]
+    batch_size: int
+    device: torch.device
 
+    def __iter__(self) -> Iterator[list[torch.Tensor]]:
+        for start in range(0, len(self.indices), self.batch_size):
+            yield self.task.batch(self.data, self.indices[start : start + self.batch_size], self.device)[0]
 
-class Switchable(Protocol):
-    """What a scorer needs of a supernet: its space, and the power to become one architecture of it."""
-
-    @property
-    def space(self) -> SearchSpace: ...
-    def activate(self, arch: Arch) -> None: ...
-
-
-class Searcher(Protocol):
-    """Random, evolution, ...: plain ask and tell."""
-
-    def ask(self, count: int) -> Sequence[Asked]: ...
-    def tell(self, scores: Sequence[Score]) -> None: ...
+    def __len__(self) -> int:
+        return -(-len(self.indices) // self.batch_size)
 
 
 @dataclass(kw_only=True)
@@ -50,17 +44,18 @@ class Scorer:
     """Scores an architecture by the supernet's own weights; calling it leaves the model as it was.
 
     `supernet` is the part of `model` that switches paths. Statistics are recalibrated on `calibration` (training
-    images), then `measure` computes the metrics, fitness and its `<fitness>_error` among them; it calls what it is
-    given with the index of each batch before scoring it. MACs are stated at `image_size`.
+    images), then `measure` computes the metrics on `scored`, fitness and `<fitness>_error` among them; it calls what
+    it is given with the index of each batch before scoring it. MACs are stated at `image_size`.
 
     A prefix of decisions is scored by its completions: batch i, in calibration as in scoring, is the i-th of them,
     counted round (CR-NAS, section 3.3.2: each mini-batch is another network, all detections are pooled).
     """
 
     model: nn.Module
-    supernet: Switchable
+    supernet: Supernet
     task: Task
-    calibration: Iterable[list[torch.Tensor]]  # batches of images, the same ones each time
+    calibration: ImageBatches
+    scored: ImageBatches
     measure: Callable[[nn.Module, Callable[[int], None]], dict[str, float]]
     image_size: ImageSize
     seed: int
@@ -147,7 +142,7 @@ def run_search(
     origin: str = "",
     progress: Progress = silent,
 ) -> list[Score]:
-    """Asks `generation` architectures at a time until `evaluations` are scored; returns all scores in order.
+    """Asks `generation` architectures at a time until `evaluations` are scored or no more come; all scores in order.
 
     Every score is in the run's record before it counts. A killed search is replayed from there: the searcher asks the
     same questions again and gets the recorded answers, so it ends as if it had never been interrupted.
@@ -162,17 +157,20 @@ def run_search(
     scores: list[Score] = []
     step = 0
     while len(scores) < evaluations:
-        told = []
-        for query in searcher.ask(min(generation, evaluations - len(scores))):
+        new: list[Score] = []
+        queries = searcher.ask(min(generation, evaluations - len(scores)))
+        if not queries:
+            break
+        for query in queries:
             row = recorded.get(query.arch)
             if row is None:
                 row = score(query.arch, phase=phase, step=step, completions=query.completions)
                 run.append(row)
-            told.append(row)
-            best = max((row.metrics[metric] for row in [*scores, *told] if row.error is None), default=0.0)
-            progress(len(scores) + len(told), evaluations, f"best {metric} {best:.3f}")
-        searcher.tell(told)
-        scores += told
+            new.append(row)
+            best = max((row.metrics[metric] for row in [*scores, *new] if row.error is None), default=0.0)
+            progress(len(scores) + len(new), evaluations, f"best {metric} {best:.3f}")
+        searcher.tell(new)
+        scores += new
         if not any(row.error is None for row in scores):
             raise RuntimeError(f"All candidates of the first generation failed; the first error: {scores[0].error}")
         step += 1

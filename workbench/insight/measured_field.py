@@ -14,10 +14,21 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 from torchvision.ops import FrozenBatchNorm2d
 
-from workbench.insight.receptive_field import SHARE, FieldSizes, field_sizes, raw_sigma, smoothed
+from workbench.insight.receptive_field import (
+    SHARE,
+    FieldSizes,
+    field_sizes,
+    narrowed,
+    plate_side,
+    raw_sigma,
+    smoothed,
+    width_matters,
+)
+from workbench.networks.backbone import Backbone
 from workbench.networks.blocks import ResidualUnit
 from workbench.networks.count import evaluating
 from workbench.spaces.costs import ImageSize, height_width
+from workbench.spaces.network_spec import NetworkSpec
 
 Mode = Literal["trained", "linearised", "structure"]
 ChannelRule = Literal["probes", "sum_abs", "relu"]
@@ -147,6 +158,15 @@ def mean_field(measured: Sequence[Field]) -> Field:
         images=sum(field.images for field in measured),
         truncated=any(field.truncated for field in measured),
     )
+
+
+def structure_field(
+    spec: NetworkSpec, level: int = -1, *, share: float = SHARE, sigmas: float = 8.0, plate: int = 0
+) -> Field:
+    """The constant-kernel field of map `level`, on a plate that holds it (0) or a given one."""
+    plate = plate or plate_side(spec, level, sigmas=sigmas, share=share)
+    small = spec if any(width_matters(block) for block in spec.blocks) else narrowed(spec)
+    return measure_field(Backbone(small), level=level, plate=plate, mode="structure", share=share)
 
 
 def constant_copy(module: nn.Module, share: float = SHARE) -> nn.Module:

@@ -1,108 +1,40 @@
-"""Figures. Every function draws values on an axes and returns it; colours mean the same thing everywhere."""
+"""Figures that several lessons draw. Every function draws values on an axes and returns it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 from torchvision.ops import nms
 
 from workbench.evaluation.statistics import Interval, best_so_far
+from workbench.insight.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    RIGHT,
+    SERIES,
+    SKY,
+    VERMILLION,
+    YELLOW,
+    new_axes,
+    tau_text,
+    without_frame,
+)
 from workbench.records.ledger import Entry
 from workbench.records.score import Score
-from workbench.spaces.arch import Arch
-from workbench.spaces.space import SearchSpace
 
-BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = mpl.color_sequences["okabe_ito"]
-OPERATION_COLOURS = (SKY, GREEN, BLUE, ORANGE)  # op ids 0 to 3 of the shuffle spaces
 LEDGER_COLOURS = {"pretrain": SKY, "refresh": GREEN, "finetune": BLUE, "train": BLUE, "test": BLACK, "search": ORANGE}
 PHASE_COLOURS = {"evolution": BLUE, "random": ORANGE, "DetNAS": BLUE, "FNA": BLUE, "best-scored random": ORANGE}
-
-
-def use_style() -> None:
-    """Okabe-Ito colours, legible sizes, light grid; for a notebook's first cell."""
-    plt.rcParams.update(
-        {
-            "axes.prop_cycle": cycler(color=[BLUE, ORANGE, GREEN, VERMILLION, SKY, PURPLE, BLACK]),
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "axes.axisbelow": True,
-            "grid.alpha": 0.25,
-            "font.size": 10,
-            "axes.titlesize": 11,
-            "axes.titlelocation": "left",
-            "figure.constrained_layout.use": True,
-            "legend.frameon": False,
-        }
-    )
-
-
-def new_axes(width: float = 8.0, height: float = 3.6) -> Axes:
-    """One axes of that size in inches."""
-    return plt.subplots(figsize=(width, height))[1]
-
-
-def plot_op_strip(space: SearchSpace, archs: Mapping[str, Arch], ax: Axes | None = None) -> Axes:
-    """One row of squares for each architecture, a square for each block, coloured by its operation."""
-    ax = ax or new_axes(max(6.0, 1.8 + 0.34 * len(space.decisions)), 1.1 + 0.42 * len(archs))
-    for row, arch in enumerate(archs.values()):
-        for column, (decision, option) in enumerate(space.describe(arch)):
-            colour = OPERATION_COLOURS[decision.options.index(option) % len(OPERATION_COLOURS)]
-            ax.add_patch(Rectangle((column + 0.06, row + 0.12), 0.88, 0.76, color=colour))
-            label = {"shuffle 3x3": "3", "shuffle 5x5": "5", "shuffle 7x7": "7"}.get(option, "X")
-            ax.text(column + 0.5, row + 0.5, label, ha="center", va="center", fontsize=9, color="white", weight="bold")
-    stages = [decision.stage for decision in space.decisions]
-    starts = [index for index, stage in enumerate(stages) if index == 0 or stage != stages[index - 1]]
-    for start, end in zip(starts, [*starts[1:], len(stages)], strict=True):
-        ax.text((start + end) / 2, -0.12, f"stage {stages[start]}", ha="center", va="bottom", fontsize=9)
-        if start:
-            ax.axvline(start, color="0.4", linewidth=1)
-    ax.set(xlim=(0, len(stages)), ylim=(len(archs), -0.1), xticks=[])
-    ax.set_yticks([row + 0.5 for row in range(len(archs))], list(archs))
-    ax.tick_params(length=0)
-    ax.grid(False)
-    for side in ("left", "bottom"):
-        ax.spines[side].set_visible(False)
-    handles = [Patch(color=c, label=o) for o, c in zip(space.decisions[0].options, OPERATION_COLOURS, strict=False)]
-    ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=4, fontsize=9)
-    return ax
-
-
-def plot_cost_histogram(
-    samples: Mapping[str, Sequence[float]], limit: float | None, xlabel: str, ax: Axes | None = None
-) -> Axes:
-    """Distributions of a cost over random architectures, with the limit of the search and the share within it."""
-    ax = ax or new_axes()
-    values = np.concatenate([np.asarray(sample) for sample in samples.values()])
-    bins = np.linspace(values.min(), values.max(), 60).tolist()
-    for label, sample in samples.items():
-        ax.hist(sample, bins=bins, density=True, histtype="step", linewidth=1.8, label=label)
-    if limit is not None:
-        first = np.asarray(next(iter(samples.values())))
-        share = float((first <= limit).mean())
-        ax.axvline(limit, color=VERMILLION, linestyle="--")
-        ax.annotate(
-            f"limit: {share:.0%} of uniform\npaths are within",
-            (limit, 0.94),
-            xycoords=("data", "axes fraction"),
-            xytext=(6, 0),
-            textcoords="offset points",
-            va="top",
-            color=VERMILLION,
-            fontsize=9,
-        )
-    ax.set(xlabel=xlabel, ylabel="density", yticks=[])
-    ax.legend(loc="upper left")
-    return ax
 
 
 def plot_losses(losses: Mapping[str, Sequence[float]], ax: Axes | None = None, window: int = 20) -> Axes:
@@ -143,20 +75,172 @@ def plot_trajectory(searches: Mapping[str, Sequence[Score]], metric: str = "AP",
     return ax
 
 
-def plot_agreement(
-    frame: pd.DataFrame, x: str, y: str, tau: Interval, labels: tuple[str, str], ax: Axes | None = None
+def plot_epochs(
+    trajectories: Mapping[str, pd.DataFrame],
+    columns: Sequence[str],
+    warm_epochs: int,
+    ylabel: str,
+    *,
+    scale: float = 1.0,
+    levels: Mapping[str, float] | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
-    """The same architectures scored in two ways, with Kendall's tau, its interval and n."""
-    ax = ax or new_axes(4.6, 4.4)
-    ax.scatter(frame[x], frame[y], color=BLUE, s=36)
-    values = frame[[x, y]].to_numpy()
-    margin = 0.12 * float(np.nanmax(values) - np.nanmin(values)) + 1e-6
-    low, high = float(np.nanmin(values)) - margin, float(np.nanmax(values)) + margin
-    ax.plot([low, high], [low, high], color="0.6", linestyle=":", linewidth=1, label="equal")
-    ax.set(xlim=(low, high), ylim=(low, high), aspect="equal", xlabel=labels[0], ylabel=labels[1])
-    ax.legend(loc="upper left")
-    ax.set_title(f"Kendall's tau {tau.value:.2f} [{tau.low:.2f}, {tau.high:.2f}], n = {tau.n}")
+    """Columns of the tables of one search or several by epoch, over `scale`; epochs in which alpha stands still shaded.
+
+    `levels` is a dotted line for each search: what its seed network has.
+    """
+    ax = ax or new_axes(6.0, 3.3)
+    for colour, (name, frame) in zip(SERIES, trajectories.items(), strict=False):
+        for column, style in zip(columns, ("-", "o--"), strict=False):
+            values = frame[column] / scale
+            ax.plot(frame["epoch"], values, style, color=colour, markersize=4, label=f"{name}: {column}")
+        if levels is not None:
+            label = f"{name}: seed network"
+            ax.axhline(levels[name] / scale, color=colour, linestyle=":", linewidth=1, label=label)
+    if warm_epochs:
+        ax.axvspan(0.5, warm_epochs + 0.5, color="0.93", zorder=0)
+        place = (0.5 + warm_epochs / 2, 0.5)
+        ax.text(*place, "alpha\nfrozen", transform=ax.get_xaxis_transform(), ha="center", va="center", color="0.4")
+    ax.set(xlabel="epoch", ylabel=ylabel)
+    ax.legend(**RIGHT)
     return ax
+
+
+def plot_correlation(
+    groups: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    taus: Mapping[str, Interval],
+    labels: tuple[str, str],
+    ax: Axes | None = None,
+    *,
+    diagonal: bool = False,
+) -> Axes:
+    """Two numbers of the same networks, for each group with Kendall's tau, its interval and n; `diagonal`: equality."""
+    ax = ax or new_axes(5.6, 4.2)
+    for colour, marker, (name, (x, y)) in zip(SERIES, "os^Dvx*", groups.items(), strict=False):
+        ax.scatter(x, y, s=34, color=colour, marker=marker, label=f"{name}: {tau_text(taus[name])}")
+    if diagonal:
+        ends = np.array([min(ax.get_xlim()[0], ax.get_ylim()[0]), max(ax.get_xlim()[1], ax.get_ylim()[1])])
+        ax.plot(ends, ends, color="0.6", linestyle=":", linewidth=1, label="equal")
+        ax.set(xlim=ends, ylim=ends, aspect="equal")
+    ax.set(xlabel=labels[0], ylabel=labels[1])
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), fontsize=9)
+    return ax
+
+
+def plot_groups(
+    frame: pd.DataFrame,
+    ylabel: str,
+    *,
+    colours: Sequence[Any] = SERIES,
+    numbers: bool = False,
+    level: float | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Grouped bars: a group for each row, a bar for each column, numbers on top if wanted, and a dotted `level`."""
+    ax = ax or new_axes(max(6.0, 1.0 + 0.8 * len(frame)), 3.5)
+    width = 0.8 / len(frame.columns)
+    for index, (colour, name) in enumerate(zip(colours, frame.columns, strict=False)):
+        places = np.arange(len(frame)) + (index - (len(frame.columns) - 1) / 2) * width
+        bars = ax.bar(places, frame[name], 0.92 * width, color=colour, label=str(name))
+        if numbers:
+            ax.bar_label(bars, fmt="%.2f", fontsize=8)
+    if level is not None:
+        ax.axhline(level, color="0.4", linestyle=":", linewidth=1)
+    ax.set_xticks(range(len(frame)), [fill(str(name), 14) for name in frame.index], fontsize=9)
+    ax.set(ylabel=ylabel)
+    ax.grid(False, axis="x")
+    ax.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=9)
+    return ax
+
+
+def plot_sizes(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Test AP of each network by size of the objects (thirds of the data set's own sizes)."""
+    columns = {"AP_rel_s": "small objects", "AP_rel_m": "middle objects", "AP_rel_l": "large objects"}
+    sizes = frame.set_index("network")[list(columns)].rename(columns=columns)
+    return plot_groups(sizes, "AP on the test split (0-1)", colours=(SKY, GREEN, BLUE), ax=ax)
+
+
+def plot_parts(
+    rows: Mapping[str, Mapping[str, float]],
+    colours: Mapping[str, Any],
+    xlabel: str,
+    *,
+    notes: Mapping[str, str] | None = None,
+    hatched: Collection[tuple[str, str]] = (),
+    ax: Axes | None = None,
+) -> Axes:
+    """A bar for each row, made of coloured parts one after the other, with a note behind it; some parts are hatched."""
+    ax = ax or new_axes(8.0, 0.9 + 0.36 * len(rows))
+    for place, (name, parts) in enumerate(rows.items()):
+        left = 0.0
+        for part, size in parts.items():
+            hatch = "///" if (name, part) in hatched else None
+            ax.barh(place, size, left=left, color=colours[part], hatch=hatch, edgecolor="white", height=0.8)
+            left += size
+        if notes is not None:
+            ax.text(left, place, f" {notes[name]}", va="center", fontsize=9)
+    ax.set_yticks(range(len(rows)), list(rows), fontsize=9)
+    ax.margins(x=0.25 if notes else 0)
+    ax.set(xlabel=xlabel, ylim=(len(rows) - 0.4, -0.6))
+    ax.grid(False, axis="y")
+    used = {part for parts in rows.values() for part in parts}
+    handles = [Patch(facecolor=colour, edgecolor="0.6", label=p) for p, colour in colours.items() if p in used]
+    ax.legend(handles=handles, **RIGHT)
+    return ax
+
+
+def plot_ledger(entries: Sequence[Entry]) -> Axes:
+    """Where the time went: a bar for each network or search, in parts; hatched parts were taken from the cache."""
+    bars: dict[str, dict[str, float]] = {}
+    cached = set()
+    for entry in entries:
+        verb, _, name = entry.phase.partition(" ")
+        named = verb in LEDGER_COLOURS and name and not name.startswith("(")  # "search (remap)" is one name
+        part, label = (verb, name) if named else ("search", entry.phase)
+        parts = bars.setdefault(label, {})
+        parts[part] = parts.get(part, 0.0) + entry.seconds
+        if entry.cached:
+            cached.add((label, part))
+    known = {label for label, _ in cached}
+    notes = {
+        label: f"{sum(parts.values()):.0f} s{' (partly cached)' if label in known else ''}"
+        for label, parts in bars.items()
+    }
+    return plot_parts(bars, LEDGER_COLOURS, "seconds", notes=notes, hatched=cached)
+
+
+def plot_comparison(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Test AP of each network with its bootstrap error over test images, MACs and params beside the name."""
+    ax = ax or new_axes(8, 0.9 + 0.5 * len(frame))
+    rows = np.arange(len(frame))
+    colours = [PHASE_COLOURS.get(str(name), "0.45") for name in frame["network"]]
+    ax.barh(rows, frame["AP"], color=colours, height=0.6)
+    ax.errorbar(frame["AP"], rows, xerr=frame["AP error"], fmt="none", ecolor="black", capsize=3)
+    names = [
+        f"{name}\n{macs / 1e6:.1f} MMACs, {params / 1e3:.0f}k params"
+        for name, macs, params in zip(frame["network"], frame["MACs"], frame["params"], strict=True)
+    ]
+    ax.set_yticks(rows, names, fontsize=9)
+    ax.invert_yaxis()
+    ax.set(xlabel="AP on the test split (0-1); bar: bootstrap standard error over test images, one training seed")
+    return ax
+
+
+def plot_maps(
+    maps: Mapping[str, Any], label: str, *, cmap: str = "viridis", low: float | None = None, zeros: bool = False
+) -> Axes:
+    """Small maps (H, W) next to each other on one colour scale from `low` to the largest value; `zeros` are written."""
+    figure, axes = plt.subplots(1, len(maps), figsize=(1.9 * len(maps), 2.4), squeeze=False)
+    top = max(float(np.abs(values).max()) for values in maps.values())
+    for ax, (title, values) in zip(axes[0], maps.items(), strict=True):
+        image = ax.imshow(values, cmap=cmap, vmin=-top if low is None else low, vmax=top)
+        for row, column in zip(*np.nonzero(np.asarray(values) == 0), strict=True) if zeros else ():
+            ax.text(column, row, "0", ha="center", va="center", fontsize=8, color="0.6")
+        ax.set_title(title, fontsize=9)
+        without_frame(ax)
+    figure.colorbar(image, ax=list(axes[0]), shrink=0.8, pad=0.02, label=label)
+    first: Axes = axes[0][0]
+    return first
 
 
 def plot_detections(
@@ -200,70 +284,6 @@ def plot_detections(
         )
     ax.set(xticks=[], yticks=[])
     ax.grid(False)
-    return ax
-
-
-def plot_comparison(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Test AP of each network with its bootstrap error over test images, MACs and params beside the name."""
-    ax = ax or new_axes(8, 0.9 + 0.5 * len(frame))
-    rows = np.arange(len(frame))
-    colours = [PHASE_COLOURS.get(str(name), "0.45") for name in frame["network"]]
-    ax.barh(rows, frame["AP"], color=colours, height=0.6)
-    ax.errorbar(frame["AP"], rows, xerr=frame["AP error"], fmt="none", ecolor="black", capsize=3)
-    names = [
-        f"{name}\n{macs / 1e6:.1f} MMACs, {params / 1e3:.0f}k params"
-        for name, macs, params in zip(frame["network"], frame["MACs"], frame["params"], strict=True)
-    ]
-    ax.set_yticks(rows, names, fontsize=9)
-    ax.invert_yaxis()
-    ax.set(xlabel="AP on the test split (0-1); bar: bootstrap standard error over test images, one training seed")
-    return ax
-
-
-def plot_operation_shares(space: SearchSpace, archs: Sequence[Arch], ax: Axes | None = None) -> Axes:
-    """Share of each operation in each stage, over a set of architectures; uniform choice would give equal bars."""
-    ax = ax or new_axes(7, 3.2)
-    stages = sorted({decision.stage for decision in space.decisions})
-    options = space.decisions[0].options
-    for index, option in enumerate(options):
-        shares = []
-        for stage in stages:
-            picks = [o for arch in archs for d, o in space.describe(arch) if d.stage == stage]
-            shares.append(picks.count(option) / len(picks))
-        positions = np.arange(len(stages)) + (index - (len(options) - 1) / 2) * 0.2
-        ax.bar(positions, shares, 0.18, color=OPERATION_COLOURS[index], label=option)
-    ax.axhline(1 / len(options), color="0.4", linestyle=":", linewidth=1)
-    ax.set_xticks(range(len(stages)), [f"stage {stage}" for stage in stages])
-    ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    ax.set(ylabel="share of blocks")
-    ax.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.5, 1.2), fontsize=9)
-    return ax
-
-
-def plot_ledger(entries: Sequence[Entry], ax: Axes | None = None) -> Axes:
-    """Where the time went: a bar for each network or search, in parts; hatched parts were taken from the cache."""
-    bars: dict[str, list[tuple[str, Entry]]] = {}
-    for entry in entries:
-        verb, _, name = entry.phase.partition(" ")
-        named = verb in LEDGER_COLOURS and name and not name.startswith("(")  # "search (remap)" is one name
-        part, label = (verb, name) if named else ("search", entry.phase)
-        bars.setdefault(label, []).append((part, entry))
-    ax = ax or new_axes(8, 0.9 + 0.26 * len(bars))
-    for row, parts in enumerate(bars.values()):
-        left = 0.0
-        for part, entry in parts:
-            hatch = "///" if entry.cached else None
-            ax.barh(row, entry.seconds, left=left, color=LEDGER_COLOURS[part], hatch=hatch, edgecolor="white")
-            left += entry.seconds
-        cached = " (partly cached)" if any(entry.cached for _, entry in parts) else ""
-        ax.text(left, row, f" {left:.0f} s{cached}", va="center", fontsize=9)
-    ax.set_yticks(range(len(bars)), list(bars), fontsize=9)
-    ax.invert_yaxis()
-    ax.margins(x=0.15)
-    ax.set(xlabel="seconds")
-    used = {part for parts in bars.values() for part, _ in parts}
-    handles = [Patch(color=colour, label=part) for part, colour in LEDGER_COLOURS.items() if part in used]
-    ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
     return ax
 
 

@@ -1,12 +1,18 @@
 """Tables of the lesson on CR-NAS: what reusing prefixes saves, the networks, supernet against training alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from ipywidgets import Widget
+from matplotlib.axes import Axes
 
 from workbench.evaluation.prefix_reuse import beam_macs, clocked
+from workbench.insight.architecture_plots import DILATION_COLOURS, Cell, plot_strips
 from workbench.insight.receptive_field import predicted_sigma
+from workbench.insight.style import PURPLE, SERIES, new_axes
+from workbench.insight.widgets import editor
 from workbench.methods.candidates import detection_scorer
 from workbench.methods.compare import Result
 from workbench.methods.crnas import beam, prefix_memory, reusing
@@ -17,7 +23,9 @@ from workbench.records.score import Score
 from workbench.spaces.allocation import centre_of_mass, depths_of
 from workbench.spaces.branches import spatial_dilation
 from workbench.spaces.catalogue import space_named
-from workbench.spaces.residual import LAYOUTS, dilatable_blocks
+from workbench.spaces.costs import ImageSize, backbone_cost
+from workbench.spaces.network_spec import NetworkSpec
+from workbench.spaces.residual import LAYOUTS, dilatable_blocks, layout_named, residual_spec
 
 
 def reuse_table(study: Study, supernet: TrainedSupernet, *, measured: bool) -> pd.DataFrame:
@@ -98,3 +106,52 @@ def alone_against_supernet(results: Sequence[Result], scores: Sequence[Score], m
             row = {"network": result.contender.name, "depths": depths, "supernet": ranked[depths].metrics[metric]}
             rows.append({**row, "alone": result.metrics[metric]})
     return pd.DataFrame(rows)
+
+
+def plot_networks(specs: Mapping[str, NetworkSpec], image_size: ImageSize = 224) -> Axes:
+    """Residual networks: colour and number are the dilation of a block."""
+    rows: dict[str, list[Cell]] = {}
+    for name, spec in specs.items():
+        blocks = [spec.blocks[index] for index in dilatable_blocks(spec)]
+        rates = [block.dilations[0][1] if block.dilations else 1 for block in blocks]
+        pairs = zip(blocks, rates, strict=True)
+        rows[name] = [Cell(b.stage, DILATION_COLOURS.get(r, PURPLE), str(r) if r > 1 else "") for b, r in pairs]
+    notes = {name: f"{_short(backbone_cost(spec, image_size).params)} params" for name, spec in specs.items()}
+    return plot_strips(rows, {f"dilation {rate}": colour for rate, colour in DILATION_COLOURS.items()}, notes=notes)
+
+
+def allocation_editor(backbone: str, depths: Sequence[int], image_size: ImageSize) -> Axes | Widget:
+    """A slider for the depth of each stage; blocks, costs and field follow."""
+
+    def draw(edited: list[int]) -> Axes:
+        ax = plot_networks({"your allocation": residual_spec(backbone, edited)}, image_size)
+        ax.set_title(allocation_line(backbone, edited, image_size), pad=16)
+        return ax
+
+    most = max(12, *depths)
+    return editor(draw, depths, {f"stage {stage}": most for stage in layout_named(backbone).searched})
+
+
+def allocation_line(backbone: str, depths: Sequence[int], image_size: ImageSize) -> str:
+    """Blocks, MACs, params and the predicted spread of the field of an allocation, in words."""
+    spec = residual_spec(backbone, depths)
+    cost, sigma = backbone_cost(spec, image_size), predicted_sigma(spec)[-1][0]
+    return (
+        f"{sum(depths)} blocks: {cost.macs / 1e6:.1f} MMACs, {cost.params / 1e3:.0f}k params, sigma of the last map"
+        f" {sigma:.0f} px"
+    )
+
+
+def plot_params(groups: Mapping[str, tuple[Sequence[float], Sequence[float]]], ax: Axes | None = None) -> Axes:
+    """Params (millions) against centre of mass of every allocation of one budget; their MACs are equal."""
+    ax = ax or new_axes(7, 3.4)
+    for (label, (centres, params)), colour in zip(groups.items(), SERIES, strict=False):
+        ax.scatter(centres, np.asarray(params) / 1e6, s=14, color=colour, alpha=0.7, label=label)
+    ax.set(xlabel="centre of mass: mean stage of a block", ylabel="backbone params (millions)")
+    ax.set_ylim(bottom=0)
+    ax.legend()
+    return ax
+
+
+def _short(count: int) -> str:
+    return f"{count / 1e6:.1f}M" if count >= 1e6 else f"{count / 1e3:.0f}k"

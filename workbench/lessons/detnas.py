@@ -1,13 +1,22 @@
 """What the lesson on DetNAS asks about the method: is recalibration needed?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
+from ipywidgets import Widget
+from matplotlib.axes import Axes
 
+from workbench.insight.architecture_plots import OPERATION_COLOURS, Cell, plot_strips
+from workbench.insight.style import VERMILLION, new_axes
+from workbench.insight.widgets import editor
 from workbench.methods.candidates import detection_scorer
 from workbench.methods.one_shot import TrainedSupernet
 from workbench.methods.phases import Study
 from workbench.records.score import Score
+from workbench.spaces.arch import Arch
+from workbench.spaces.costs import ImageSize
+from workbench.spaces.space import SearchSpace
 
 
 def recalibration_check(study: Study, supernet: TrainedSupernet, scores: Sequence[Score]) -> pd.DataFrame:
@@ -26,3 +35,70 @@ def recalibration_check(study: Study, supernet: TrainedSupernet, scores: Sequenc
             study.run.append(stale)
         table.append({"key": row.arch.key, "with": row.metrics["AP"], "without": stale.metrics.get("AP", float("nan"))})
     return pd.DataFrame(table)
+
+
+def plot_op_strip(space: SearchSpace, archs: Mapping[str, Arch]) -> Axes:
+    """Networks of a shuffle space: colour and letter are the operation of a block."""
+    colours = dict(zip(space.decisions[0].options, OPERATION_COLOURS, strict=True))
+    letters = {"shuffle 3x3": "3", "shuffle 5x5": "5", "shuffle 7x7": "7"}
+    rows = {
+        name: [Cell(decision.stage, colours[o], letters.get(o, "X")) for decision, o in space.describe(arch)]
+        for name, arch in archs.items()
+    }
+    return plot_strips(rows, colours)
+
+
+def arch_editor(space: SearchSpace, arch: Arch, image_size: ImageSize, limit: float) -> Axes | Widget:
+    """One menu for each block; the strip and the costs follow."""
+
+    def draw(choices: list[int]) -> Axes:
+        edited = space.arch(choices)
+        ax = plot_op_strip(space, {"architecture": edited})
+        ax.set_title(cost_line(space, edited, image_size, limit), pad=16)
+        return ax
+
+    names = [decision.name.replace("stage ", "s").replace(" block ", "b") for decision in space.decisions]
+    return editor(draw, arch.choices, dict(zip(names, (d.options for d in space.decisions), strict=True)))
+
+
+def cost_line(space: SearchSpace, arch: Arch, image_size: ImageSize, limit: float) -> str:
+    """MACs and params of `arch` in words, and whether it keeps the limit."""
+    macs = space.macs(arch, image_size)
+    verdict = "within" if macs <= limit else "over"
+    return f"{macs / 1e6:.2f} MMACs ({verdict} the limit of {limit / 1e6:.1f}), {space.params(arch) / 1e3:.0f}k params"
+
+
+def plot_cost_histogram(
+    samples: Mapping[str, Sequence[float]], limit: float | None, xlabel: str, ax: Axes | None = None
+) -> Axes:
+    """Distributions of a cost over random architectures, with the limit of the search and the share within it."""
+    ax = ax or new_axes()
+    values = np.concatenate([np.asarray(sample) for sample in samples.values()])
+    bins = np.linspace(values.min(), values.max(), 60).tolist()
+    for label, sample in samples.items():
+        ax.hist(sample, bins=bins, density=True, histtype="step", linewidth=1.8, label=label)
+    if limit is not None:
+        first = np.asarray(next(iter(samples.values())))
+        share = float((first <= limit).mean())
+        ax.axvline(limit, color=VERMILLION, linestyle="--")
+        ax.annotate(
+            f"limit: {share:.0%} of uniform\npaths are within",
+            (limit, 0.94),
+            xycoords=("data", "axes fraction"),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="top",
+            color=VERMILLION,
+            fontsize=9,
+        )
+    ax.set(xlabel=xlabel, ylabel="density", yticks=[])
+    ax.legend(loc="upper left")
+    return ax
+
+
+def operation_shares(space: SearchSpace, archs: Sequence[Arch]) -> pd.DataFrame:
+    """Share of each operation (columns) in each stage (rows) over a set of architectures."""
+    picks = [(f"stage {decision.stage}", option) for arch in archs for decision, option in space.describe(arch)]
+    frame = pd.DataFrame(picks, columns=["stage", "operation"])
+    shares = pd.crosstab(frame["stage"], frame["operation"], normalize="index")
+    return shares.reindex(columns=space.decisions[0].options, fill_value=0.0)

@@ -4,9 +4,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
-from workbench.evaluation.whole_cost import SHARE, TOTAL, WholeCost, cost_at, cost_table, seed_pretraining, whole_cost
+from workbench.evaluation.statistics import pareto_front
+from workbench.evaluation.whole_cost import (
+    PARTS,
+    SHARE,
+    TOTAL,
+    WholeCost,
+    cost_at,
+    cost_table,
+    seed_pretraining,
+    whole_cost,
+)
+from workbench.insight.plots import plot_parts
+from workbench.insight.style import BLACK, BLUE, GREEN, ORANGE, SKY, new_axes
 from workbench.methods import fna
 from workbench.methods.compare import Result, slug
 from workbench.methods.fna_plan import FNAPlan
@@ -44,7 +59,7 @@ def find_detnas_run(study: Study, given: str, preset: str, data: str, runs: str)
         if (theirs := _comparable(run)) != wanted:
             raise ValueError(
                 f"{given} has preset, data, seed and max_steps {theirs}, this run needs {wanted}: compare whole runs on"
-                " the same pictures."
+                " the same images."
             )
         return run
     folders = sorted((base_folder() / runs / "10_detnas").glob("*-*"), key=lambda path: path.stat().st_mtime)
@@ -63,9 +78,6 @@ def detnas_cost(run: RunFolder) -> WholeCost:
     return whole_cost("DetNAS", run.ledger.entries, PHASES, ap)
 
 
-SWEEP = Path(__file__).resolve().parents[2] / "data" / "results" / "fna_sweep.csv"
-
-
 def operation_costs(space: SearchSpace, image_size: ImageSize) -> pd.DataFrame:
     """MMACs of each operation: a row for the first and one for the further layers of every stage (section 2.4)."""
     rows: dict[tuple[int, str], dict[str, Any]] = {}
@@ -77,7 +89,7 @@ def operation_costs(space: SearchSpace, image_size: ImageSize) -> pd.DataFrame:
 
 
 def whole_models(study: Study, results: Sequence[Result]) -> pd.DataFrame:
-    """MMACs of backbone and whole model at the size that pictures enter with, params of both in thousands.
+    """MMACs of backbone and whole model at the size that images enter with, params of both in thousands.
 
     FNA prices the backbone only, which may be a small part of the model (pitfall P15).
     """
@@ -122,19 +134,6 @@ def sweep_table(study: Study, results: Sequence[Result], found: Derived) -> pd.D
     return pd.DataFrame([row])
 
 
-def stored_sweep() -> tuple[pd.DataFrame, str]:
-    """The stored study of sweeps (`report RUNS --csv sweep FILE`), and in words where it comes from."""
-    frame = pd.read_csv(SWEEP)
-    first = frame.iloc[0]
-    counts = frame.groupby("strength")["seed"].nunique()
-    seeds = " to ".join(dict.fromkeys([str(counts.min()), str(counts.max())]))
-    source = (
-        f"{frame['run'].nunique()} runs, n = {seeds} seeds for a strength, preset"
-        f" {first['preset']} on {first['data']}, {first['date']}"
-    )
-    return frame, source
-
-
 def train_short(study: Study, seed: SeedNetwork, space: SearchSpace, found: Arch, share: int) -> Result:
     """The found network fine-tuned for one `share`-th of the steps, the schedule shrunk as a whole."""
     entrant = contender(study, seed, f"FNA, 1/{share} of the steps", space.spec(found), found)
@@ -174,3 +173,51 @@ def cost_rows(curves: Mapping[str, Sequence[WholeCost]], whole: Sequence[WholeCo
     name = "FNA, with its seed's ImageNet training (240 passes, as the paper's seed likely had)"
     extra.append({"detector": name, TOTAL: own / 1e12, SHARE: own / first, "AP": whole[0].ap})
     return pd.concat([frame, pd.DataFrame(extra)], ignore_index=True)
+
+
+def plot_front(frame: pd.DataFrame, metric: str = "AP", ax: Axes | None = None) -> Axes:
+    """Found networks of a sweep over the strength of the penalty: MACs against accuracy, a dot for each seed.
+
+    Crosses are means; the line joins those means that no other beats in both; networks without a search in grey.
+    """
+    ax = ax or new_axes(6.4, 3.8)
+    means = []
+    palette = plt.get_cmap("viridis")(np.linspace(0.05, 0.85, max(1, frame["strength"].nunique())))
+    for colour, (strength, rows) in zip(palette, frame.groupby("strength"), strict=True):
+        ax.plot(rows["MACs"] / 1e6, rows[metric], "o", color=colour, alpha=0.55, markersize=5)
+        means.append((rows["MACs"].mean() / 1e6, rows[metric].mean()))
+        ax.plot(*means[-1], "X", color=colour, markersize=9, label=f"λ = {strength:g} (n = {len(rows)})")
+    front = pareto_front([cost for cost, _ in means], [value for _, value in means])
+    ax.plot(*zip(*(means[index] for index in front), strict=True), color=BLACK, linewidth=1)
+    for column, marker in (("seed network", "s"), ("best-scored random", "^")):
+        # Runs of one seed at several strengths share their seed network.
+        known = frame.dropna(subset=[f"{column} {metric}"]).drop_duplicates([f"{column} MACs", f"{column} {metric}"])
+        if len(known):
+            label = f"{column} (n = {len(known)})"
+            ax.plot(known[f"{column} MACs"] / 1e6, known[f"{column} {metric}"], marker, color="0.55", markersize=5,
+                    label=label, linestyle="none")  # fmt: skip
+    ax.set(xlabel="backbone MMACs", ylabel=f"{metric} on the test split (0-1)")
+    ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return ax
+
+
+def plot_whole_cost(costs: Sequence[WholeCost]) -> Axes:
+    """Whole cost in TMACs as bars made of parts."""
+    rows = {cost.name: {part: macs / 1e12 for part, macs in cost.parts.items()} for cost in costs}
+    notes = {cost.name: f"{cost.macs / 1e12:.1f} TMACs, AP {cost.ap:.3f}" for cost in costs}
+    colours = dict(zip(PARTS, (SKY, BLUE, ORANGE, GREEN, BLACK), strict=True))
+    return plot_parts(rows, colours, "multiply-accumulates of forward and backward passes, 10¹²", notes=notes)
+
+
+def plot_cost_curves(curves: Mapping[str, Sequence[WholeCost]], ax: Axes | None = None) -> Axes:
+    """AP over whole cost, a point for each length of fine-tuning; where does a curve reach another's AP?"""
+    ax = ax or new_axes(6.4, 3.6)
+    for index, (name, costs) in enumerate(curves.items()):
+        ordered = sorted(costs, key=lambda cost: cost.macs)
+        style = "o-" if len(ordered) > 1 else "D"
+        macs = [cost.macs / 1e12 for cost in ordered]
+        ax.plot(macs, [cost.ap for cost in ordered], style, color=f"C{index}", label=name)
+    ax.set(xlabel="whole cost, 10¹² multiply-accumulates", ylabel="AP on the test split (0-1)")
+    ax.set_xlim(left=0)
+    ax.legend(fontsize=9)
+    return ax

@@ -19,8 +19,8 @@ from workbench.methods.gradient_search import SeedNetwork
 from workbench.methods.phases import Study
 from workbench.networks.backbone import Backbone
 from workbench.networks.remap import Kernel, Width, remap
-from workbench.networks.remap_report import function_gap
-from workbench.networks.supernet import Supernet
+from workbench.networks.remap_report import RemapReport, function_gap
+from workbench.networks.supernet import Supernet, option_archs
 from workbench.spaces.arch import Arch
 from workbench.spaces.branches import searched_width
 from workbench.spaces.catalogue import space_named
@@ -75,8 +75,8 @@ def _rewidened(block: BlockSpec) -> BlockSpec:
     return replace(block, dilations=((searched_width(block), height, width),))
 
 
-def kept_function(seed: Backbone, pictures: Tensor) -> pd.DataFrame:
-    """How far each change moves the seed's function before any training, in eval mode on the task's pictures.
+def kept_function(seed: Backbone, images: Tensor) -> pd.DataFrame:
+    """How far each change moves the seed's function before any training, in eval mode on the task's images.
 
     `largest change` is that of any tapped map as a share of the seed's largest value; 0 up to rounding where only
     kernels grow.
@@ -93,9 +93,9 @@ def kept_function(seed: Backbone, pictures: Tensor) -> pd.DataFrame:
     rows = []
     for name, spec in changes.items():
         network, report = remap(seed, spec)
-        rows.append({"change": name, "largest change": function_gap(seed, network, pictures), **report.totals()})
+        rows.append({"change": name, "largest change": function_gap(seed, network, images), **report.totals()})
     spread, _ = remap(seed, changed(seed.spec, kernel=7), kernel="dilate")
-    gap = function_gap(seed, spread, pictures)
+    gap = function_gap(seed, spread, images)
     rows.append({"change": "all kernels 7x7, 3x3 ones spread (Kernel-Dilate)", "largest change": gap})
     return pd.DataFrame(rows)
 
@@ -114,7 +114,13 @@ def seed_arch(space: SearchSpace, seed: NetworkSpec) -> Arch:
     return space.arch(choices)
 
 
-def supernet_gaps(space: SearchSpace, seed: Backbone, pictures: Tensor) -> dict[str, float]:
+def supernet_reports(space: SearchSpace, seed: Backbone) -> dict[str, RemapReport]:
+    """What remapping does for each operation of the supernet; its batch norms then lose what they were given."""
+    pairs = zip(space.decisions[0].options, option_archs(space), strict=True)
+    return {f"supernet, {name}": remap(seed, space.spec(arch))[1] for name, arch in pairs}
+
+
+def supernet_gaps(space: SearchSpace, seed: Backbone, images: Tensor) -> dict[str, float]:
     """Largest change of any tapped map when the supernet runs the seed's own layers, by kind of batch norm.
 
     With the seed's scale, shift and statistics nothing changes; the paper's supernets have none in searched layers.
@@ -125,7 +131,7 @@ def supernet_gaps(space: SearchSpace, seed: Backbone, pictures: Tensor) -> dict[
     for name, affine in (("seed's batch norm kept", True), ("plain batch norm (paper)", False)):
         supernet = Supernet(space, pretrained=seed, norm="own" if affine else "plain")
         supernet.activate(arch)
-        gaps[name] = function_gap(reference, supernet, pictures)
+        gaps[name] = function_gap(reference, supernet, images)
     return gaps
 
 
@@ -209,7 +215,7 @@ def variants(study: Study, seed: SeedNetwork, spec: NetworkSpec) -> list[Result]
     return fna.train_all(study, entrants, steps=max(1, study.plan.finetune.steps // 2))
 
 
-def variant_table(study: Study, seed: SeedNetwork, results: Sequence[Result], pictures: Tensor) -> pd.DataFrame:
+def variant_table(study: Study, seed: SeedNetwork, results: Sequence[Result], images: Tensor) -> pd.DataFrame:
     """For each rule: how far the features are from the seed's before training, losses from step 0 on, accuracy.
 
     `share of steps` is what the last loss of random weights takes.
@@ -220,7 +226,7 @@ def variant_table(study: Study, seed: SeedNetwork, results: Sequence[Result], pi
     rows = []
     for result in results:
         name = result.contender.name
-        gap = feature_gap(seed.backbone, spec, pictures, **VARIANTS[name]) if name in VARIANTS else float("nan")
+        gap = feature_gap(seed.backbone, spec, images, **VARIANTS[name]) if name in VARIANTS else float("nan")
         errors = {metric: result.metrics[metric], f"{metric} error": result.metrics[f"{metric}_error"]}
         needed = {"share of steps": share_of_steps(result.losses, level)}
         rows.append({"rule": name, "change of the features": gap, **losses_at(result.losses), **needed, **errors})
@@ -230,7 +236,7 @@ def variant_table(study: Study, seed: SeedNetwork, results: Sequence[Result], pi
 def feature_gap(
     seed: Backbone,
     spec: NetworkSpec,
-    pictures: Tensor,
+    images: Tensor,
     *,
     width: Width = "prefix",
     kernel: Kernel = "centre",
@@ -242,12 +248,12 @@ def feature_gap(
     own = NetworkSpec(name="seed", blocks=seed.spec.blocks[: max(taps) + 1], taps=taps)
     network, _ = remap(seed, spec, width=width, kernel=kernel, independent=independent)
     with torch.inference_mode():
-        before, after = remap(seed, own)[0].eval()(pictures)[-1], network.eval()(pictures)[-1]
+        before, after = remap(seed, own)[0].eval()(images)[-1], network.eval()(images)[-1]
     return float((after - before).norm() / before.norm())
 
 
-def pictures_of(study: Study, count: int = 8) -> Tensor:
-    """(count, 3, H, W) training pictures as the backbone gets them: normalised, and cut to one size."""
+def training_images(study: Study, count: int = 8) -> Tensor:
+    """(count, 3, H, W) training images as the backbone gets them: normalised, and cut to one size."""
     head = study.plan.head
     images = [study.data.train[index][0].float() / 255 for index in range(min(count, len(study.data.train)))]
     height, width = (min(image.shape[axis] for image in images) // 16 * 16 for axis in (1, 2))

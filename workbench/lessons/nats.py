@@ -2,17 +2,21 @@
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
 from torch import nn
 
+from workbench.evaluation.statistics import mean_interval
+from workbench.insight.plots import plot_parts
 from workbench.insight.receptive_field import predicted_sigma
+from workbench.insight.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, YELLOW, new_axes
 from workbench.methods import candidates
 from workbench.methods.candidates import detection_task
 from workbench.methods.compare import Result
@@ -24,6 +28,7 @@ from workbench.methods.presets import input_sizes
 from workbench.networks.backbone import Backbone
 from workbench.networks.count import latencies_of
 from workbench.networks.dilation_mixture import (
+    DilationMixture,
     use,
 )
 from workbench.networks.supernet import Supernet
@@ -88,9 +93,18 @@ def step_ratio(study: Study, model: nn.Module, turns: int = 5) -> float:
     return best[0] / best[1]
 
 
-SWEEP = Path(__file__).resolve().parents[2] / "data" / "results" / "nats_sweep.csv"
-
-
+# Square dilations from light to dark, the others in colours that no square has.
+DILATION_COLOURS: dict[str, Any] = {
+    "1x1": "0.85",
+    "2x2": SKY,
+    "3x3": BLUE,
+    "4x4": PURPLE,
+    "5x5": BLACK,
+    "1x3": ORANGE,
+    "3x1": GREEN,
+    "1x5": VERMILLION,
+    "5x1": YELLOW,
+}
 # What a sweep varies, with the usual values: those of the tiny preset.
 USUAL: dict[str, Any] = {
     "groups": "n16",
@@ -100,8 +114,6 @@ USUAL: dict[str, Any] = {
     "warm epochs": "3 of 8",
     "max_steps": 0,
 }
-
-
 GROUPS = ("n1", "n2", "n4", "n8", "n16", "n32", "c1", "c2", "c4", "c8", "c16")
 
 
@@ -133,14 +145,14 @@ def dilated_share(spec: NetworkSpec) -> float:
 
 
 def latency_table(study: Study, groups: Sequence[str], repeats: int = 9) -> pd.DataFrame:
-    """Milliseconds of one picture through backbones with an equal split of every genotype, and through detectors.
+    """Milliseconds of one image through backbones with an equal split of every layer, and through detectors.
 
     With contiguous parts N allows no more and no thinner convolutions. Ratios are to the baseline, measured in turn.
     """
     plan: NATSPlan = study.plan
     task = candidates.detection_task(study)
     height, width = input_sizes(plan, study.data)[0]
-    picture = torch.rand(1, 3, height, width, device=study.device).contiguous(memory_format=torch.channels_last)
+    image = torch.rand(1, 3, height, width, device=study.device).contiguous(memory_format=torch.channels_last)
     base = space_of(study)
     specs = {"baseline": base.spec(same_everywhere(base, (1, 1)))}
     for name in groups:
@@ -153,8 +165,8 @@ def latency_table(study: Study, groups: Sequence[str], repeats: int = 9) -> pd.D
     for spec in specs.values():
         model = new_model(lambda spec=spec: task.build(Backbone(spec)), 0, "latency")  # type: ignore[misc]
         models.append(model.to(study.device, memory_format=torch.channels_last))  # type: ignore[call-overload]
-    bodies = latencies_of([(model.get_submodule("backbone.body"), picture) for model in models], repeats=repeats)
-    whole = latencies_of([(model, [picture[0]]) for model in models], repeats=repeats)
+    bodies = latencies_of([(model.get_submodule("backbone.body"), image) for model in models], repeats=repeats)
+    whole = latencies_of([(model, [image[0]]) for model in models], repeats=repeats)
     parts = [max(1, *(len(block.dilations) for block in spec.blocks)) for spec in specs.values()]
     columns = {"groups": list(specs), "convolutions in a layer, at most": parts}
     frame = pd.DataFrame({**columns, "backbone ms": bodies, "detector ms": whole})
@@ -166,7 +178,7 @@ def latency_table(study: Study, groups: Sequence[str], repeats: int = 9) -> pd.D
 def sweep_table(study: Study, results: Sequence[Result], found: Derived, max_steps: int) -> pd.DataFrame:
     """What a sweep is about, a row for each setting that this run trained: AP, and that of the run's own baseline.
 
-    The run's own setting always; path level (n1) and the other reading where they are among the results.
+    The run's own setting always; path level (n1) and the other slicing of kernels where they are among the results.
     """
     plan: NATSPlan = study.plan
     by_name = {result.contender.name: result for result in results}
@@ -199,21 +211,6 @@ def sweep_table(study: Study, results: Sequence[Result], found: Derived, max_ste
     return pd.DataFrame(rows)
 
 
-def stored_sweep() -> tuple[pd.DataFrame, str]:
-    """The stored study of sweeps (`report RUNS --csv sweep FILE`), and in words where it comes from.
-
-    A seed counts once for each setting: path level is a row of every run that trained it.
-    """
-    frame = pd.read_csv(SWEEP).drop_duplicates([*USUAL, "preset", "data", "seed"])
-    first = frame.iloc[0]
-    counts = frame.groupby(list(USUAL))["seed"].nunique()
-    source = (
-        f"{frame['run'].nunique()} runs, n = {counts.min()} to {counts.max()} seeds for a setting, preset"
-        f" {first['preset']} on {first['data']}, {first['date']}"
-    )
-    return frame, source
-
-
 def varied(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     """The rows of a sweep over `column`: those with the usual values of everything else, of one preset and data set."""
     first = frame.iloc[0]
@@ -231,11 +228,65 @@ def trajectory(study: Study, search: MixedSearch) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def vote_table(space: SearchSpace, arch: Arch) -> pd.DataFrame:
-    """Share of the groups of every searched layer that voted for each genotype (equation 5), a row for each layer."""
+def assignment_table(space: SearchSpace, arch: Arch) -> pd.DataFrame:
+    """Share of the groups of every searched layer that chose each dilation (equation 5), a row for each layer."""
     rows = []
     for layer, chosen in zip(searched_layers(space), layer_choices(space, arch), strict=True):
-        shares = dict(zip(layer.genotypes, np.array(votes(layer, chosen)) / layer.groups, strict=True))
-        names = {genotype_name(genotype): share for genotype, share in shares.items()}
-        rows.append({"stage": layer.stage, "block": layer.block, "channels": layer.channels, **names})
+        counts = zip(layer.genotypes, votes(layer, chosen), strict=True)
+        shares = {genotype_name(dilation): count / layer.groups for dilation, count in counts}
+        rows.append({"stage": layer.stage, "block": layer.block, "channels": layer.channels, **shares})
     return pd.DataFrame(rows).fillna(0.0)
+
+
+def kernel_maps(layer: DilationMixture, group: int = 0) -> dict[str, np.ndarray[Any, Any]]:
+    """The taps of every dilation on the common grid, and the composite kernel, of one group of channels.
+
+    Values are the root mean square of the weights over the group's channels.
+    """
+    rows = slice(group * layer.group_channels, (group + 1) * layer.group_channels)
+    shares = layer.shares().detach()
+    mixtures = {}
+    for index, dilation in enumerate(layer.dilations):
+        alone = torch.zeros_like(shares)
+        alone[:, index] = 1
+        mixtures[f"{genotype_name(dilation)}\nweight {float(shares[group, index]):.2f}"] = alone
+    mixtures["composite\nkernel"] = shares
+    maps = {}
+    for name, weights in mixtures.items():
+        kernel = layer.composite_kernel(weights.repeat_interleave(layer.group_channels, dim=0)).detach()[rows]
+        maps[name] = kernel.square().mean(dim=(0, 1)).sqrt().cpu().numpy()
+    return maps
+
+
+def plot_assignments(tables: Mapping[str, pd.DataFrame]) -> Axes:
+    """For each network a row of bars: the share of the groups of every layer that chose each dilation."""
+    height = 1.0 + 0.34 * max(len(table) for table in tables.values())
+    _, axes = plt.subplots(1, len(tables), figsize=(1.5 + 2.8 * len(tables), height), sharey=True, squeeze=False)
+    for ax, (title, table) in zip(axes[0], tables.items(), strict=True):
+        names = [f"stage {stage}, block {block}" for stage, block in zip(table["stage"], table["block"], strict=True)]
+        shares = table[[name for name in DILATION_COLOURS if name in table]].to_dict("records")
+        plot_parts(dict(zip(names, shares, strict=True)), DILATION_COLOURS, "share of groups", ax=ax)
+        ax.set(xlim=(0, 1), title=title)
+        ax.get_legend().set_visible(ax is axes[0][-1])
+    first: Axes = axes[0][0]
+    return first
+
+
+def plot_sweep(frame: pd.DataFrame, column: str, order: Sequence[str], ax: Axes | None = None) -> Axes:
+    """AP of the found network minus that of its run's baseline, for each value of a swept parameter.
+
+    Dots are seeds; the bar is the mean with its 95 % t-interval, where there are two seeds or more.
+    """
+    ax = ax or new_axes(4.6, 3.2)
+    present = [value for value in order if (frame[column] == value).any()]
+    for place, value in enumerate(present):
+        gains = frame.loc[frame[column] == value, "gain"].to_numpy()
+        ax.plot([place] * len(gains), gains, "o", color=BLUE, alpha=0.5, markersize=5)
+        mean = mean_interval(gains)
+        if np.isfinite(mean.low):
+            ax.errorbar(place, mean.value, [[mean.value - mean.low], [mean.high - mean.value]], fmt="_", color=BLACK,
+                        markersize=16, capsize=4)  # fmt: skip
+    ax.axhline(0, color="0.4", linewidth=1, linestyle=":")
+    ax.set_xticks(range(len(present)), present)
+    ax.set(xlabel=column, ylabel="AP - AP of the baseline", xlim=(-0.5, len(present) - 0.5))
+    return ax

@@ -166,7 +166,7 @@ def paper_plan(backbone: Literal["resnet18", "resnet50", "resnet101", "mobilenet
         TINY,
         backbone=backbone,
         supernet_backbone=halved,
-        data=DataPlan(image_side=0, crop_side=224, search_share=5000 / 118_287),
+        data=DataPlan(image_side=0, crop_side=224, crops_search_share=0.0, search_share=5000 / 118_287),
         detector=DetectorConfig(
             kind="faster_rcnn",
             image_size=(800, 1333),

@@ -183,7 +183,12 @@ def paper_plan(
         head = replace(common, kind="retinanet", nms_threshold=0.4, box_loss="smooth_l1", box_loss_weight=4.0)
     return DetNASPlan(
         space=space,
-        data=DataPlan(image_side=0, crop_side=224, search_share=5000 / 118_287 if data == "coco" else 5000 / 16_551),
+        data=DataPlan(
+            image_side=0,
+            crop_side=224,
+            crops_search_share=0.0,
+            search_share=5000 / 118_287 if data == "coco" else 5000 / 16_551,
+        ),
         detector=head,
         supernet_pretrain=pretrain,
         supernet_finetune=replace(finetune, amp=False),

@@ -116,7 +116,7 @@ def paper_plan(backbone: Literal["resnet50", "resnet101", "resnext101"] = "resne
         TINY,
         backbone=backbone,
         groups="n16" if backbone == "resnet50" else "c32",
-        data=DataPlan(image_side=0, crop_side=224, search_share=35 / 118),
+        data=DataPlan(image_side=0, crop_side=224, crops_search_share=0.0, search_share=35 / 118),
         detector=base.detector,
         pretrain=base.pretrain,
         search=AlternatingRecipe(

@@ -1,16 +1,16 @@
 """From the parameters of a notebook to the plan of a run: presets, overrides, and the data they name."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 from workbench.data.batches import ClassificationSet, DetectionSet
-from workbench.data.checks import check_splits
+from workbench.data.checks import Problem, check_splits
 from workbench.data.classification import ClassFolder
-from workbench.data.coco import CocoFolder
+from workbench.data.coco import BadBoxes, CocoFolder
 from workbench.data.creatures import SPECIES
 from workbench.data.scenes import SceneConfig, SceneCrops, Scenes
 from workbench.data.splits import split_train
@@ -36,6 +36,9 @@ class DataPlan:
     species: tuple[str, ...] = SPECIES  # scenes only: fewer classes are told apart sooner
     sizes: str = "mixed"  # scenes only: of the animals
     search_share: float = 0.15  # folders: share of train cut away for the search
+    # Class folders: share of train that is not trained on, so that searches can rank by accuracy on unseen images.
+    # 0 trains on all, as the papers do; such searches then rank by a hundredth that training sees, too.
+    crops_search_share: float = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,16 +117,16 @@ def shortened(plan: Any, max_steps: int) -> Any:
     return replace(plan, **changes)
 
 
-def load_data(plan: DataPlan, data: str, pretrain_data: str, seed: int, bad_boxes: str = "error") -> Data:
+def load_data(plan: DataPlan, data: str, pretrain_data: str, seed: int, bad_boxes: str = "few", runs: str = "") -> Data:
     """The data sets that `data` and `pretrain_data` name: `scenes`, or a folder (COCO format; class folders).
 
     An empty `pretrain_data` says that nothing is pre-trained; the crops are then a handful of drawn ones.
 
     A relative folder is looked for from the current directory, from the repository's root and below WORKBENCH_DATA.
-    Everything is validated here, before work starts; boxes outside their image are an error, or dropped and counted on
-    request.
+    Everything is validated here, before work starts; what `bad_boxes` means is said at `CocoFolder`. Where
+    class folders were found healthy is remembered below `runs`, so that only the first start looks through ImageNet.
     """
-    one_of("bad_boxes", bad_boxes, ("error", "drop"))
+    boxes = cast(BadBoxes, one_of("bad_boxes", bad_boxes, get_args(BadBoxes)))
     drawn = (data, pretrain_data or data)
     if "scenes" in drawn and plan.train_images == 0:
         raise ValueError(
@@ -139,7 +142,6 @@ def load_data(plan: DataPlan, data: str, pretrain_data: str, seed: int, bad_boxe
         described = f"generated scenes, {plan.image_side} px ({len(train)} / {len(search)} / {len(test)} images)"
     else:
         folder, size = find_folder(data), plan.image_side or None
-        boxes: Literal["error", "drop"] = "drop" if bad_boxes == "drop" else "error"
         train_split, test_split = split_names(folder)
         full = CocoFolder(folder, train_split, max_size=size, bad_boxes=boxes)
         test = CocoFolder(folder, test_split, max_size=size, bad_boxes=boxes)
@@ -148,22 +150,36 @@ def load_data(plan: DataPlan, data: str, pretrain_data: str, seed: int, bad_boxe
             raise ValueError(f"The reported split must be unseen in training: {problems[0]}")
         train, search = split_train(full, plan.search_share, seed)
         described = f"{folder.name}, {plan.image_side} px ({len(train)} / {len(search)} / {len(test)} images)"
-        if dropped := len(full.dropped) + len(test.dropped):
-            described += f", {dropped} bad boxes dropped (the first: {(full.dropped + test.dropped)[0]})"
+        described += said_of_dropped(full.dropped + test.dropped)
     if pretrain_data in ("scenes", ""):
         crops: Any = SceneCrops(config, seed, "train", plan.crops if pretrain_data else 1, side=plan.crop_side)
         crops_search: Any = SceneCrops(config, seed, "search", max(64, plan.crops // 8), side=plan.crop_side)
         crops_test: Any = SceneCrops(config, seed, "test", max(64, plan.crops // 8), side=plan.crop_side)
     else:
         crop_folder = find_folder(pretrain_data)
-        if problems := check_splits(crop_folder, ["train", "val"]) if small_folder(crop_folder) else []:
-            raise ValueError(f"The class folders of train and val must name the same classes: {problems[0]}")
-        crops, crops_search = split_train(ClassFolder(crop_folder, "train", side=plan.crop_side), 0.1, seed)
-        crops_test = ClassFolder(crop_folder, "val", side=plan.crop_side)
-    described_crops = f" ({len(crops)} images at {plan.crop_side} px)"
+        cache = base_folder() / runs / "cache" if runs else None
+        crops = ClassFolder(crop_folder, "train", side=plan.crop_side, cache=cache)
+        crops_test = ClassFolder(crop_folder, "val", side=plan.crop_side, cache=cache)
+        if crops.categories != crops_test.categories:
+            raise ValueError(f"The class folders of train and val in {crop_folder} must name the same classes.")
+        if len(crops) + len(crops_test) < 20_000 and (problems := check_splits(crop_folder, ["train", "val"])):
+            raise ValueError(f"The reported split must be unseen in training: {problems[0]}")
+        unseen, crops_search = split_train(crops, plan.crops_search_share or 0.01, seed)
+        crops = unseen if plan.crops_search_share else crops
+    described_crops = f" ({len(crops)} images at {plan.crop_side} px"
+    if pretrain_data not in ("scenes", ""):
+        kept = "more kept unseen" if plan.crops_search_share else "of them also"
+        described_crops += f", {len(crops_search)} {kept} for searches by accuracy"
+    described_crops += ")"
     if pretrain_data:
         described += f"; pre-training on {crops.name}{described_crops}"
     return gathered(full, train, search, test, (crops, crops_search, crops_test), described)
+
+
+def said_of_dropped(boxes: Sequence[Problem]) -> str:
+    """How many boxes were dropped, and the first of them, for a description."""
+    first = " ".join(str(box) for box in boxes[:3])
+    return f"; {len(boxes)} bad boxes dropped ({'the first: ' if len(boxes) > 3 else ''}{first})" if boxes else ""
 
 
 def gathered(full: Any, train: Any, search: Any, test: Any, crops: tuple[Any, Any, Any], description: str) -> Data:
@@ -218,11 +234,6 @@ def _places(name: str) -> list[Path]:
     if "WORKBENCH_DATA" in os.environ:
         places.append(Path(os.environ["WORKBENCH_DATA"]) / name)
     return places
-
-
-def small_folder(folder: Path) -> bool:
-    """Whether the pictures can be compared between splits in a moment; for ImageNet that would take minutes."""
-    return sum(1 for _ in folder.glob("*/*/*")) < 20_000
 
 
 def split_names(folder: Path) -> tuple[str, str]:

@@ -1,10 +1,10 @@
 """The data of a search for any task: boxes, semantic maps, or bodies with joints; generated or from folders."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 from workbench.data.checks import check_splits
-from workbench.data.coco import CocoFolder
+from workbench.data.coco import BadBoxes, CocoFolder
 from workbench.data.creatures import KEYPOINTS
 from workbench.data.keypoint_checks import KEYPOINT_FILES
 from workbench.data.mask_checks import Classes, check_mask_splits, mask_classes
@@ -12,7 +12,16 @@ from workbench.data.masks import MaskFolder, SceneMasks
 from workbench.data.pose import PoseCrops
 from workbench.data.scenes import SceneCrops, Scenes
 from workbench.data.splits import split_train
-from workbench.methods.presets import Data, DataPlan, find_folder, gathered, load_data, one_of, scene_config
+from workbench.methods.presets import (
+    Data,
+    DataPlan,
+    find_folder,
+    gathered,
+    load_data,
+    one_of,
+    said_of_dropped,
+    scene_config,
+)
 from workbench.tasks.pose import PoseConfig
 
 TaskName = Literal["detection", "segmentation", "pose"]
@@ -29,28 +38,29 @@ def load_task_data(
     *,
     classes: str = "",
     void: int = 255,
-    bad_boxes: str = "error",
+    bad_boxes: str = "few",
 ) -> Data:
     """The data sets that `data` names: `scenes`, or a folder of the task's own format.
 
     Detection reads COCO boxes, segmentation pictures with masks (or Cityscapes), pose COCO keypoints. `classes` are the
-    names of a mask's numbers, with commas between, where the folder has no classes.json. `bad_boxes` is "error" or
-    "drop". Everything is validated here.
+    names of a mask's numbers, with commas between, where the folder has no classes.json. `bad_boxes` is said at
+    `CocoFolder`. Everything is validated here.
     """
     if data == "scenes" and plan.train_images == 0:
         raise ValueError("This preset has no number of scenes to draw; it needs data to be a folder.")
     if task == "detection":
         return load_data(plan, data, "", seed, bad_boxes)
-    one_of("bad_boxes", bad_boxes, ("error", "drop"))
-    if task == "segmentation":
-        sets = _masks(plan, data, seed, classes, void)
-    else:
-        sets = _bodies(plan, data, seed, head, "drop" if bad_boxes == "drop" else "error")
+    boxes = cast(BadBoxes, one_of("bad_boxes", bad_boxes, get_args(BadBoxes)))
+    pose = task == "pose"
+    sets = _bodies(plan, data, seed, head, boxes) if pose else _masks(plan, data, seed, classes, void)
     full, train, search, test = sets
     crops = SceneCrops(scene_config(plan), seed, "train", 1, side=plan.crop_side)  # nothing is pre-trained
     kind = {"segmentation": "semantic maps", "pose": "bodies"}[task]
     described = f"{kind} of {'generated scenes' if data == 'scenes' else Path(data).name}, {train.sizes[0]} px"
     described += f" ({len(train)} / {len(search)} / {len(test)})"
+    if pose:
+        dropped = [box for part in (full, test) for box in getattr(part.source, "dropped", ())]
+        described += said_of_dropped(dropped)
     if skipped := sum(getattr(part, "skipped", 0) for part in (train, search, test)):
         described += f"; {skipped} bodies without a labelled joint left out"
     return gathered(full, train, search, test, (crops, crops, crops), described)
@@ -75,9 +85,7 @@ def _masks(plan: DataPlan, data: str, seed: int, classes: str, void: int) -> tup
     return whole, *split_train(whole, plan.search_share, seed), unseen
 
 
-def _bodies(
-    plan: DataPlan, data: str, seed: int, head: PoseConfig, bad_boxes: Literal["error", "drop"]
-) -> tuple[Any, Any, Any, Any]:
+def _bodies(plan: DataPlan, data: str, seed: int, head: PoseConfig, bad_boxes: BadBoxes) -> tuple[Any, Any, Any, Any]:
     if data == "scenes":
         train, search, test = (PoseCrops(part, KEYPOINTS, head.crop) for part in _scenes(plan, seed, "keypoints"))
         return train, train, search, test

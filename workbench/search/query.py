@@ -1,7 +1,10 @@
 """What a searcher asks for, and the errors that end a search."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
+from workbench.records.score import Score
 from workbench.spaces.arch import Arch
 
 
@@ -11,6 +14,17 @@ class Query:
 
     arch: Arch
     completions: tuple[Arch, ...] = ()
+
+
+class Searcher(Protocol):
+    """Random, exhaustive, evolution, beam: asks for architectures and is told their scores, nothing else.
+
+    [] says that it has no more questions. It depends on its seed and on the scores alone, so a killed search is
+    replayed from the record of its scores.
+    """
+
+    def ask(self, count: int) -> Sequence[Query]: ...
+    def tell(self, scores: Sequence[Score]) -> None: ...
 
 
 class SpaceExhausted(RuntimeError):

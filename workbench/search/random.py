@@ -1,6 +1,6 @@
 """Random search: the control of every other search."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -15,11 +15,20 @@ from workbench.spaces.space import SearchSpace
 class RandomSearch:
     """Asks for distinct architectures drawn uniformly within the limits; what it is told changes nothing."""
 
-    def __init__(self, space: SearchSpace, *, seed: int, limits: Sequence[Limit] = ()) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        seed: int,
+        limits: Sequence[Limit] = (),
+        stream: str = "random search",
+        taken: Iterable[Arch] = (),
+    ) -> None:
+        """`stream` names the draw, so that several with one seed differ; those in `taken` are not asked for."""
         self.space = space
         self.limits = tuple(limits)
-        self.rng = generator(seed, "random search")
-        self.asked: set[Arch] = set()
+        self.rng = generator(seed, stream)
+        self.asked = set(taken)
 
     def ask(self, count: int) -> list[Query]:
         """`count` architectures never asked for before."""

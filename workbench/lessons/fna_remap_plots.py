@@ -1,14 +1,17 @@
-"""Pictures of parameter remapping on real tensors: depth, width, kernel (FNA, figure 2)."""
+"""Figures of the lesson on parameter remapping: depth, width and kernels of real tensors (FNA, figure 2), its grid."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 
-from workbench.insight.plots import BLUE, ORANGE, VERMILLION, new_axes
+from workbench.evaluation.statistics import smoothed
+from workbench.insight.plots import plot_parts
+from workbench.insight.style import BLUE, ORANGE, VERMILLION, new_axes
 from workbench.networks.backbone import Backbone
 from workbench.networks.remap_report import RemapReport
 
@@ -24,9 +27,7 @@ def plot_depth(seed: Backbone, network: Backbone, stage: int, ax: Axes | None = 
             stripes.append(kernels.abs().sum(dim=(1, 2, 3)).numpy())
             names.append(f"{side}, layer {number}")
     ax = ax or new_axes(7.5, 0.8 + 0.34 * len(stripes))
-    grid = np.full((len(stripes), channels), np.nan)
-    for row, stripe in enumerate(stripes):
-        grid[row, : len(stripe)] = stripe
+    grid = pd.DataFrame(stripes).to_numpy()  # nan where a layer has fewer channels
     image = ax.imshow(grid, aspect="auto", cmap="viridis", interpolation="nearest")
     ax.axhline(sum(name.startswith("seed") for name in names) - 0.5, color="white", linewidth=3)
     ax.set_yticks(range(len(names)), names, fontsize=9)
@@ -54,40 +55,11 @@ def plot_width(norms: Mapping[str, Tensor], kept: Mapping[str, Tensor], ax: Axes
     return first
 
 
-def plot_kernels(kernels: Mapping[str, Tensor]) -> Axes:
-    """One depthwise kernel as the seed has it and after each rule, on one colour scale; zeros are written."""
-    figure, axes = plt.subplots(1, len(kernels), figsize=(2.1 * len(kernels), 2.5), squeeze=False)
-    top = max(float(kernel.abs().max()) for kernel in kernels.values())
-    image = None
-    for ax, (name, kernel) in zip(axes[0], kernels.items(), strict=True):
-        side = kernel.shape[-1]
-        image = ax.imshow(kernel.numpy(), cmap="PuOr", vmin=-top, vmax=top)
-        for row, column in np.ndindex(side, side):
-            if float(kernel[row, column]) == 0:
-                ax.text(column, row, "0", ha="center", va="center", fontsize=8, color="0.6")
-        ax.set_title(name, fontsize=9)
-        ax.set(xticks=[], yticks=[])
-        ax.grid(False)
-    assert image is not None
-    figure.colorbar(image, ax=list(axes[0]), shrink=0.8, label="weight")
-    first: Axes = axes[0][0]
-    return first
-
-
-def plot_report(reports: Mapping[str, RemapReport], ax: Axes | None = None) -> Axes:
+def plot_report(reports: Mapping[str, RemapReport]) -> Axes:
     """Where the numbers of each network come from, in millions."""
-    ax = ax or new_axes(8, 0.8 + 0.42 * len(reports))
     colours = {"copied": BLUE, "duplicated": ORANGE, "zero": "0.8", "own": VERMILLION}
-    for row, report in enumerate(reports.values()):
-        left = 0.0
-        for kind, count in report.totals().items():
-            ax.barh(row, count / 1e6, left=left, color=colours[kind], label=kind if row == 0 else None)
-            left += count / 1e6
-    ax.set_yticks(range(len(reports)), list(reports), fontsize=9)
-    ax.invert_yaxis()
-    ax.set(xlabel="numbers in the network, millions")
-    ax.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=9)
-    return ax
+    rows = {name: {part: n / 1e6 for part, n in report.totals().items()} for name, report in reports.items()}
+    return plot_parts(rows, colours, "numbers in the network, millions")
 
 
 def depthwise(block: nn.Module) -> nn.Conv2d:
@@ -109,3 +81,36 @@ def expansion_rules(block: nn.Module, share: float = 0.5) -> tuple[dict[str, Ten
         chosen = range(count) if name.startswith("prefix") else values.argsort(descending=True, stable=True)[:count]
         kept[name][list(chosen)] = 1
     return norms, kept
+
+
+def plot_grid(frame: pd.DataFrame, metric: str, ax: Axes | None = None) -> Axes:
+    """Accuracy by how the supernet and the found network began (table 5): columns supernet, target, and `metric`."""
+    ax = ax or new_axes(4.4, 3.2)
+    table = frame.pivot(index="supernet", columns="target", values=metric)
+    order = [name for name in ("random", "remap") if name in table.index]
+    table = table.loc[order, [name for name in ("random", "remap") if name in table.columns]]
+    ax.imshow(table.to_numpy(), cmap="cividis", vmin=0)
+    for (row, column), value in np.ndenumerate(table.to_numpy()):
+        light = value > 0.6 * np.nanmax(table.to_numpy())
+        ax.text(column, row, f"{value:.3f}", ha="center", va="center", color="black" if light else "white", fontsize=13)
+    ax.set_xticks(range(len(table.columns)), [f"{name}\nweights" for name in table.columns])
+    ax.set_yticks(range(len(table.index)), [f"{name}\nsupernet" for name in table.index])
+    ax.set(xlabel="found network begins with", ylabel="searched in")
+    ax.set_title(f"{metric} on the test split")
+    ax.grid(False)
+    return ax
+
+
+def plot_steps_to(losses: Mapping[str, Sequence[float]], ax: Axes | None = None, window: int = 15) -> Axes:
+    """Training losses of several starts, and where each reaches the final loss of the slowest."""
+    ax = ax or new_axes(7.0, 3.4)
+    smooth = {name: smoothed(values, window) for name, values in losses.items()}
+    level = max(values[-1] for values in smooth.values())
+    for index, (name, values) in enumerate(smooth.items()):
+        reached = int(np.argmax(values <= level)) if (values <= level).any() else len(values) - 1
+        ax.plot(values, color=f"C{index}", label=f"{name}: step {reached + 1}")
+        ax.plot(reached, values[reached], "o", color=f"C{index}")
+    ax.axhline(level, color="0.5", linestyle=":", linewidth=1)
+    ax.set(xlabel="step", ylabel=f"loss (mean of {window} steps)")
+    ax.legend(title="reaches the dotted loss at", fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return ax

@@ -1,0 +1,66 @@
+"""How figures look, and how one is shown and kept: colours mean the same thing everywhere."""
+
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+from cycler import cycler
+from IPython.display import display
+from matplotlib.axes import Axes
+
+from workbench.evaluation.statistics import Interval
+from workbench.records.run_folder import RunFolder
+
+BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = mpl.color_sequences["okabe_ito"]
+SERIES = (BLUE, ORANGE, GREEN, VERMILLION, SKY, PURPLE, BLACK)
+RIGHT: dict[str, Any] = {
+    "loc": "center left",
+    "bbox_to_anchor": (1.0, 0.5),
+    "fontsize": 9,
+}  # a legend outside, to the right
+
+
+def use_style() -> None:
+    """Okabe-Ito colours, legible sizes, light grid; for a notebook's first cell."""
+    plt.rcParams.update(
+        {
+            "axes.prop_cycle": cycler(color=SERIES),
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "grid.alpha": 0.25,
+            "font.size": 10,
+            "axes.titlesize": 11,
+            "axes.titlelocation": "left",
+            "figure.constrained_layout.use": True,
+            "legend.frameon": False,
+        }
+    )
+
+
+def new_axes(width: float = 8.0, height: float = 3.6) -> Axes:
+    """One axes of that size in inches."""
+    return plt.subplots(figsize=(width, height))[1]
+
+
+def without_frame(ax: Axes) -> None:
+    """For images: no ticks, no grid."""
+    ax.set(xticks=[], yticks=[])
+    ax.grid(False)
+
+
+def tau_text(tau: Interval) -> str:
+    return f"tau {tau.value:.2f} [{tau.low:.2f}, {tau.high:.2f}], n = {tau.n}"
+
+
+def show(run: RunFolder, ax: Axes, name: str, alt: str) -> None:
+    """Saves the figure that `ax` belongs to as `figures/<name>.png` of the run and displays it.
+
+    `alt` is for readers who cannot see it.
+    """
+    figure = ax.figure.get_figure(root=True)
+    assert figure is not None
+    run.save_figure(figure, name, alt)
+    display(figure, metadata={"image/png": {"alt": alt}})
+    plt.close(figure)

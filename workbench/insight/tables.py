@@ -1,0 +1,46 @@
+"""Stored tables, the papers' and our own, and tables that several notebooks make."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from workbench.records.score import Score
+from workbench.spaces.allocation import centre_of_mass, depths_of
+from workbench.spaces.catalogue import space_named
+
+DATA = Path(__file__).resolve().parents[2] / "data"
+
+
+def paper_table(name: str) -> pd.DataFrame:
+    """The papers' table of that name, as printed; empty cells are values that no readable source confirms."""
+    path = DATA / "papers" / f"{name}.csv"
+    if not path.is_file():
+        names = ", ".join(sorted(file.stem for file in path.parent.glob("*.csv")))
+        raise ValueError(f"A paper table is one of {names}; got {name!r}.")
+    return pd.read_csv(path, dtype=str, keep_default_na=False)  # trailing zeros too
+
+
+def stored_results(name: str, settings: Sequence[str]) -> tuple[pd.DataFrame, str]:
+    """A table of several runs (`report RUNS --csv TABLE FILE`), and in words where it comes from.
+
+    `settings` are the columns that tell rows apart: of several runs that trained one setting, a seed counts once.
+    """
+    frame = pd.read_csv(DATA / "results" / f"{name}.csv", dtype={"blocks": str, "dilations": str})
+    frame = frame.drop_duplicates([*settings, "preset", "data", "seed"])
+    first, counts = frame.iloc[0], frame.groupby(list(settings), dropna=False)["seed"].nunique()
+    seeds = " to ".join(dict.fromkeys([str(counts.min()), str(counts.max())]))
+    source = f"{frame['run'].nunique()} runs, n = {seeds} seeds for a row, preset {first['preset']} on {first['data']}"
+    return frame, f"{source}, {first['date']}"
+
+
+def ranking_table(scores: Sequence[Score], metric: str) -> pd.DataFrame:
+    """One row for each allocation that was scored, best by `metric` first: depths, centre of mass, metrics, costs."""
+    rows = []
+    for score in scores:
+        if score.error is None:
+            depths = depths_of(space_named(score.arch.space), score.arch)
+            cost = {"MACs": score.macs, "params": score.params}
+            rows.append({"depths": depths, "centre of mass": centre_of_mass(depths), **score.metrics, **cost})
+    frame = pd.DataFrame(rows)
+    return frame.sort_values([metric, "params"], ascending=[False, True]).reset_index(drop=True)
