@@ -47,7 +47,7 @@ class Classifier(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Classification(Task):
-    """The task of telling `categories` apart; its metric is the share of correct first guesses."""
+    """Each image has one of `categories`; the metric is the share of correct first guesses."""
 
     hidden: int = 1024
     dropout: float = 0.2

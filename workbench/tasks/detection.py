@@ -53,7 +53,7 @@ class DetectorConfig:
     stride_padding: int = 32  # batches are padded to a multiple of this many pixels
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width that enter the backbone for a picture of that size: resized, then padded."""
+        """Height and width that enter the backbone for an image of that size: resized, then padded."""
         scale = 1.0
         if self.kind == "ssdlite":
             return self.image_size or (height, width)
@@ -137,7 +137,7 @@ def _retinanet(
 def _faster_rcnn(
     pyramid: PyramidBackbone, classes: int, config: DetectorConfig, anchors: AnchorGenerator, limits: dict[str, Any]
 ) -> FasterRCNN:
-    """With the 4conv1fc box head (DetNAS, section 4.2): RoIAlign 7x7, four convolutions, one linear layer."""
+    """With DetNAS's box head 4conv1fc: RoIAlign 7x7, four convolutions, one linear layer."""
     width = config.pyramid_channels
     box_head = FastRCNNConvFCHead((width, 7, 7), [width] * config.head_convs, [4 * width], norm_layer=nn.BatchNorm2d)
     names = [str(level) for level in range(config.pyramid_levels)]

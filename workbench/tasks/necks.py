@@ -26,7 +26,7 @@ class PyramidBackbone(nn.Module):
     """Backbone and feature pyramid in the form that torchvision's detectors read: a dict of maps and `out_channels`.
 
     `levels` takes that many of the backbone's last maps. `norm` puts batch norm behind the lateral and output
-    convolutions, as DetNAS does for Faster R-CNN (section 4.2 of its specification).
+    convolutions, as DetNAS's published configuration does for Faster R-CNN.
     """
 
     def __init__(self, backbone: nn.Module, *, channels: int, levels: int, extra: Extra, norm: bool) -> None:

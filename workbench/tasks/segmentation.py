@@ -1,4 +1,4 @@
-"""Semantic segmentation: DeepLabv3 with separable convolutions on any backbone (FNA, section 4.3)."""
+"""Semantic segmentation: DeepLabv3 with separable convolutions on any backbone, as in FNA."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -35,7 +35,7 @@ class SegmenterConfig:
 
 
 class SeparablePyramid(nn.Module):
-    """Atrous spatial pyramid pooling: 1x1, depthwise-separable 3x3 at several rates, and the mean over the picture.
+    """Atrous spatial pyramid pooling: 1x1, depthwise-separable 3x3 at several rates, and the mean over the image.
 
     (N, C, H, W) -> (N, channels, H, W), with dropout behind.
     """
@@ -62,7 +62,7 @@ class SeparablePyramid(nn.Module):
 
 
 class DeepLabV3(nn.Module):
-    """Backbone's last map -> pyramid -> class scores, enlarged to the picture; no decoder.
+    """Backbone's last map -> pyramid -> class scores, enlarged to the image; no decoder.
 
     Targets are {"semantic": int64 (H, W), 255 is void}; in eval mode it returns {"semantic": uint8 (H, W)} for each.
     """
@@ -149,9 +149,9 @@ class Segmentation(Task):
 def enlarge(scores: Tensor, stride: int, size: Sequence[int]) -> Tensor:
     """Bilinear, (N, K, h, w) -> (N, K, *size): unit i stands on pixel i * stride, where its kernels are centred.
 
-    On pictures of a multiple of the stride and one pixel more that is `align_corners`, as the authors crop (321, 769);
-    on others the last pixels repeat the last unit. Stretching over the whole picture instead would move scores by up to
-    a stride.
+    On images of a multiple of the stride and one pixel more that is `align_corners`, as the authors crop (321, 769); on
+    others the last pixels repeat the last unit. Stretching over the whole image instead would move scores by up to a
+    stride.
     """
     inner = [(side - 1) * stride + 1 for side in scores.shape[-2:]]
     full = F.interpolate(scores, size=inner, mode="bilinear", align_corners=True)

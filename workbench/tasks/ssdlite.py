@@ -1,6 +1,6 @@
-"""SSDLite as FNA uses it (section 4.3 of its specification): torchvision's SSD on two maps of a backbone and four more.
+"""SSDLite as in FNA's published code: torchvision's SSD on two maps of a backbone and four more.
 
-Anchors are those of a 300-pixel image although images have 320 (pitfall P18); kept, so that numbers compare.
+Anchors are those of a 300-pixel image although images have 320, as there; kept, so that numbers compare.
 """
 
 import math

@@ -2,12 +2,11 @@
 
 Plain training is one side of parameters that descends on one data set. With a supernet whose paths are switched before
 every step it is path-wise training. A gradient search has two sides in turn, each on its own half of the data: weights
-and alpha, the first-order bilevel search of DARTS (NATS, section 3.2; FNA, section 4).
+and alpha, the first-order bilevel search of DARTS (NATS, section 3.2; FNA's adaptation).
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -101,7 +100,9 @@ def fit(
         sides["alpha"] = Side(named, task, search.data, alpha_plan, order, device, image_side, checkpoint)
     path = generator(seed, "path")
     epochs: list[list[Tensor]] = []
-    with layer_randomness(seed, device):
+    cuda = range(torch.cuda.device_count()) if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):  # torch's own generator: dropout, box sampling, augmentation
+        torch.random.manual_seed(integer(seed, "layers", str(world()[0])))
         if checkpoint is not None and checkpoint.exists():
             epochs = _restore(load_checkpoint(checkpoint), model, sides, path, seed)
         try:
@@ -198,9 +199,8 @@ class Side:
 
     def _not_finite(self, what: str, step: int, parts: Mapping[str, Tensor]) -> NonFiniteLoss:
         values = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in parts.items())
-        kept = "no checkpoint was kept"
-        if self.checkpoint is not None and self.checkpoint.exists():
-            kept = f"the last good checkpoint is {self.checkpoint}"
+        path = self.checkpoint
+        kept = f"the last good checkpoint is {path}" if path and path.exists() else "no checkpoint was kept"
         return NonFiniteLoss(
             f"The {what} is not finite at step {step} ({values}); {kept}. Lower the learning rate or check the boxes."
         )
@@ -210,14 +210,6 @@ def place(model: nn.Module, recipe: Recipe, device: torch.device) -> None:
     """Moves `model` to the device and memory format of the recipe; another format gives other last bits."""
     model.to(device)
     model.to(memory_format=torch.channels_last if recipe.channels_last else torch.contiguous_format)
-
-
-@contextmanager
-def layer_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    """Torch's own generator seeded inside (dropout, box sampling, augmentation), and as it was outside."""
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if device.type == "cuda" else []):
-        torch.random.manual_seed(integer(seed, "layers", str(world()[0])))
-        yield
 
 
 def _only_learns(sides: Mapping[str, Side], *names: str) -> None:
@@ -261,7 +253,7 @@ def _state(
 def _restore(
     state: Mapping[str, Any], model: nn.Module, sides: Mapping[str, Side], path: np.random.Generator, seed: int
 ) -> list[list[Tensor]]:
-    """Takes a checkpoint back, inside `layer_randomness`; returns alpha at the end of every finished epoch."""
+    """Takes a checkpoint back; returns alpha at the end of every finished epoch."""
     model.load_state_dict(state["model"])
     path.bit_generator.state = state["path"]
     for name, side in sides.items():

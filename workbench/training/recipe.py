@@ -37,7 +37,7 @@ class Recipe:
     warmup_factor: float = 1 / 3
     clip_norm: float | None = None
     augment: str = "none"
-    crop_side: int = 0  # pixels, of augmentations that crop; 0: the side of the data's pictures
+    crop_side: int = 0  # pixels, of augmentations that crop; 0: the side of the data's images
     amp: bool = True  # mixed precision, on CUDA only
     channels_last: bool = True
 
