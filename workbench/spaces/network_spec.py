@@ -68,8 +68,8 @@ class NetworkSpec:
         """Rebuilds a spec; ValueError names the field that does not fit."""
         try:
             blocks = tuple(
-                BlockSpec(**{**block, "dilations": tuple(tuple(d) for d in block["dilations"])})
-                for block in value["blocks"]
+                BlockSpec(**{**b, "in_channels": b["in_channels"], "dilations": tuple(map(tuple, b["dilations"]))})
+                for b in value["blocks"]
             )
             taps, expanded = tuple(value["taps"]), tuple(value.get("expanded", ()))
             spec = NetworkSpec(name=value["name"], blocks=blocks, taps=taps, expanded=expanded)
