@@ -142,7 +142,7 @@ def test_decoding_keeps_every_channel_param_and_mac(space, seed):
 def test_the_channel_order_is_a_permutation_that_sorts_groups_by_dilation(space, seed):
     arch = space.sample(np.random.default_rng(seed))
     for layer, chosen in zip(searched_layers(space), layer_choices(space, arch), strict=True):
-        order = channel_order(layer, chosen)
+        order = channel_order(chosen, layer.group_channels)
         assert sorted(order) == list(range(layer.channels))
         dilations = [chosen[channel // layer.group_channels] for channel in order]
         assert dilations == sorted(dilations)

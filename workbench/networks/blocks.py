@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workbench.spaces.branches import Chain, Conv, Part, Pool, Subsample, branches
-from workbench.spaces.network_spec import BlockSpec
+from workbench.spaces.branches import Chain, Conv, Pool, Subsample, branches
+from workbench.spaces.network_spec import BlockSpec, Part
 
 
 def build_block(spec: BlockSpec) -> nn.Module:

@@ -31,7 +31,7 @@ def reuse_weights(space: SearchSpace, arch: Arch, pretrained: Backbone, slicing:
         for layer, chosen in zip(searched_layers(space), layer_choices(space, arch), strict=True):
             spec = backbone.spec.blocks[layer.block]
             if foldable(spec):
-                sort_channels(backbone.blocks[layer.block], spec, channel_order(layer, chosen))
+                sort_channels(backbone.blocks[layer.block], spec, channel_order(chosen, layer.group_channels))
     return backbone.train(pretrained.training)
 
 

@@ -7,20 +7,19 @@ channels each; N = 1 is the usual search for one operation per layer. A space is
 """
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from itertools import groupby, islice
 from typing import Literal
 
 from workbench.spaces.arch import Arch
-from workbench.spaces.branches import Part, foldable, searched_group, searched_width
-from workbench.spaces.network_spec import BlockSpec, NetworkSpec
-from workbench.spaces.residual import dilatable_blocks, layout_named, residual_spec
+from workbench.spaces.branches import foldable, searched_group, searched_width
+from workbench.spaces.network_spec import BlockSpec, Dilation, NetworkSpec
+from workbench.spaces.residual import blocks_label, dilatable_blocks, labelled, layout_named
 from workbench.spaces.space import Decision, SearchSpace
 
 PREFIX = "channel-dilation-"
-Dilation = tuple[int, int]  # (height, width)
 Slicing = Literal["contiguous", "index"]
 
 _SQUARES: tuple[Dilation, ...] = ((1, 1), (2, 2), (3, 3))
@@ -33,9 +32,7 @@ DILATION_SETS: dict[str, tuple[tuple[Dilation, ...], tuple[Dilation, ...]]] = {
     "C": ((*_SQUARES, (1, 3), (3, 1)), (*_WIDE_SQUARES, (1, 3), (3, 1), (1, 5), (5, 1))),
     "plain": (((1, 1),), ((1, 1),)),
 }
-_NAME = re.compile(
-    r"channel-dilation-(?P<backbone>.+?)(?:-(?P<depths>\d+(?:\.\d+)+))?-(?P<groups>[nc][1-9]\d*)-(?P<set>\w+)"
-)
+_NAME = re.compile(PREFIX + r"(.+)-([nc][1-9]\d*)-(\w+)")  # backbone with its blocks, groups, set
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +53,7 @@ class SearchedLayer:
 
 def channel_dilation_name(backbone: str, groups: str, dilations: str, depths: Sequence[int] = ()) -> str:
     """The name of the space; `groups` is "n16" (groups in each layer) or "c32" (channels in each group)."""
-    plain = not depths or tuple(depths) == layout_named(backbone).depths
-    return f"{PREFIX}{backbone}{'' if plain else '-' + '.'.join(map(str, depths))}-{groups}-{dilations}"
+    return f"{PREFIX}{blocks_label(backbone, depths)}-{groups}-{dilations}"
 
 
 def dilation_name(dilation: Dilation) -> str:
@@ -111,15 +107,13 @@ def layer_choices(space: SearchSpace, arch: Arch) -> list[tuple[int, ...]]:
 
 def assignments(layer: SearchedLayer, chosen: Sequence[int]) -> tuple[int, ...]:
     """How many groups chose each dilation; over N this is the intensity of section 3.3, equation 5."""
-    count = Counter(chosen)
-    return tuple(count[index] for index in range(len(layer.dilations)))
+    return tuple(list(chosen).count(index) for index in range(len(layer.dilations)))
 
 
-def channel_order(layer: SearchedLayer, chosen: Sequence[int]) -> list[int]:
-    """For each channel of the decoded network the one it was: sorted by dilation, else in the old order."""
-    groups = sorted(range(layer.groups), key=lambda group: chosen[group])
-    width = layer.group_channels
-    return [channel for group in groups for channel in range(group * width, (group + 1) * width)]
+def channel_order(chosen: Sequence[int], group_channels: int) -> list[int]:
+    """For each channel of the decoded layer the one it was: sorted by dilation, else in the old order."""
+    groups = sorted(range(len(chosen)), key=lambda group: chosen[group])
+    return [group * group_channels + channel for group in groups for channel in range(group_channels)]
 
 
 def decoded(space: SearchSpace, arch: Arch, slicing: Slicing = "contiguous") -> NetworkSpec:
@@ -162,20 +156,16 @@ def _parsed(name: str) -> tuple[NetworkSpec, tuple[SearchedLayer, ...]]:
             f"A space of dilations by channel is named {PREFIX}<backbone>-n16-C (16 groups in each layer, set C of"
             f" dilations) or {PREFIX}<backbone>-c32-C (32 channels in each group); got {name!r}."
         )
-    if match["set"] not in DILATION_SETS:
-        raise ValueError(f"A dilation set is one of {', '.join(DILATION_SETS)}; got {match['set']!r} in {name!r}.")
-    backbone = match["backbone"]
-    depths = tuple(int(depth) for depth in match["depths"].split(".")) if match["depths"] else ()
-    spec = residual_spec(backbone, depths)
-    if name != (known := channel_dilation_name(backbone, match["groups"], match["set"], depths)):
-        raise ValueError(f"The depths in {name} are those of {backbone} as published; the space is named {known}.")
+    label, groups, options = match.groups()
+    if options not in DILATION_SETS:
+        raise ValueError(f"A dilation set is one of {', '.join(DILATION_SETS)}; got {options!r} in {name!r}.")
+    _, spec = labelled(label, name)
     stride, layers = 1, []
     first = min(spec.blocks[index].stage for index in dilatable_blocks(spec))
     for index, block in enumerate(spec.blocks):
         stride *= block.stride
         if index in dilatable_blocks(spec) and block.stage > first:
-            dilations = DILATION_SETS[match["set"]][stride >= 32]
-            layers.append(_layer(name, index, block, match["groups"], dilations))
+            layers.append(_layer(name, index, block, groups, DILATION_SETS[options][stride >= 32]))
     return spec, tuple(layers)
 
 
@@ -199,24 +189,16 @@ def _layer(name: str, index: int, block: BlockSpec, groups: str, dilations: tupl
 
 
 def _by_layer(layers: Sequence[SearchedLayer], choices: Sequence[int]) -> list[tuple[int, ...]]:
-    found, start = [], 0
-    for layer in layers:
-        found.append(tuple(choices[start : start + layer.groups]))
-        start += layer.groups
-    return found
+    answers = iter(choices)
+    return [tuple(islice(answers, layer.groups)) for layer in layers]
 
 
 def _built(spec: NetworkSpec, layers: Sequence[SearchedLayer], slicing: Slicing, choices: Sequence[int]) -> NetworkSpec:
     blocks = list(spec.blocks)
     for layer, chosen in zip(layers, _by_layer(layers, choices), strict=True):
-        runs: list[list[int]] = []  # dilation index, groups
         sort = slicing == "contiguous" or foldable(blocks[layer.block])
-        for index in sorted(chosen) if sort else chosen:
-            if runs and runs[-1][0] == index:
-                runs[-1][1] += 1
-            else:
-                runs.append([index, 1])
-        parts: tuple[Part, ...] = tuple((count * layer.group_channels, *layer.dilations[i]) for i, count in runs)
+        runs = [(index, len(list(run))) for index, run in groupby(sorted(chosen) if sort else chosen)]
+        parts = tuple((groups * layer.group_channels, *layer.dilations[index]) for index, groups in runs)
         plain = parts == ((layer.channels, 1, 1),)
         blocks[layer.block] = replace(blocks[layer.block], dilations=() if plain else parts)
     return replace(spec, blocks=tuple(blocks))

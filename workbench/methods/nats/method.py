@@ -146,7 +146,7 @@ def start(pretrained: SeedNetwork, space: SearchSpace, arch: Arch, slicing: Slic
     orders: list[list[int]] = []
     if slicing == "index":
         pairs = zip(searched_layers(space), layer_choices(space, arch), strict=True)
-        orders = [channel_order(layer, chosen) for layer, chosen in pairs]
+        orders = [channel_order(chosen, layer.group_channels) for layer, chosen in pairs]
     # Besides the specification only the order of the channels tells two networks apart: equal ones are trained once.
     moved = any(order != sorted(order) for order in orders)
     return Start(weights=weights, origin={**pretrained.origin, "order": digest(orders) if moved else "as pretrained"})
