@@ -14,8 +14,8 @@ import numpy.typing as npt
 from scipy.ndimage import uniform_filter
 from scipy.optimize import minimize_scalar
 
-from workbench.spaces.branches import Chain, Conv, Part, branches, dilation_parts, searched_width
-from workbench.spaces.network_spec import BlockSpec, NetworkSpec
+from workbench.spaces.branches import Chain, Conv, branches, dilation_parts, searched_width
+from workbench.spaces.network_spec import BlockSpec, NetworkSpec, Part
 
 Pair = tuple[float, float]
 Map = npt.NDArray[np.float64]

@@ -36,14 +36,14 @@ from workbench.spaces.arch import Arch
 from workbench.spaces.branches import searched_width
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.channel_dilation import (
-    Reading,
+    Slicing,
+    assignments,
     channel_dilation_name,
+    dilation_name,
     equal_split,
-    genotype_name,
     layer_choices,
     same_everywhere,
     searched_layers,
-    votes,
 )
 from workbench.spaces.network_spec import NetworkSpec
 from workbench.spaces.residual import dilatable_blocks
@@ -107,9 +107,9 @@ DILATION_COLOURS: dict[str, Any] = {
 # What a sweep varies, with the usual values: those of the tiny preset.
 USUAL: dict[str, Any] = {
     "groups": "n16",
-    "genotypes": "C",
+    "dilations": "C",
     "kernels": "replicated",
-    "reading": "contiguous",
+    "slicing": "contiguous",
     "warm epochs": "3 of 8",
     "max_steps": 0,
 }
@@ -156,7 +156,7 @@ def latency_table(experiment: Experiment, groups: Sequence[str], repeats: int = 
     specs = {"baseline": base.spec(same_everywhere(base, (1, 1)))}
     for name in groups:
         try:
-            space = space_named(channel_dilation_name(plan.backbone, name, plan.genotypes))
+            space = space_named(channel_dilation_name(plan.backbone, name, plan.dilations))
         except ValueError:
             continue  # this number of groups does not fit the channels
         specs[name] = space.spec(equal_split(space))
@@ -181,18 +181,18 @@ def sweep_table(experiment: Experiment, results: Sequence[Result], found: Derive
     """
     plan: NATSPlan = experiment.plan
     by_name = {result.network.name: result for result in results}
-    other: Reading = "index" if plan.reading == "contiguous" else "contiguous"
+    other: Slicing = "index" if plan.slicing == "contiguous" else "contiguous"
     settings: dict[str, dict[str, str]] = {
         "NATS": {},
         "path level": {"groups": "n1"},
-        f"NATS, {other} reading": {"reading": other},
+        f"NATS, {other} slicing": {"slicing": other},
     }
     rows = []
     for name, changed in settings.items():
         if name not in by_name or (name == "path level" and plan.groups == "n1"):
             continue
         ap, baseline = (by_name[each].metrics["AP"] for each in (name, "baseline"))
-        usual = {"groups": plan.groups, "genotypes": plan.genotypes, "kernels": plan.kernels, "reading": plan.reading}
+        usual = {"groups": plan.groups, "dilations": plan.dilations, "kernels": plan.kernels, "slicing": plan.slicing}
         rows.append(
             {
                 **usual,
@@ -231,8 +231,8 @@ def assignment_table(space: SearchSpace, arch: Arch) -> pd.DataFrame:
     """Share of the groups of every searched layer that chose each dilation (equation 5), a row for each layer."""
     rows = []
     for layer, chosen in zip(searched_layers(space), layer_choices(space, arch), strict=True):
-        counts = zip(layer.genotypes, votes(layer, chosen), strict=True)
-        shares = {genotype_name(dilation): count / layer.groups for dilation, count in counts}
+        counts = zip(layer.dilations, assignments(layer, chosen), strict=True)
+        shares = {dilation_name(dilation): count / layer.groups for dilation, count in counts}
         rows.append({"stage": layer.stage, "block": layer.block, "channels": layer.channels, **shares})
     return pd.DataFrame(rows).fillna(0.0)
 
@@ -248,7 +248,7 @@ def kernel_maps(layer: DilationMixture, group: int = 0) -> dict[str, np.ndarray[
     for index, dilation in enumerate(layer.dilations):
         alone = torch.zeros_like(shares)
         alone[:, index] = 1
-        mixtures[f"{genotype_name(dilation)}\nweight {float(shares[group, index]):.2f}"] = alone
+        mixtures[f"{dilation_name(dilation)}\nweight {float(shares[group, index]):.2f}"] = alone
     mixtures["composite\nkernel"] = shares
     maps = {}
     for name, weights in mixtures.items():
