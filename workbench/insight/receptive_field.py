@@ -6,7 +6,7 @@ sum over layers and needs no network. Axes are (height, width) and lengths are p
 """
 
 from dataclasses import replace
-from math import gcd, lcm
+from math import ceil, gcd, lcm
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,8 +52,7 @@ def chain_spread(chain: Chain, axis: int, step: int = 1) -> Spread:
 
 def theoretical_field(spec: NetworkSpec) -> tuple[tuple[int, int], ...]:
     """Height and width of the theoretical field of each tapped map; of parallel chains the longer counts."""
-    rows = [[round(1 + spread.extent) for spread in _cumulated(spec, axis, SHARE)] for axis in (0, 1)]
-    return tuple(zip(*rows, strict=True))
+    return tuple((round(1 + high.extent), round(1 + wide.extent)) for high, wide in _cumulated(spec, SHARE))
 
 
 def predicted_sigma(spec: NetworkSpec, share: float = SHARE) -> tuple[Pair, ...]:
@@ -64,8 +63,7 @@ def predicted_sigma(spec: NetworkSpec, share: float = SHARE) -> tuple[Pair, ...]
     """
     if not 0 <= share <= 1:
         raise ValueError(f"The share of the signal through the residual branch lies in 0-1; got {share}.")
-    rows = [[spread.variance**0.5 for spread in _cumulated(spec, axis, share)] for axis in (0, 1)]
-    return tuple(zip(*rows, strict=True))
+    return tuple((high.variance**0.5, wide.variance**0.5) for high, wide in _cumulated(spec, share))
 
 
 def patch_side(spec: NetworkSpec, level: int = -1, *, sigmas: float = 6.0, share: float = SHARE) -> int:
@@ -77,8 +75,7 @@ def patch_side(spec: NetworkSpec, level: int = -1, *, sigmas: float = 6.0, share
     stride = spec.strides[-1]
     sigma, whole = max(predicted_sigma(spec, share)[level]), max(theoretical_field(spec)[level])
     wanted = min(sigmas * sigma, whole) + stride  # the centre unit may lie half a stride off the centre of the patch
-    count = int(-(-wanted // stride))
-    return stride * (count + 1 - count % 2)
+    return stride * (ceil(wanted / stride) // 2 * 2 + 1)
 
 
 def narrowed(spec: NetworkSpec) -> NetworkSpec:
@@ -123,18 +120,19 @@ def _width(parts: tuple[Part, ...]) -> int:
     return max(1, sum(channels for channels, _, _ in parts))
 
 
-def _cumulated(spec: NetworkSpec, axis: int, share: float) -> list[Spread]:
-    """Extent and variance from the input to each tapped map."""
-    extent = variance = 0.0
-    step, found = 1, []
-    for block in spec.blocks:
-        main, *others = (chain_spread(chain, axis, step) for chain in branches(block).values())
-        extent += max(spread.extent for spread in (main, *others))
-        # Steps have mean zero, so the variance of a mixture is the mixture of the variances.
-        variance += share * main.variance + (1 - share) * others[0].variance if others else main.variance
-        step *= block.stride
-        found.append(Spread(extent, variance))
-    return [found[tap] for tap in spec.taps]
+def _cumulated(spec: NetworkSpec, share: float) -> list[tuple[Spread, Spread]]:
+    """Along height and width, what lies between the input and each tapped map."""
+    found: list[list[Spread]] = [[], []]
+    for axis, spreads in enumerate(found):
+        extent, variance, step = 0.0, 0.0, 1
+        for block in spec.blocks:
+            main, *others = (chain_spread(chain, axis, step) for chain in branches(block).values())
+            extent += max(spread.extent for spread in (main, *others))
+            # Steps have mean zero, so the variance of a mixture is the mixture of the variances.
+            variance += share * main.variance + (1 - share) * others[0].variance if others else main.variance
+            step *= block.stride
+            spreads.append(Spread(extent, variance))
+    return [(found[0][tap], found[1][tap]) for tap in spec.taps]
 
 
 class GaussianFit(NamedTuple):

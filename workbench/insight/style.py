@@ -13,11 +13,7 @@ from workbench.records.run_folder import RunFolder
 
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = mpl.color_sequences["okabe_ito"]
 SERIES = (BLUE, ORANGE, GREEN, VERMILLION, SKY, PURPLE, BLACK)
-RIGHT: dict[str, Any] = {
-    "loc": "center left",
-    "bbox_to_anchor": (1.0, 0.5),
-    "fontsize": 9,
-}  # a legend outside, to the right
+RIGHT: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "fontsize": 9}  # a legend outside
 
 
 def use_style() -> None:
