@@ -142,8 +142,8 @@ def plot_ranking(
         if depths in places:
             names.setdefault(depths, []).append(name)
     for (depths, same), colour in zip(names.items(), (ORANGE, VERMILLION, GREEN, PURPLE), strict=False):
-        style = {"s": 90, "marker": "D", "facecolor": "none", "edgecolor": colour, "linewidth": 2, "zorder": 3}
-        ax.scatter(*places[depths], label=f"{', '.join(same)} {list(depths)}", **style)
+        (left, top), label = places[depths], f"{', '.join(same)} {list(depths)}"
+        ax.scatter(left, top, s=90, marker="D", facecolor="none", edgecolor=colour, linewidth=2, label=label)
     ax.set(xlabel="centre of mass: mean stage of a block (right is deep)", ylabel=f"{metric} on the search split (0-1)")
     ax.set_title(f"Kendall's tau with depth: {tau_text(tau)}")
     if names:

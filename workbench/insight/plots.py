@@ -20,6 +20,7 @@ from workbench.records.ledger import Entry
 from workbench.records.score import Score
 
 LEDGER_COLOURS = {"pretrain": SKY, "refresh": GREEN, "finetune": BLUE, "train": BLUE, "test": BLACK, "search": ORANGE}
+SIZES = {"AP_rel_s": "small objects", "AP_rel_m": "middle objects", "AP_rel_l": "large objects"}
 PHASE_COLOURS = {"evolution": BLUE, "random": ORANGE, "DetNAS": BLUE, "FNA": BLUE, "best-scored random": ORANGE}
 
 
@@ -122,7 +123,7 @@ def plot_groups(
     ax = new_axes(max(6.0, 1.0 + 0.8 * len(frame)), 3.5)
     frame.plot.bar(ax=ax, width=0.8, color=list(colours[: len(frame.columns)]), xlabel="", ylabel=ylabel)
     for bars in ax.containers if numbers else ():
-        ax.bar_label(bars, fmt="%.2f", fontsize=8)
+        ax.bar_label(bars, fmt="%.2f", fontsize=8)  # type: ignore[arg-type]
     if level is not None:
         ax.axhline(level, color="0.4", linestyle=":", linewidth=1)
     ax.set_xticks(range(len(frame)), [fill(str(name), 14) for name in frame.index], fontsize=9, rotation=0)
@@ -133,8 +134,7 @@ def plot_groups(
 
 def plot_sizes(frame: pd.DataFrame) -> Axes:
     """Test AP of each network by size of the objects (thirds of the data set's own sizes)."""
-    columns = {"AP_rel_s": "small objects", "AP_rel_m": "middle objects", "AP_rel_l": "large objects"}
-    sizes = frame.set_index("network")[list(columns)].rename(columns=columns)
+    sizes = frame.set_index("network")[list(SIZES)].rename(columns=SIZES)
     return plot_groups(sizes, "AP on the test split (0-1)", colours=(SKY, GREEN, BLUE))
 
 
@@ -227,10 +227,9 @@ def plot_detections(
     """
     ax = ax or new_axes(4, 4)
     ax.imshow(image.permute(1, 2, 0).numpy())
-    styles = [
-        (box, {"edgecolor": "white", "linewidth": 0.8, "linestyle": ":"}) for box in (truth or {}).get("boxes", ())
-    ]
-    scores, kept = found.get("scores"), range(len(found["boxes"]))
+    dotted: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.8, "linestyle": ":"}
+    styles = [(box, dotted) for box in truth["boxes"]] if truth is not None else []
+    scores, kept = found.get("scores"), list(range(len(found["boxes"])))
     if scores is not None:
         order = nms(found["boxes"], torch.as_tensor(scores), 0.7).tolist()
         kept = [index for index in reversed(order) if float(scores[index]) >= threshold]  # the surest on top
