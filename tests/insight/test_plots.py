@@ -133,8 +133,8 @@ def test_paper_tables_hold_no_unconfirmed_cells():
 
 def test_stored_results_count_a_seed_once_for_each_setting():
     frame, source = stored_results(
-        "nats_sweep", ["groups", "genotypes", "kernels", "reading", "warm epochs", "max_steps"]
+        "nats_sweep", ["groups", "dilations", "kernels", "slicing", "warm epochs", "max_steps"]
     )
-    assert "runs, n = " in source and not frame.duplicated(["groups", "genotypes", "kernels", "reading", "seed"]).all()
+    assert "runs, n = " in source and not frame.duplicated(["groups", "dilations", "kernels", "slicing", "seed"]).all()
     networks, source = stored_results("crnas_networks", ["network"])
     assert networks["blocks"].str.count(r"\.").eq(2).all() and networks["run"].nunique() >= 3

@@ -1,4 +1,4 @@
-"""Remapping: the named tests (a) to (g) of the specification of FNA, widening without dead channels, refusals."""
+"""Remapping: depth, width and kernels of FNA (section 3), widening without dead channels, refusals."""
 
 import importlib.util
 import time

@@ -31,7 +31,13 @@ from workbench.search.relaxation import Derived
 from workbench.spaces.arch import Arch
 from workbench.spaces.branches import searched_width
 from workbench.spaces.catalogue import space_named
-from workbench.spaces.channel_dilation import channel_dilation_name, equal_split, same_everywhere, searched_layers
+from workbench.spaces.channel_dilation import (
+    channel_dilation_name,
+    dilation_name,
+    equal_split,
+    same_everywhere,
+    searched_layers,
+)
 from workbench.spaces.network_spec import NetworkSpec
 from workbench.spaces.residual import dilatable_blocks
 from workbench.spaces.space import SearchSpace
@@ -82,7 +88,7 @@ DILATION_COLOURS: dict[str, Any] = {
 }  # fmt: skip
 # What a sweep varies, with the usual values: those of the tiny preset.
 USUAL: dict[str, Any] = {
-    "groups": "n16", "genotypes": "C", "kernels": "replicated", "reading": "contiguous", "warm epochs": "3 of 8",
+    "groups": "n16", "dilations": "C", "kernels": "replicated", "slicing": "contiguous", "warm epochs": "3 of 8",
     "max_steps": 0,
 }  # fmt: skip
 GROUPS = ("n1", "n2", "n4", "n8", "n16", "n32", "c1", "c2", "c4", "c8", "c16")
@@ -119,7 +125,7 @@ def latency_table(experiment: Experiment, groups: Sequence[str], repeats: int = 
     specs = {"baseline": base.spec(same_everywhere(base, (1, 1)))}
     for name in groups:
         try:
-            space = space_named(channel_dilation_name(plan.backbone, name, plan.genotypes))
+            space = space_named(channel_dilation_name(plan.backbone, name, plan.dilations))
         except ValueError:
             continue  # this number of groups does not fit the channels
         specs[name] = space.spec(equal_split(space))
@@ -143,14 +149,14 @@ def sweep_table(experiment: Experiment, results: Sequence[Result], found: Derive
     """
     plan: NATSPlan = experiment.plan
     by_name = {result.network.name: result for result in results}
-    other = "index" if plan.reading == "contiguous" else "contiguous"
-    settings = {"NATS": {}, "path level": {"groups": "n1"}, f"NATS, {other} reading": {"reading": other}}
+    other = "index" if plan.slicing == "contiguous" else "contiguous"
+    settings = {"NATS": {}, "path level": {"groups": "n1"}, f"NATS, {other} slicing": {"slicing": other}}
     rows = []
     for name, changed in settings.items():
         if name not in by_name or (name == "path level" and plan.groups == "n1"):
             continue
         ap, baseline = (by_name[each].metrics["AP"] for each in (name, "baseline"))
-        row = {each: getattr(plan, each) for each in ("groups", "genotypes", "kernels", "reading")} | changed
+        row = {each: getattr(plan, each) for each in ("groups", "dilations", "kernels", "slicing")} | changed
         row |= {"backbone": plan.backbone, "warm epochs": f"{plan.search.warm_epochs} of {plan.search.epochs}"}
         row |= {"max_steps": max_steps, "AP": ap, "baseline AP": baseline, "gain": ap - baseline}
         entropy = None if name == "path level" else found.entropy
@@ -182,10 +188,10 @@ def kernel_maps(layer: DilationMixture, group: int = 0) -> dict[str, np.ndarray[
     """
     shares = layer.shares().detach()
     mixtures = {}
-    for index, (height, width) in enumerate(layer.dilations):
+    for index, dilation in enumerate(layer.dilations):
         alone = torch.zeros_like(shares)
         alone[:, index] = 1
-        mixtures[f"{height}x{width}\nweight {float(shares[group, index]):.2f}"] = alone
+        mixtures[f"{dilation_name(dilation)}\nweight {float(shares[group, index]):.2f}"] = alone
     mixtures["composite\nkernel"] = shares
     maps = {}
     for name, weights in mixtures.items():

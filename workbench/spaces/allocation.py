@@ -72,7 +72,7 @@ def eligible(space: SearchSpace, budget: float | None = None) -> list[Arch]:
 
 
 def centre_of_mass(depths: Sequence[int]) -> float:
-    """Mean stage of a block, counted from 1: large is deep (section 10 of the specification)."""
+    """Mean stage of a block, counted from 1: large is deep."""
     return sum(stage * depth for stage, depth in enumerate(depths, start=1)) / sum(depths)
 
 

@@ -69,9 +69,9 @@ Chain = tuple[Conv | Pool | Subsample, ...]
 
 
 def branches(block: BlockSpec) -> dict[str, Chain]:
-    """The block's chains by name: `main`, and beside it the shortcut where there is one; () is the identity.
+    """The block's chains by name: `main`, and with it the shortcut where there is one; () is the identity.
 
-    `stem`, `conv` and `pool` have `main` only. ShuffleNetV2 blocks (DetNAS, section 2.2 of its specification) name
+    `stem`, `conv` and `pool` have `main` only. ShuffleNetV2 blocks (DetNAS) name
     their second chain `projection`: at stride 1 `main` reads half of the channels and the other half passes. Residual
     blocks (`basic`, `bottleneck`, `mbconv`) name it `shortcut`; an mbconv that changes size or width has none.
     """

@@ -64,9 +64,9 @@ def layers_of(text: str) -> tuple[tuple[int, int], ...]:
     return tuple((int(match[1]), int(match[2])) for match in found if match)
 
 
-# Output channels and strides of MobileNetV2's stages behind the stem (section 2.2 of the specification of FNA).
+# Output channels and strides of MobileNetV2's stages behind the stem (Sandler et al. 2018, table 2).
 _MOBILENET_V2 = ((16, 1), (24, 2), (32, 2), (64, 2), (96, 1), (160, 2), (320, 1))
-# Layers of blocks 2 to 7 (section 2.3); block 1 is k3e1 in all of them.
+# Layers of blocks 2 to 7; block 1 is k3e1 in all of them.
 FNA_LAYERS: Mapping[str, tuple[str, ...]] = {
     "MobileNetV2": ("k3e6 k3e6", "k3e6 k3e6 k3e6", "k3e6 k3e6 k3e6 k3e6", "k3e6 k3e6 k3e6", "k3e6 k3e6 k3e6", "k3e6"),
     "FNA RetinaNet": ("k3e6 k3e6", "k7e6 k5e6", "k3e6 k5e6 k7e6 k3e6", "k5e6 k7e6", "k7e6 k7e6 k7e3 k7e6", "k7e6"),

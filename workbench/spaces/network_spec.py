@@ -1,4 +1,4 @@
-"""An architecture as the network builder sees it (the phenotype): plain values, no torch.
+"""An architecture as a builder of networks sees it: block after block, plain values, no torch.
 
 Everything that reads a network reads its `NetworkSpec`: the builder (`networks/`), the cost counter (`costs.py`),
 receptive fields (`insight/`), and later remapping. What a block is made of is said once, in `branches.py`.

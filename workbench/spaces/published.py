@@ -1,6 +1,6 @@
-"""Architectures printed in the papers, with the costs printed beside them.
+"""Architectures printed in the papers, with the costs printed next to them.
 
-Printed costs are kept as printed; what we count ourselves stands beside them in the notebooks and tests.
+Printed costs are kept as printed; what we count ourselves stands next to them in the notebooks and tests.
 """
 
 from dataclasses import dataclass, replace
@@ -32,7 +32,7 @@ def _shuffle(name: str, space: str, operations: str, macs: str, params: str, sou
 _DETNASNET = "00312102 03123320 2113202221310333 13333333"
 _CODE = "DetNAS and ShuffleNet-Series code"
 
-# Op ids by stage (DetNAS specification, section 2.4). Printed costs are of the whole ImageNet network.
+# Op ids by stage (the released code). Printed costs are of the whole ImageNet network.
 DETNAS: tuple[Published, ...] = (
     _shuffle("DetNASNet", "shuffle-40", _DETNASNET, "1.3G", "10.4M", _CODE),
     _shuffle("DetNASNet (3.8)", "shuffle-40-wide", _DETNASNET, "3.8G", "29.5M", _CODE),
@@ -126,7 +126,7 @@ CRNAS: tuple[PublishedAllocation, ...] = (
 
 
 # NATS prints no architecture. What exists of the same kind is IC-Conv (CVPR 2021): the shares of the channels of its
-# ResNet-50 that stay undilated, by stage (section 11 of the specification of NATS; its stages 3 to 5 are our 2 to 4).
+# ResNet-50 that stay undilated, by stage (its stages 3 to 5 are our 2 to 4).
 UNDILATED_SHARES: dict[int, float] = {2: 0.523, 3: 0.374, 4: 0.314}
 
 
@@ -140,7 +140,7 @@ def channel_dilation_stand_in(backbone: str) -> NetworkSpec:
     choices: list[int] = []
     for layer in searched_layers(space):
         plain = round(UNDILATED_SHARES[layer.stage] * layer.groups)
-        others = len(layer.genotypes) - 1
+        others = len(layer.dilations) - 1
         choices += [0] * plain + [1 + group % others for group in range(layer.groups - plain)]
     spec = space.spec(space.arch(choices))
     return replace(spec, name=f"{spec.name} with mixed dilations")

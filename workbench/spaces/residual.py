@@ -2,7 +2,7 @@
 
 The published networks, their half-wide forms that CR-NAS trains its supernets with (its appendix A.1), and narrow ones
 of ours: `-tiny` for 128 pixels, with three stages, the last at stride 16, so that its map keeps 8x8 pixels and a
-dilated kernel still reads picture; `resnet18-quarter` and `resnet26-quarter` for photographs of 256 pixels. `-cifar`
+dilated kernel still reads image; `resnet18-quarter` and `resnet26-quarter` for photographs of 256 pixels. `-cifar`
 are those of 32-pixel images.
 """
 
@@ -253,7 +253,7 @@ def dilatable_blocks(spec: NetworkSpec) -> tuple[int, ...]:
 
 
 def check_dilations(spec: NetworkSpec, image_size: tuple[int, int]) -> None:
-    """ValueError when a dilated kernel would read only padding beside its centre, at `image_size` (height, width)."""
+    """ValueError when a dilated kernel would read only padding around its centre, at `image_size` (height, width)."""
     size = image_size
     for index, block in enumerate(spec.blocks):
         behind = (-(-size[0] // block.stride), -(-size[1] // block.stride))
@@ -264,7 +264,7 @@ def check_dilations(spec: NetworkSpec, image_size: tuple[int, int]) -> None:
                 if rate >= side:
                     raise ValueError(
                         f"Block {index} of {spec.name} reads a map of {side} pixels {('height', 'width')[axis]} at"
-                        f" image size {image_size}: a 3x3 kernel dilated by {rate} sees only padding beside its centre."
+                        f" image size {image_size}: a 3x3 kernel dilated by {rate} sees only padding around its centre."
                         f" Use dilations up to {side - 1} or larger images."
                     )
         size = behind

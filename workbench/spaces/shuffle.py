@@ -3,7 +3,7 @@
 The published spaces are `shuffle-20` (about 300 MMACs at 224), `shuffle-40` (1.3 GMACs) and its widened form
 `shuffle-40-wide` (3.8 GMACs). Two are ours, for a laptop: `shuffle-20-narrow` (half as wide, for photographs of 256
 pixels) and `shuffle-tiny` for 128 pixels: three stages, the last at stride 16, so that a 7x7 kernel still reads
-picture and not padding there.
+image and not padding there.
 """
 
 from functools import partial

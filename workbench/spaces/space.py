@@ -157,7 +157,7 @@ class SearchSpace:
         return self._cost(arch, self.image_size, 1)
 
     def describe(self, arch: Arch) -> list[tuple[Decision, str]]:
-        """Every decision with the option taken, in order; what pictures are drawn from."""
+        """Every decision with the option taken, in order; what figures are drawn from."""
         pairs = zip(self.decisions, self.check(arch).choices, strict=True)
         return [(decision, decision.options[choice]) for decision, choice in pairs]
 

@@ -30,7 +30,7 @@ from workbench.search.random import RandomSearch
 from workbench.spaces.arch import Arch
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.channel_dilation import (
-    Reading,
+    Slicing,
     base_spec,
     channel_dilation_name,
     channel_order,
@@ -46,7 +46,7 @@ from workbench.spaces.space import SearchSpace
 def space_of(experiment: Experiment, groups: str = "") -> SearchSpace:
     """The space of the plan, or that with another number of groups ("n1": one dilation for each layer)."""
     plan: NATSPlan = experiment.plan
-    return space_named(channel_dilation_name(plan.backbone, groups or plan.groups, plan.genotypes))
+    return space_named(channel_dilation_name(plan.backbone, groups or plan.groups, plan.dilations))
 
 
 def check_plan(plan: NATSPlan, data: Data, seed_weights: str = "") -> str:
@@ -59,9 +59,9 @@ def check_plan(plan: NATSPlan, data: Data, seed_weights: str = "") -> str:
     layers = searched_layers(space)
     usual = sorted(sizes, key=lambda size: (min(size), size))[len(sizes) // 2]
     beyond = set()
-    for genotype in dict.fromkeys(pair for layer in layers for pair in layer.genotypes):
+    for dilation in dict.fromkeys(pair for layer in layers for pair in layer.dilations):
         choices = [
-            layer.genotypes.index(genotype) if genotype in layer.genotypes else 0
+            layer.dilations.index(dilation) if dilation in layer.dilations else 0
             for layer in layers
             for _ in range(layer.groups)
         ]
@@ -140,11 +140,11 @@ def search(experiment: Experiment, pretrained: SeedNetwork, groups: str = "", ph
     )
 
 
-def start(pretrained: SeedNetwork, space: SearchSpace, arch: Arch, reading: Reading) -> Start:
+def start(pretrained: SeedNetwork, space: SearchSpace, arch: Arch, slicing: Slicing) -> Start:
     """Step 4: the network of `arch` with the seed network's weights."""
-    weights = reuse_weights(space, arch, pretrained.backbone, reading)
+    weights = reuse_weights(space, arch, pretrained.backbone, slicing)
     orders: list[list[int]] = []
-    if reading == "index":
+    if slicing == "index":
         pairs = zip(searched_layers(space), layer_choices(space, arch), strict=True)
         orders = [channel_order(layer, chosen) for layer, chosen in pairs]
     # Besides the specification only the order of the channels tells two networks apart: equal ones are trained once.
@@ -158,11 +158,11 @@ def network(
     name: str,
     space: SearchSpace,
     arch: Arch,
-    reading: Reading | None = None,
+    slicing: Slicing | None = None,
     group: str = "",
 ) -> Network:
     """The network of `arch` with the seed's kernels, cut as the plan says or as asked for."""
-    way: Reading = reading or experiment.plan.reading
+    way: Slicing = slicing or experiment.plan.slicing
     given = start(pretrained, space, arch, way)
     return Network(name=name, spec=decoded(space, arch, way), arch=arch, group=group, start=given)
 
