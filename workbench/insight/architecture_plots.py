@@ -124,8 +124,7 @@ def plot_alpha(space: SearchSpace, epochs: Mapping[str, Sequence[Logits]]) -> Ax
     centres = [end - len(block) / 2 - 0.5 for block, end in zip(blocks, ends, strict=True)]
     axes[0][0].set_yticks(centres, names, fontsize=8)
     figure.colorbar(image, ax=list(axes[0]), label="weight: softmax(alpha)", shrink=0.8)
-    first: Axes = axes[0][0]
-    return first
+    return axes[0][0]
 
 
 def plot_ranking(

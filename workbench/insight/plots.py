@@ -79,8 +79,7 @@ def plot_epochs(
             values = frame[column] / scale
             ax.plot(frame["epoch"], values, style, color=colour, markersize=4, label=f"{name}: {column}")
         if levels is not None:
-            label = f"{name}: seed network"
-            ax.axhline(levels[name] / scale, color=colour, linestyle=":", linewidth=1, label=label)
+            ax.axhline(levels[name] / scale, color=colour, ls=":", lw=1, label=f"{name}: seed network")
     if warm_epochs:
         ax.axvspan(0.5, warm_epochs + 0.5, color="0.93", zorder=0)
         place = (0.5 + warm_epochs / 2, 0.5)
@@ -208,8 +207,7 @@ def plot_maps(
         ax.set_title(title, fontsize=9)
         without_frame(ax)
     figure.colorbar(image, ax=list(axes[0]), shrink=0.8, pad=0.02, label=label)
-    first: Axes = axes[0][0]
-    return first
+    return axes[0][0]
 
 
 def plot_detections(
