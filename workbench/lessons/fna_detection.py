@@ -10,7 +10,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from workbench.evaluation.statistics import pareto_front
-from workbench.evaluation.whole_cost import (
+from workbench.insight.plots import plot_parts
+from workbench.insight.style import BLACK, BLUE, GREEN, ORANGE, SKY, new_axes
+from workbench.lessons.whole_cost import (
     PARTS,
     SHARE,
     TOTAL,
@@ -20,8 +22,6 @@ from workbench.evaluation.whole_cost import (
     seed_pretraining,
     whole_cost,
 )
-from workbench.insight.plots import plot_parts
-from workbench.insight.style import BLACK, BLUE, GREEN, ORANGE, SKY, new_axes
 from workbench.methods import compare
 from workbench.methods.compare import Result, slug
 from workbench.methods.experiment import Experiment, forward_macs
