@@ -57,7 +57,7 @@ def reuse_table(experiment: Experiment, supernet: TrainedSupernet, *, measured: 
                 scores[way] = beam(experiment, judge, phase=phase, reuse=False)
             built = judge.reuse.seconds if judge.reuse else 0.0
             if known is None:
-                known = {"seconds": clock.seconds + built if whole else float("nan")}
+                known = {"seconds": sum(clock) + built if whole else float("nan")}
                 experiment.run.store(f"clock {phase}", judge.origin, {"seconds": known["seconds"]} if whole else {})
             row["backbone seconds"] = known.get("seconds", float("nan"))
             row["seconds"] = sum(score.seconds for score in scores[way])
