@@ -123,7 +123,7 @@ def plot_groups(
     ax: Axes | None = None,
 ) -> Axes:
     """Grouped bars: a group for each row, a bar for each column, numbers on top if wanted, and a dotted `level`."""
-    ax = ax or new_axes(max(6.0, 1.0 + 0.8 * len(frame)), 3.5)
+    ax = ax or new_axes(max(6.0, 1.0 + 1.05 * len(frame)), 3.5)
     width = 0.8 / len(frame.columns)
     for index, (colour, name) in enumerate(zip(colours, frame.columns, strict=False)):
         places = np.arange(len(frame)) + (index - (len(frame.columns) - 1) / 2) * width
@@ -132,7 +132,7 @@ def plot_groups(
             ax.bar_label(bars, fmt="%.2f", fontsize=8)
     if level is not None:
         ax.axhline(level, color="0.4", linestyle=":", linewidth=1)
-    ax.set_xticks(range(len(frame)), [fill(str(name), 14) for name in frame.index], fontsize=9)
+    ax.set_xticks(range(len(frame)), [fill(str(name), 12) for name in frame.index], fontsize=9)
     ax.set(ylabel=ylabel)
     ax.grid(False, axis="x")
     ax.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=9)
@@ -166,7 +166,7 @@ def plot_parts(
         if notes is not None:
             ax.text(left, place, f" {notes[name]}", va="center", fontsize=9)
     ax.set_yticks(range(len(rows)), list(rows), fontsize=9)
-    ax.margins(x=0.25 if notes else 0)
+    ax.margins(x=0.3 if notes else 0)
     ax.set(xlabel=xlabel, ylim=(len(rows) - 0.4, -0.6))
     ax.grid(False, axis="y")
     used = {part for parts in rows.values() for part in parts}

@@ -29,9 +29,7 @@ class SSDLiteBackbone(nn.Module):
     def __init__(self, backbone: AnyBackbone) -> None:
         super().__init__()
         if (maps := len(backbone.channels)) != 2:
-            raise ValueError(
-                f"SSDLite reads two maps of its backbone, got {maps}; use a space or seed of the form ssd."
-            )
+            raise ValueError(f"SSDLite reads two maps of its backbone, not {maps}; use a space or seed of form ssd.")
         self.body = backbone
         norm = partial(nn.BatchNorm2d, eps=BN_EPS)
         widths = [backbone.channels[-1], *EXTRA_CHANNELS]

@@ -11,10 +11,9 @@
 import hashlib
 
 from workbench.data.loader import Data, find_file
-from workbench.methods import candidates
 from workbench.methods.compare import Network, Start
 from workbench.methods.experiment import Experiment, new_model
-from workbench.methods.gradient import GradientSearch, SeedNetwork, gradient_search, scored_epochs
+from workbench.methods.gradient import GradientSearch, SeedNetwork, gradient_search, random_control
 from workbench.methods.nats.implementation import implementations
 from workbench.methods.nats.presets import NATSPlan
 from workbench.methods.phases import train_phase
@@ -170,18 +169,7 @@ def network(
 
 def random_search(experiment: Experiment, search: GradientSearch) -> list[Score]:
     """The control: random networks of the same space, as many as the search scored, by the weights of its supernet."""
-    evaluations = min(len(scored_epochs(experiment, search)), search.space.size)
-    try:
-        return candidates.search(
-            experiment,
-            RandomSearch(search.space, seed=experiment.seed),
-            candidates.scorer(experiment, search, experiment.task),
-            phase=f"random on {search.phase}",
-            evaluations=evaluations,
-            generation=evaluations,
-        )
-    finally:
-        search.supernet.mix()
+    return random_control(experiment, search, RandomSearch(search.space, seed=experiment.seed))
 
 
 def _from_file(plan: NATSPlan, seed_weights: str) -> tuple[Backbone, str]:
