@@ -36,7 +36,7 @@ def test_rows_of_earlier_versions_are_read() -> None:
 def test_non_finite_metrics_are_refused(value: float) -> None:
     with pytest.raises(ValueError, match="'AP' of shuffle-tiny-"):
         score(metrics={"AP": value})
-    with pytest.raises(ValueError, match="finite seconds"):
+    with pytest.raises(ValueError, match="finite 'seconds'"):
         score(seconds=value)
 
 

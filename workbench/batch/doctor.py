@@ -3,7 +3,8 @@
 import os
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ MOST_PROBLEMS = 20  # shown per split, and the number of the rest
 
 
 def examine(data: Path | None) -> Iterator[str]:
-    """Sentences about this installation, then about each COCO-format data set at or directly below `data`."""
+    """Sentences about this installation, then about each data set at or directly below `data`."""
     if data is not None and not data.is_dir():
         raise ValueError(f"Expected a data folder, but {data} is none; give an existing folder.")
     found = environment("")
@@ -49,43 +50,37 @@ def _images_per_second() -> float:
 
 
 def _data_health(data: Path) -> Iterator[str]:
-    from workbench.data.checks import check_classes, check_coco, check_splits, mask_folders
+    from workbench.data.checks import check_splits
 
-    masked = [root for root in (data, *sorted(data.iterdir())) if root.is_dir() and mask_folders(root, "train")]
-    for root in masked:
-        yield from _mask_health(root)
-    if data in masked:
-        return
-    if (data / "train").is_dir() and not (data / "annotations").is_dir():
-        for split in ("train", "val"):
-            yield from _shown(f"{data}, {split}", check_classes(data, split), "healthy class folders.")
-        yield from _shown(f"{data}, between train, val", check_splits(data), "nothing shared.")
-        return
-    annotations = sorted([*data.glob("annotations/instances_*.json"), *data.glob("*/annotations/instances_*.json")])
-    if not annotations and not masked:
+    nothing = True
+    for root in (data, *sorted(folder for folder in data.iterdir() if folder.is_dir())):
+        for splits, check, healthy in _data_sets(root, whole=root == data):
+            nothing = False
+            try:
+                for split in splits:
+                    yield from _shown(f"{root}, {split}", check(split), healthy)
+            except ValueError as error:
+                yield f"{root}: {error}"
+                continue
+            yield from _shown(f"{root}, between {', '.join(splits)}", check_splits(root, splits), "nothing shared.")
+    if nothing:
         yield f"{data} holds no COCO-format data set (annotations/instances_<split>.json) and no masks."
-    splits: dict[Path, list[str]] = {}
-    for path in annotations:
-        root, split = path.parent.parent, path.stem.removeprefix("instances_")
-        splits.setdefault(root, []).append(split)
-        yield from _shown(f"{root}, {split}", check_coco(root, split), "healthy.")
-    for root, names in splits.items():
-        yield from _shown(f"{root}, between {', '.join(names)}", check_splits(root, names), "nothing shared.")
 
 
-def _mask_health(root: Path) -> Iterator[str]:
-    from workbench.data.checks import check_splits, mask_folders
-    from workbench.data.masks import check_masks, mask_classes
+def _data_sets(root: Path, whole: bool) -> "Iterator[tuple[list[str], Callable[[str], Sequence[Problem]], str]]":
+    """The splits of each data set in a folder, what checks one, and the good news; classes only in the `whole`."""
+    from workbench.data import checks, masks
 
-    try:
-        classes = mask_classes(root)
-    except ValueError as error:
-        yield f"{root}: {error}"
-        return
-    splits = [split for split in ("train", "val", "test") if mask_folders(root, split)]
-    for split in splits:
-        yield from _shown(f"{root}, {split}", check_masks(root, split, classes), "healthy images with masks.")
-    yield from _shown(f"{root}, between {', '.join(splits)}", check_splits(root, splits), "nothing shared.")
+    if masked := [split for split in ("train", "val", "test") if checks.mask_folders(root, split)]:
+        yield (
+            masked,
+            lambda split: masks.check_masks(root, split, masks.mask_classes(root)),
+            "healthy images with masks.",
+        )
+    if paths := sorted(root.glob("annotations/instances_*.json")):
+        yield [path.stem.removeprefix("instances_") for path in paths], partial(checks.check_coco, root), "healthy."
+    elif whole and not masked and (root / "train").is_dir():
+        yield ["train", "val"], partial(checks.check_classes, root), "healthy class folders."
 
 
 def _shown(where: str, problems: "Sequence[Problem]", healthy: str) -> Iterator[str]:

@@ -88,14 +88,11 @@ def digest(value: object) -> str:
 
 def inside(root: str | Path, name: str) -> Path:
     """`root / name`; ValueError when the name (from a file, so perhaps hostile) is empty or leads out of `root`."""
-    refusal = f"Expected a name inside {root}, got {name!r}; use a relative name without '..'."
-    if not name or "\0" in name or "\\" in name or Path(name).is_absolute():
-        raise ValueError(refusal)
     path = Path(root) / name
-    base = Path(root).resolve()
-    target = path.resolve()  # follows symbolic links, so that a link cannot lead out either
-    if ".." in Path(name).parts or target == base or not target.is_relative_to(base):
-        raise ValueError(refusal)
+    foreign = "\0" in name or "\\" in name or Path(name).is_absolute() or ".." in Path(name).parts
+    # resolve() follows symbolic links, so that a link cannot lead out either; the root itself is no name inside.
+    if foreign or Path(root).resolve() not in path.resolve().parents:
+        raise ValueError(f"Expected a name inside {root}, got {name!r}; use a relative name without '..'.")
     return path
 
 
