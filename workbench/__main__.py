@@ -17,18 +17,16 @@ def run(arguments: argparse.Namespace) -> int:
     given = dict(arguments.parameter)
     if len(given) < len(arguments.parameter) or len(sweep) < len(arguments.sweep):
         raise ValueError("Expected each parameter once, but one was given twice; use --sweep NAME=V1,V2 for several.")
-    failed = False
-    for done in run_notebooks(
-        arguments.notebooks, parameters=given, sweep=sweep, fresh=arguments.fresh, echo=sys.stdout
-    ):
-        where = done.run or done.notebook
-        if done.error is None:
-            print(f"{done.source}: finished in {done.seconds:.1f} s, {where}", flush=True)
-        else:
-            failed = True
-            print(f"{done.source}: failed after {done.seconds:.1f} s, {where}", flush=True)
+    if arguments.fresh:
+        given["fresh"] = True
+    code = 0
+    for done in run_notebooks(arguments.notebooks, parameters=given, sweep=sweep, echo=sys.stdout):
+        ended = "failed after" if done.error else "finished in"
+        print(f"{done.source}: {ended} {done.seconds:.1f} s, {done.run or done.notebook}", flush=True)
+        if done.error:
             print(f"workbench: {done.error}; partial notebook: {done.notebook}", file=sys.stderr, flush=True)
-    return 1 if failed else 0
+            code = 1
+    return code
 
 
 def report(arguments: argparse.Namespace) -> int:

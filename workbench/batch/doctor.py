@@ -2,7 +2,7 @@
 
 import os
 import statistics
-import time
+import timeit
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,8 +24,7 @@ def examine(data: Path | None) -> Iterator[str]:
     yield f"Python {found['python']} on {found['platform']}."
     for name, version in found["packages"].items():
         yield f"{name} {version}." if version else f"{name} is missing: install the project again."
-    git = found["git"]
-    if git:
+    if git := found["git"]:
         yield f"Commit {git['commit'] or 'none yet'}{' with local changes' if git['dirty'] else ''}."
     yield f"Device {found['device']}, {found['threads']} threads of {os.cpu_count()} processors."
     yield f"A small network sees {_images_per_second():.0f} images a second (forward only, 128 px, CPU)."
@@ -40,12 +39,8 @@ def _images_per_second() -> float:
     from torchvision.models import shufflenet_v2_x0_5
 
     network, images = shufflenet_v2_x0_5(weights=None).eval(), torch.zeros(8, 3, 128, 128)
-    seconds = []
     with torch.inference_mode():
-        for _ in range(12):
-            start = time.perf_counter()
-            network(images)
-            seconds.append(time.perf_counter() - start)
+        seconds = timeit.repeat(lambda: network(images), number=1, repeat=12)
     return len(images) / statistics.median(seconds[3:])  # the first passes also warm up
 
 

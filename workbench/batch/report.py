@@ -5,8 +5,7 @@ import contextlib
 import html
 import os
 import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,14 +22,6 @@ COMMAND = compiled(fields({"notebook": "string", "parameters": "object"}), "the 
 OBJECT = compiled({"type": "object"}, "a JSON object")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """Runs of one notebook whose parameters differ only in the seed, one run per seed, in the order of the seeds."""
-
-    runs: tuple[RunFolder, ...]
-    left_out: tuple[str, ...]  # sentences: which run was not counted, and why
-
-
 def find_runs(paths: Sequence[str | Path]) -> list[RunFolder]:
     """The runs that the paths name: a run folder itself, or the newest run in a notebook's folder.
 
@@ -38,32 +29,38 @@ def find_runs(paths: Sequence[str | Path]) -> list[RunFolder]:
     """
     found: list[RunFolder] = []
     for path in map(Path, paths):
-        if (path / "params.json").is_file():
-            found.append(RunFolder(path))
-            continue
-        homes = [path, *sorted(child for child in path.glob("*") if child.is_dir())]
-        newest = [max(runs, key=_age) for runs in map(_children, homes) if runs]
+        own = [path] if (path / "params.json").is_file() else []
+        homes = [[file.parent for file in home.glob("*/params.json")] for home in (path, *sorted(path.glob("*")))]
+        newest = own or [max(runs, key=_age) for runs in homes if runs]
         if not newest:
             raise ValueError(f"Expected a run folder (it holds params.json), got {path}; look below runs/.")
-        found += [RunFolder(run) for run in newest]
+        found += map(RunFolder, newest)
     return found
 
 
-def group_runs(runs: Sequence[RunFolder]) -> list[Group]:
-    """Groups in the order of their first run; unfinished runs and older runs of the same seed are left out."""
-    groups: dict[str, list[RunFolder]] = {}
+def group_runs(runs: Sequence[RunFolder]) -> list[tuple[list[RunFolder], list[str]]]:
+    """The newest finished run of each seed, grouped by notebook and other parameters; and sentences on the other runs.
+
+    Groups come in the order of their first run, runs in that of their seeds. The sentences say which runs were left out
+    (unfinished, or older than another of its seed).
+    """
+    groups: dict[str, dict[Path, RunFolder]] = {}
     for run in runs:
-        groups.setdefault(digest({"notebook": run.notebook, "params": _shared(run)}), []).append(run)
+        shared = {name: value for name, value in run.params.items() if name not in (*NOT_IDENTITY, "seed")}
+        members = groups.setdefault(digest({"notebook": run.notebook, "params": shared}), {})
+        members[run.path.resolve()] = run  # a run named twice is one
     result = []
     for members in groups.values():
         by_seed: dict[int, RunFolder] = {}
-        left_out = [f"{run.path} is {run.status}" for run in members if run.status != "finished"]
-        finished = {run.path.resolve(): run for run in members if run.status == "finished"}  # a run named twice is one
-        for run in sorted(finished.values(), key=lambda run: _age(run.path)):
+        left_out = []
+        for run in sorted(members.values(), key=lambda run: _age(run.path)):
+            if run.status != "finished":
+                left_out.append(f"{run.path} is {run.status}")
+                continue
             if run.seed in by_seed:
                 left_out.append(f"{by_seed[run.seed].path} is an older run of seed {run.seed}")
             by_seed[run.seed] = run
-        result.append(Group(runs=tuple(by_seed[seed] for seed in sorted(by_seed)), left_out=tuple(left_out)))
+        result.append(([by_seed[seed] for seed in sorted(by_seed)], left_out))
     return result
 
 
@@ -75,36 +72,36 @@ def write_markdown(runs: Sequence[RunFolder], path: str | Path, only: Sequence[s
     if unknown := sorted(set(only) - set(table_names(runs))):
         raise ValueError(f"No run of those has a table {unknown[0]!r}; their tables: {', '.join(table_names(runs))}.")
     groups = group_runs(runs)
-    if not any(group.runs for group in groups):
-        raise ValueError(f"Expected a finished run, but {'; '.join(groups[0].left_out)}; finish it first.")
-    sections = [_section(title_of(group.runs[0]), group, only) for group in groups if group.runs]
+    sections = [_section(title_of(found[0]), found, left_out, only) for found, left_out in groups if found]
+    if not sections:
+        raise ValueError(f"Expected a finished run, but {'; '.join(groups[0][1])}; finish it first.")
     write_text(path, _rendered("report.md", sections))
 
 
 def write_html(runs: Sequence[RunFolder], path: str | Path) -> None:
     """Write one page that needs no other file: tables, figures, parameters, costs and environment of each run."""
-    several = [group for group in group_runs(runs) if len(group.runs) > 1]
-    sections = [_section(f"{title_of(group.runs[0])}, {len(group.runs)} seeds", group) for group in several]
+    sections = [
+        _section(f"{title_of(found[0])}, {len(found)} seeds", found, left_out)
+        for found, left_out in group_runs(runs)
+        if len(found) > 1
+    ]
     sections += [_section_of_run(run, Path(path).parent) for run in runs]
     write_text(path, _rendered("report.html", sections))
 
 
-def facts(group: Group) -> dict[str, str]:
+def facts(runs: Sequence[RunFolder], left_out: Sequence[str] = ()) -> dict[str, str]:
     """What every reported number must say of itself: preset, data, seeds, interval, date, commit and command."""
-    runs, first = group.runs, group.runs[0]
-    n = len(runs)
+    first, n = runs[0], len(runs)
     meaning = "no interval (n = 1)" if n == 1 else "cells are mean [95 % t-interval] over the seeds"
-    commits = dict.fromkeys(_commit(run) for run in runs)
-    digests = ", ".join(dict.fromkeys(run.data_digest for run in runs))
     lines = {
         "preset": str(first.params.get("preset", "–")),
-        "data": f"{_sources(first)} (digest {digests})",
-        "seeds": f"{', '.join(str(run.seed) for run in runs)}; n = {n}; {meaning}",
-        "date": ", ".join(dict.fromkeys(run.started[:10] for run in runs)),
-        "git commit": ", ".join(commits),
+        "data": f"{_sources(first)} (digest {_each(run.data_digest for run in runs)})",
+        "seeds": f"{_each(str(run.seed) for run in runs)}; n = {n}; {meaning}",
+        "date": _each(run.started[:10] for run in runs),
+        "git commit": _each(map(_commit, runs)),
         "command": command_of(runs),
     }
-    return {**lines, "left out": "; ".join(group.left_out)} if group.left_out else lines
+    return {**lines, "left out": "; ".join(left_out)} if left_out else lines
 
 
 def command_of(runs: Sequence[RunFolder]) -> str:
@@ -135,16 +132,15 @@ def title_of(run: RunFolder) -> str:
 
 def _rendered(template: str, sections: Sequence[dict[str, Any]]) -> str:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        loader=jinja2.PackageLoader("workbench.batch"),
         autoescape=jinja2.select_autoescape(["html"]),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals["zip"] = zip
     environment.filters |= {"markdown": _in_markdown, "duration": duration, "macs": partial(number, "macs")}
-    return environment.get_template(template).render(sections=sections)
+    return environment.get_template(template).render(sections=sections, zip=zip)
 
 
 def _in_markdown(text: object) -> str:
@@ -152,29 +148,28 @@ def _in_markdown(text: object) -> str:
     return " ".join(html.escape(str(text), quote=False).replace("|", "\\|").split())
 
 
-def _section(title: str, group: Group, only: Sequence[str] = ()) -> dict[str, Any]:
-    names = [name for name in table_names(group.runs) if not only or name in only]
-    return {"title": title, "facts": facts(group), "tables": [aggregate(group.runs, name) for name in names]}
+def _section(
+    title: str, runs: Sequence[RunFolder], left_out: Sequence[str] = (), only: Sequence[str] = ()
+) -> dict[str, Any]:
+    names = [name for name in table_names(runs) if not only or name in only]
+    return {"title": title, "facts": facts(runs, left_out), "tables": [aggregate(runs, name) for name in names]}
 
 
 def _section_of_run(run: RunFolder, base: Path) -> dict[str, Any]:
-    """What the page shows of one run; links are relative to `base`."""
-    notebook = run.path / "notebook.ipynb"
+    """What the page shows of one run; links are relative to `base`, figures in the order they were drawn."""
+    notebook, figures = run.path / "notebook.ipynb", run.path / "figures"
+    captions = _read(figures / "captions.json")
+    images = sorted(figures.glob("*.png"), key=lambda path: (path.stat().st_mtime_ns, path.name))
     return {
-        **_section(f"{title_of(run)}, seed {run.seed}", Group(runs=(run,), left_out=())),
+        **_section(f"{title_of(run)}, seed {run.seed}", [run]),
         "run": run,
         "scores": run.scores(),
         "notebook": os.path.relpath(notebook, base) if notebook.exists() else "",
-        "figures": _figures(run),
+        "figures": [
+            (captions.get(path.name, path.stem), base64.b64encode(path.read_bytes()).decode()) for path in images
+        ],
         "environment": _read(run.path / "env.json"),
     }
-
-
-def _figures(run: RunFolder) -> list[tuple[str, str]]:
-    """The words for each figure and its PNG in base64, in the order they were drawn."""
-    captions = _read(run.path / "figures" / "captions.json")
-    paths = sorted((run.path / "figures").glob("*.png"), key=lambda path: (path.stat().st_mtime_ns, path.name))
-    return [(captions.get(path.name, path.stem), base64.b64encode(path.read_bytes()).decode()) for path in paths]
 
 
 def _read(path: Path, checked: Callable[[object], Any] = OBJECT) -> dict[str, Any]:
@@ -189,14 +184,6 @@ def _commit(run: RunFolder) -> str:
     return str(state.get("commit") or "none yet")[:12] + (" with local changes" if state.get("dirty") else "")
 
 
-def _shared(run: RunFolder) -> dict[str, Any]:
-    return {name: value for name, value in run.params.items() if name not in (*NOT_IDENTITY, "seed")}
-
-
-def _children(folder: Path) -> list[Path]:
-    return [child for child in folder.glob("*") if (child / "params.json").is_file()]
-
-
 def _age(run: Path) -> tuple[int, str]:
     status = run / "status"
     return (status.stat().st_mtime_ns if status.exists() else 0, run.name)
@@ -208,3 +195,7 @@ def _sources(run: RunFolder) -> str:
         return str(data)
     named = {name: value for name, value in run.params.items() if name.endswith("_data") and name != "pretrain_data"}
     return ", ".join(f"{name} {value}" for name, value in named.items() if value) or "scenes"
+
+
+def _each(texts: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(texts))
