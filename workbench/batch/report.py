@@ -5,7 +5,7 @@ import contextlib
 import html
 import os
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from workbench.records.files import compiled, digest, fields, read_json, write_t
 from workbench.records.progress import duration
 from workbench.records.run_folder import NOT_IDENTITY, RunFolder
 
-COMMAND = compiled(fields({"notebook": "string", "parameters": "object"}), "the command of a run")
-OBJECT = compiled({"type": "object"}, "a JSON object")
+COMMAND = compiled(fields({"notebook": "string", "parameters": "object"}), "command")
+OBJECT = compiled({"type": "object"}, "object")
 
 
 def find_runs(paths: Sequence[str | Path]) -> list[RunFolder]:
@@ -106,7 +106,7 @@ def facts(runs: Sequence[RunFolder], left_out: Sequence[str] = ()) -> dict[str, 
 
 def command_of(runs: Sequence[RunFolder]) -> str:
     """The command that repeats these runs (they differ only in their seed)."""
-    saved = [_read(run.path / "command.json", COMMAND) for run in runs]
+    saved = [read_json(run.path / "command.json", COMMAND, missing={}) for run in runs]
     if not all(saved):
         return "run by hand in JupyterLab"
     skipped = (*NOT_IDENTITY, "seed") if len(runs) > 1 else NOT_IDENTITY
@@ -158,7 +158,7 @@ def _section(
 def _section_of_run(run: RunFolder, base: Path) -> dict[str, Any]:
     """What the page shows of one run; links are relative to `base`, figures in the order they were drawn."""
     notebook, figures = run.path / "notebook.ipynb", run.path / "figures"
-    captions = _read(figures / "captions.json")
+    captions = read_json(figures / "captions.json", OBJECT, missing={})
     images = sorted(figures.glob("*.png"), key=lambda path: (path.stat().st_mtime_ns, path.name))
     return {
         **_section(f"{title_of(run)}, seed {run.seed}", [run]),
@@ -168,17 +168,12 @@ def _section_of_run(run: RunFolder, base: Path) -> dict[str, Any]:
         "figures": [
             (captions.get(path.name, path.stem), base64.b64encode(path.read_bytes()).decode()) for path in images
         ],
-        "environment": _read(run.path / "env.json"),
+        "environment": read_json(run.path / "env.json", OBJECT, missing={}),
     }
 
 
-def _read(path: Path, checked: Callable[[object], Any] = OBJECT) -> dict[str, Any]:
-    """The JSON object in a file, empty when there is no file."""
-    return dict(read_json(path, checked)) if path.is_file() else {}
-
-
 def _commit(run: RunFolder) -> str:
-    state = _read(run.path / "env.json").get("git")
+    state = read_json(run.path / "env.json", OBJECT, missing={}).get("git")
     if not isinstance(state, dict):
         return "none (not a git checkout)"
     return str(state.get("commit") or "none yet")[:12] + (" with local changes" if state.get("dirty") else "")

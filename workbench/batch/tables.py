@@ -20,7 +20,7 @@ SAVED = compiled(
         {"columns": {**NAMES, "minItems": 1}, "rows": {"type": "array", "items": {"type": "object"}}},
         {"title": "string", "note": "string", "index": NAMES, "baseline": NAMES, "paired": NAMES},
     ),
-    "a table",
+    "table",
 )
 
 

@@ -18,7 +18,7 @@ ENTRY = fields(
     {"phase": "string", "seconds": "number", "images": "integer", "forward_macs": "integer"},
     {"backward_macs": "integer", "peak_memory": "integer", "cached": "boolean"},
 )
-ENTRIES = compiled({"type": "array", "items": ENTRY}, "the ledger of a run")
+ENTRIES = compiled({"type": "array", "items": ENTRY}, "ledger")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class Ledger:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        rows = read_json(self.path, ENTRIES) if self.path.exists() else []
+        rows = read_json(self.path, ENTRIES, missing=[])
         self.entries = tuple(Entry(**row) for row in rows)
 
     def add(self, entry: Entry) -> None:

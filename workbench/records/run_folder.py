@@ -1,4 +1,4 @@
-"""The folder of one run: parameters, environment, evaluations, costs, figures, tables, weights and its status."""
+"""The folder of one run: parameters, environment, evaluations, costs, figures, tables and its status."""
 
 import io
 import json
@@ -21,8 +21,8 @@ if TYPE_CHECKING:  # plotting and tables are needed only where a caller already 
 MIME_TYPE = "application/vnd.workbench.run+json"  # the headless runner finds the folder of an executed notebook by it
 NOT_IDENTITY = ("fresh", "runs")  # parameters that say where to record, not what to compute
 NAMES = {"notebook": "string", "params": "object", "seed": "integer", "data_digest": "string", "started": "string"}
-RECORD = compiled(fields(NAMES), "the record of a run")
-STORED = compiled(fields({"key": "string", "value": "object"}), "the stored result of a phase")
+RECORD = compiled(fields(NAMES), "record")
+STORED = compiled(fields({"key": "string", "value": "object"}), "result")
 
 
 class RunFolder:
@@ -64,7 +64,7 @@ class RunFolder:
             write_json(path / "params.json", {"notebook": notebook, "params": dict(params), **origin})
         # A run may be continued on another machine or commit: the earlier environments stay on record.
         now = environment(data_digest)
-        before = read_json(path / "env.json") if (path / "env.json").is_file() else {}
+        before = read_json(path / "env.json", missing={})
         earlier = before.pop("earlier", [])
         if before and before != now:
             earlier.append(before)
@@ -87,9 +87,9 @@ class RunFolder:
         """Add a row to evaluations.jsonl; when this returns, the row is on disk."""
         path = self.path / "evaluations.jsonl"
         line = json.dumps(score.to_json(), allow_nan=False) + "\n"
-        with path.open("r+b" if path.exists() else "x+b") as file:
+        with path.open("a+b") as file:
+            file.seek(0)
             file.truncate(len(_whole_lines(file.read())))  # a line torn by a kill never counted
-            file.seek(0, os.SEEK_END)
             file.write(line.encode("utf-8"))
             file.flush()
             os.fsync(file.fileno())
@@ -112,15 +112,8 @@ class RunFolder:
 
     def load(self, name: str, key: str) -> dict[str, Any] | None:
         """The stored result of a phase, or None when there is none or it was computed from something else."""
-        path = inside(self.path / "phases", name + ".json")
-        stored = read_json(path, STORED) if path.is_file() else {"key": None}
+        stored = read_json(inside(self.path / "phases", name + ".json"), STORED, missing={"key": None})
         return stored["value"] if stored["key"] == key else None
-
-    def weights(self, name: str) -> Path:
-        """The path for a weights file of this run (its folder exists afterwards)."""
-        path = inside(self.path / "weights", name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
 
     def save_figure(self, figure: "Figure", name: str, alt: str) -> Path:
         """Save a matplotlib figure as figures/<name>.png (150 dpi); `alt` says in words what it shows."""
@@ -129,7 +122,7 @@ class RunFolder:
         figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
         write_bytes(path, buffer.getvalue())
         captions = self.path / "figures" / "captions.json"
-        write_json(captions, {**(read_json(captions) if captions.exists() else {}), f"{name}.png": alt})
+        write_json(captions, {**read_json(captions, missing={}), f"{name}.png": alt})
         return path
 
     def save_table(

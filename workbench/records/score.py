@@ -17,7 +17,7 @@ SCHEMA = fields(
     },
     {"error": {"type": ["string", "null"]}},
 )
-CHECKED = compiled(SCHEMA, "a score")
+CHECKED = compiled(SCHEMA, "score")
 
 
 @dataclass(frozen=True, kw_only=True)
