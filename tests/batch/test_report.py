@@ -66,7 +66,7 @@ def test_only_the_newest_finished_run_of_a_seed_counts(tmp_path: Path) -> None:
     os.utime(old.path / "status", ns=(1, 1))
     ((counted, left_out),) = group_runs([new, broken, old, new])
     assert [run.path for run in counted] == [new.path]
-    assert left_out == [f"{old.path} is an older run of seed 0", f"{broken.path} is failed: cell 3"]
+    assert left_out == [f"{broken.path} is failed: cell 3", f"{old.path} is an older run of seed 0"]
     with pytest.raises(ValueError, match="Expected a finished run"):
         write_markdown([broken], tmp_path / "x.md")
 

@@ -3,8 +3,7 @@
 import os
 import statistics
 import timeit
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +11,6 @@ from workbench.records.environment import environment
 
 if TYPE_CHECKING:
     from workbench.data.checks import Problem
-
-MOST_PROBLEMS = 20  # shown per split, and the number of the rest
 
 
 def examine(data: Path | None) -> Iterator[str]:
@@ -45,41 +42,33 @@ def _images_per_second() -> float:
 
 
 def _data_health(data: Path) -> Iterator[str]:
-    from workbench.data.checks import check_splits
+    from workbench.data.checks import summary
 
     nothing = True
     for root in (data, *sorted(folder for folder in data.iterdir() if folder.is_dir())):
-        for splits, check, healthy in _data_sets(root, whole=root == data):
+        for what, problems, healthy in _checks(root, whole=root == data):
             nothing = False
-            try:
-                for split in splits:
-                    yield from _shown(f"{root}, {split}", check(split), healthy)
-            except ValueError as error:
-                yield f"{root}: {error}"
-                continue
-            yield from _shown(f"{root}, between {', '.join(splits)}", check_splits(root, splits), "nothing shared.")
+            where = f"{root}, {what}"
+            yield summary(problems, where, "repair them") if problems else f"{where}: {healthy}"
     if nothing:
         yield f"{data} holds no COCO-format data set (annotations/instances_<split>.json) and no masks."
 
 
-def _data_sets(root: Path, whole: bool) -> "Iterator[tuple[list[str], Callable[[str], Sequence[Problem]], str]]":
-    """The splits of each data set in a folder, what checks one, and the good news; classes only in the `whole`."""
+def _checks(root: Path, whole: bool) -> "Iterator[tuple[str, Sequence[Problem], str]]":
+    """Each thing checked in a folder: its name, its problems, and what to say if there are none."""
     from workbench.data import checks, masks
 
-    if masked := [split for split in ("train", "val", "test") if checks.mask_folders(root, split)]:
-        yield (
-            masked,
-            lambda split: masks.check_masks(root, split, masks.mask_classes(root)),
-            "healthy images with masks.",
-        )
-    if paths := sorted(root.glob("annotations/instances_*.json")):
-        yield [path.stem.removeprefix("instances_") for path in paths], partial(checks.check_coco, root), "healthy."
-    elif whole and not masked and (root / "train").is_dir():
-        yield ["train", "val"], partial(checks.check_classes, root), "healthy class folders."
-
-
-def _shown(where: str, problems: "Sequence[Problem]", healthy: str) -> Iterator[str]:
-    yield f"{where}: " + (f"{len(problems)} problems." if problems else healthy)
-    yield from (f"  {problem}" for problem in problems[:MOST_PROBLEMS])
-    if len(problems) > MOST_PROBLEMS:
-        yield f"  ... and {len(problems) - MOST_PROBLEMS} more of {where}."
+    annotated = [path.stem.removeprefix("instances_") for path in sorted(root.glob("annotations/instances_*.json"))]
+    masked = [split for split in ("train", "val", "test") if checks.mask_folders(root, split)]
+    in_classes = ["train", "val"] if whole and not (annotated or masked) and (root / "train").is_dir() else []
+    for split in annotated:
+        yield split, checks.check_coco(root, split), "healthy."
+    for split in in_classes:
+        yield split, checks.check_classes(root, split), "healthy class folders."
+    try:
+        for split in masked:
+            yield split, masks.check_masks(root, split, masks.mask_classes(root)), "healthy images with masks."
+    except ValueError as error:  # no problem: a notebook may name the classes
+        yield "masks", [], str(error)
+    if splits := annotated or masked or in_classes:
+        yield f"between {', '.join(splits)}", checks.check_splits(root, splits), "nothing shared."

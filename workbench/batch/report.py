@@ -1,10 +1,10 @@
 """Reports of runs: one self-contained HTML page, or Markdown tables aggregated over seeds."""
 
-import base64
 import contextlib
 import html
 import os
 import shlex
+from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from workbench.records.progress import duration
 from workbench.records.run_folder import NOT_IDENTITY, RunFolder
 
 COMMAND = compiled(fields({"notebook": "string", "parameters": "object"}), "command")
-OBJECT = compiled({"type": "object"}, "object")
+OBJECT = compiled({"type": "object"}, "content")
 
 
 def find_runs(paths: Sequence[str | Path]) -> list[RunFolder]:
@@ -44,24 +44,18 @@ def group_runs(runs: Sequence[RunFolder]) -> list[tuple[list[RunFolder], list[st
     Groups come in the order of their first run, runs in that of their seeds. The sentences say which runs were left out
     (unfinished, or older than another of its seed).
     """
-    groups: dict[str, dict[Path, RunFolder]] = {}
-    for run in runs:
+    groups: dict[str, tuple[dict[int, RunFolder], list[str]]] = {}
+    for run in {run.path.resolve(): run for run in runs}.values():  # a run named twice is one
         shared = {name: value for name, value in run.params.items() if name not in (*NOT_IDENTITY, "seed")}
-        members = groups.setdefault(digest({"notebook": run.notebook, "params": shared}), {})
-        members[run.path.resolve()] = run  # a run named twice is one
-    result = []
-    for members in groups.values():
-        by_seed: dict[int, RunFolder] = {}
-        left_out = []
-        for run in sorted(members.values(), key=lambda run: _age(run.path)):
-            if run.status != "finished":
-                left_out.append(f"{run.path} is {run.status}")
-                continue
-            if run.seed in by_seed:
-                left_out.append(f"{by_seed[run.seed].path} is an older run of seed {run.seed}")
-            by_seed[run.seed] = run
-        result.append(([by_seed[seed] for seed in sorted(by_seed)], left_out))
-    return result
+        by_seed, left_out = groups.setdefault(digest({"notebook": run.notebook, "params": shared}), ({}, []))
+        if run.status != "finished":
+            left_out.append(f"{run.path} is {run.status}")
+            continue
+        older, newest = sorted((by_seed.get(run.seed, run), run), key=lambda run: _age(run.path))
+        if older is not newest:
+            left_out.append(f"{older.path} is an older run of seed {run.seed}")
+        by_seed[run.seed] = newest
+    return [([by_seed[seed] for seed in sorted(by_seed)], left_out) for by_seed, left_out in groups.values()]
 
 
 def write_markdown(runs: Sequence[RunFolder], path: str | Path, only: Sequence[str] = ()) -> None:
@@ -80,11 +74,8 @@ def write_markdown(runs: Sequence[RunFolder], path: str | Path, only: Sequence[s
 
 def write_html(runs: Sequence[RunFolder], path: str | Path) -> None:
     """Write one page that needs no other file: tables, figures, parameters, costs and environment of each run."""
-    sections = [
-        _section(f"{title_of(found[0])}, {len(found)} seeds", found, left_out)
-        for found, left_out in group_runs(runs)
-        if len(found) > 1
-    ]
+    several = [group for group in group_runs(runs) if len(group[0]) > 1]
+    sections = [_section(f"{title_of(found[0])}, {len(found)} seeds", found, rest) for found, rest in several]
     sections += [_section_of_run(run, Path(path).parent) for run in runs]
     write_text(path, _rendered("report.html", sections))
 
@@ -121,12 +112,10 @@ def command_of(runs: Sequence[RunFolder]) -> str:
 
 def title_of(run: RunFolder) -> str:
     """The first heading of the executed notebook, or its name."""
-    path = run.path / "notebook.ipynb"
-    if path.is_file():
-        with contextlib.suppress(nbformat.reader.NotJSONError, nbformat.ValidationError):
-            for cell in nbformat.read(path, as_version=4).cells:
-                if cell.cell_type == "markdown" and cell.source.startswith("# "):
-                    return str(cell.source.splitlines()[0].removeprefix("# ").strip())
+    with contextlib.suppress(FileNotFoundError, nbformat.reader.NotJSONError, nbformat.ValidationError):
+        for cell in nbformat.read(run.path / "notebook.ipynb", as_version=4).cells:
+            if cell.cell_type == "markdown" and cell.source.startswith("# "):
+                return str(cell.source.splitlines()[0].removeprefix("# ").strip())
     return run.notebook
 
 
@@ -159,15 +148,13 @@ def _section_of_run(run: RunFolder, base: Path) -> dict[str, Any]:
     """What the page shows of one run; links are relative to `base`, figures in the order they were drawn."""
     notebook, figures = run.path / "notebook.ipynb", run.path / "figures"
     captions = read_json(figures / "captions.json", OBJECT, missing={})
-    images = sorted(figures.glob("*.png"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+    paths = sorted(figures.glob("*.png"), key=lambda path: (path.stat().st_mtime_ns, path.name))
     return {
         **_section(f"{title_of(run)}, seed {run.seed}", [run]),
         "run": run,
         "scores": run.scores(),
         "notebook": os.path.relpath(notebook, base) if notebook.exists() else "",
-        "figures": [
-            (captions.get(path.name, path.stem), base64.b64encode(path.read_bytes()).decode()) for path in images
-        ],
+        "figures": [(captions.get(path.name, path.stem), b64encode(path.read_bytes()).decode()) for path in paths],
         "environment": read_json(run.path / "env.json", OBJECT, missing={}),
     }
 

@@ -110,22 +110,16 @@ def _checked(notebook: Path, known: Mapping[str, Any], name: str, value: Any) ->
 class _ThisInterpreter(AsyncKernelManager):
     """Starts the kernel with the running interpreter, whatever kernels are installed on the machine."""
 
-    @property
-    def kernel_spec(self) -> KernelSpec:
-        package_home = str(Path(__file__).resolve().parents[2])
-        search_path = os.pathsep.join(filter(None, [package_home, os.environ.get("PYTHONPATH")]))
-        return KernelSpec(
-            # Log level 50: each start would else warn that a local kernel talks unencrypted.
-            argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--IPKernelApp.log_level=50"],
-            language="python",
-            display_name="this interpreter",
-            env={
-                "WORKBENCH_HEADLESS": "1",
-                # Without the second renderer nbconvert's HTML of an executed notebook contains no plotly figure.
-                "PLOTLY_RENDERER": "plotly_mimetype+notebook_connected",
-                "PYTHONPATH": search_path,
-            },
-        )
+    kernel_spec = KernelSpec(
+        # Log level 50: each start would else warn that a local kernel talks unencrypted.
+        argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--IPKernelApp.log_level=50"],
+        env={
+            "WORKBENCH_HEADLESS": "1",
+            # Without the second renderer nbconvert's HTML of an executed notebook contains no plotly figure.
+            "PLOTLY_RENDERER": "plotly_mimetype+notebook_connected",
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]),
+        },
+    )
 
 
 def _execute(source: Path, chosen: dict[str, Any], home: Path, echo: TextIO | None) -> Executed:
