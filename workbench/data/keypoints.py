@@ -11,9 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 from workbench.data.coco import CocoFolder
-from workbench.data.images import MEMORY_LIMIT, Memory, to_tensor
+from workbench.data.images import to_tensor
 from workbench.data.scenes.tasks import Scenes
-from workbench.data.sets import Views
+from workbench.data.sets import Views, coco_truth
 
 Points = npt.NDArray[np.float64]
 
@@ -35,13 +35,10 @@ class Skeleton:
     @property
     def mirrored(self) -> tuple[int, ...]:
         """left_x and right_x change places."""
-        swapped = {"left": "right", "right": "left"}
-        places = []
-        for index, name in enumerate(self.keypoints):
-            side, _, rest = name.partition("_")
-            twin = f"{swapped[side]}_{rest}" if side in swapped else name
-            places.append(self.keypoints.index(twin) if twin in self.keypoints else index)
-        return tuple(places)
+        swapped, split = {"left": "right", "right": "left"}, (name.partition("_") for name in self.keypoints)
+        twins = [swapped.get(side, side) + line + rest for side, line, rest in split]
+        places = {name: place for place, name in enumerate(self.keypoints)}
+        return tuple(places.get(twin, place) for place, twin in enumerate(twins))
 
     @property
     def sigmas(self) -> tuple[float, ...]:
@@ -55,7 +52,6 @@ class Skeleton:
 class _Instance:
     """One person or animal: its image, box and keypoints in the image, and where its crop lies."""
 
-    number: int  # its id: that of the image and its place among the image's objects
     image: int  # index
     box: list[float]  # xyxy
     area: float
@@ -69,23 +65,13 @@ class PoseCrops(Views):
 
     The target has `keypoints` (K, 3): x, y in pixels of the crop and visibility (0 not labelled, 1 hidden, 2 visible),
     and `image_id`. Instances without a labelled keypoint are left out and counted in `skipped`; ValueError when none is
-    left. Crops have the box's centre and 1.25 times its size, in the shape of `size` (height, width); those used last
-    stay in memory, up to `memory_limit` bytes. An instance's id is that of its image times 1000, and its place there.
+    left. Crops have the box's centre and 1.25 times its size, in the shape of `size` (height, width). An instance's id
+    is that of its image times 1000, and its place there.
     """
 
-    def __init__(
-        self,
-        source: CocoFolder | Scenes,
-        keypoints: Sequence[str],
-        size: tuple[int, int],
-        memory_limit: int = MEMORY_LIMIT,
-    ) -> None:
-        self.source = source
+    def __init__(self, source: CocoFolder | Scenes, keypoints: Sequence[str], size: tuple[int, int]) -> None:
+        self.source, self.size, self.skipped = source, size, 0
         self.skeleton = Skeleton(keypoints=tuple(keypoints))
-        self.categories = self.skeleton.keypoints
-        self.name = f"{source.name} instances"
-        self.size = size
-        self.skipped = 0
         self._instances: dict[int, _Instance] = {}
         for index, image_id in enumerate(source.ids):
             target = source.target(index)
@@ -94,16 +80,15 @@ class PoseCrops(Views):
                 labelled = bool((points[:, 2] > 0).any())
                 self.skipped += not crowd and not labelled
                 if labelled and not crowd:
-                    number = INSTANCES * image_id + place
-                    self._instances[number] = _instance(number, index, box, float(area), points, size)
+                    instance = _instance(index, box.double().tolist(), float(area), points.double().numpy(), size)
+                    self._instances[INSTANCES * image_id + place] = instance
         if not self._instances:
             raise ValueError(
                 f"{source.name} has no instance with a labelled keypoint ({self.skipped} without any); give images"
                 " whose keypoints have a visibility of 1 or 2."
             )
-        self._memory = Memory(memory_limit)
-        self._source = {"pictures": source.digest, "size": list(size)}  # a name of old: it goes into the digest
-        self._choose(tuple(self._instances))
+        origin = {"pictures": source.digest, "size": list(size)}  # a name of old: it goes into the digest
+        super().__init__(f"{source.name} instances", keypoints, self._instances, origin)
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
         number = self.ids[index]
@@ -112,7 +97,7 @@ class PoseCrops(Views):
         inside = ((keypoints[:, :2] >= 0) & (keypoints[:, :2] < self.size[::-1])).all(axis=1)
         keypoints[~inside, 2] = 0  # beyond the crop nothing can be learned
         target = {"keypoints": torch.tensor(keypoints, dtype=torch.float32), "image_id": number}
-        return self._memory.get(number, lambda: self._cut(self._instances[number])).clone(), target
+        return self.memory.get(number, lambda: self._cut(self._instances[number])).clone(), target
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
@@ -131,23 +116,14 @@ class PoseCrops(Views):
 
     def ground_truth(self) -> dict[str, Any]:
         """COCO keypoint annotations; each instance is an image of its own, because its place is given (no detector)."""
-        annotations, images, sizes = [], [], self.source.sizes
-        for number in self.ids:
-            instance = self._instances[number]
-            x1, y1, x2, y2 = instance.box
-            height, width = sizes[instance.image]
-            images.append({"id": number, "width": width, "height": height})
-            row: dict[str, Any] = {
-                "id": number + 1,
-                "image_id": number,
-                "category_id": 1,
-                "iscrowd": 0,
-                "area": instance.area,
-            }
-            row |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "keypoints": instance.keypoints.ravel().tolist()}
-            annotations.append(row | {"num_keypoints": int((instance.keypoints[:, 2] > 0).sum())})
-        category = {"id": 1, "name": "instance", "keypoints": list(self.categories)}
-        return {"images": images, "annotations": annotations, "categories": [category]}
+        instances, sizes = [self._instances[number] for number in self.ids], self.source.sizes
+        objects = [(np.array([row.box]), np.ones(1, int), np.array([row.area]), np.zeros(1, int)) for row in instances]
+        truth = coco_truth(self.ids, [sizes[row.image] for row in instances], objects, ["instance"])
+        truth["categories"][0]["keypoints"] = list(self.categories)
+        for annotation, instance in zip(truth["annotations"], instances, strict=True):
+            annotation["keypoints"] = instance.keypoints.ravel().tolist()
+            annotation["num_keypoints"] = int((instance.keypoints[:, 2] > 0).sum())
+        return truth
 
     def _cut(self, instance: _Instance) -> Tensor:
         """The crop; beyond the image's border it is grey."""
@@ -158,10 +134,9 @@ class PoseCrops(Views):
         return to_tensor(image.transform(self.size[::-1], affine, matrix, bilinear, fillcolor=(110, 110, 110)))
 
 
-def _instance(number: int, index: int, box: Tensor, area: float, points: Tensor, size: tuple[int, int]) -> _Instance:
-    x1, y1, x2, y2 = sides = box.double().tolist()
+def _instance(index: int, box: list[float], area: float, keypoints: Points, size: tuple[int, int]) -> _Instance:
+    x1, y1, x2, y2 = box
     height, width = size
     scale = min(height / max(y2 - y1, 1.0), width / max(x2 - x1, 1.0)) / CONTEXT
     corner = ((x1 + x2) / 2 - width / 2 / scale, (y1 + y2) / 2 - height / 2 / scale)
-    keypoints = points.double().numpy()
-    return _Instance(number=number, image=index, box=sides, area=area, keypoints=keypoints, corner=corner, scale=scale)
+    return _Instance(image=index, box=box, area=area, keypoints=keypoints, corner=corner, scale=scale)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from workbench.data.checks import Problem, check_splits
+from workbench.data.checks import check_splits
 from workbench.data.classification import ClassFolder
-from workbench.data.coco import CocoFolder, chosen
+from workbench.data.coco import CocoFolder, most_dropped
 from workbench.data.keypoints import PoseCrops
 from workbench.data.masks import Classes, MaskFolder
 from workbench.data.scenes.creatures import KEYPOINTS, SPECIES
@@ -17,6 +17,7 @@ from workbench.data.sets import ClassificationSet, split_train
 from workbench.records.files import base_folder, digest
 
 TaskName = Literal["detection", "segmentation", "pose"]
+SPLITS = ("train", "val")  # of a folder: what may be trained on, and what is reported
 FEW_FILES = 20_000  # are compared byte by byte between splits; `doctor --data` does it for more
 
 
@@ -81,56 +82,45 @@ def load_data(
 
     A relative folder is looked for from the current directory, from the repository's root and below WORKBENCH_DATA.
     """
-    chosen(bad_boxes)
+    most_dropped(bad_boxes, 0)  # refuses a wrong word even where no box is read
     if "scenes" in (data, pretrain_data or data) and plan.train_images == 0:
         raise ValueError(
             "This preset has no number of scenes to draw; it needs data and pretrain_data to be folders"
             f" (of the task's format; class folders), got {data!r} and {pretrain_data!r}."
         )
+    sets: dict[str, Any]
     if data == "scenes":
-        train, search, test = _scenes(plan, task, seed)
-        full: Any = train
-        dropped: tuple[Problem, ...] = ()
+        sets, source, keypoints = _scenes(plan, task, seed), "generated scenes", KEYPOINTS
     else:
-        whole, unseen = _folder(plan, task, find_folder(data), classes, void, bad_boxes)
-        dropped = (*getattr(whole, "dropped", ()), *getattr(unseen, "dropped", ()))
-        full, train, search, test = whole, *split_train(whole, plan.search_share, seed), unseen
-        if task == "pose":  # cut by image, so that no two people of one image stand on both sides
-            names = whole.keypoint_names
-            full, train, search, test = (PoseCrops(part, names, plan.pose_crop) for part in (full, train, search, test))
+        folder = find_folder(data)
+        whole, unseen = _folder(plan, task, folder, classes, void, bad_boxes)
+        train, search = split_train(whole, plan.search_share, seed)
+        sets, source = {"full_train": whole, "train": train, "search": search, "test": unseen}, folder.name
+        keypoints = getattr(whole, "keypoint_names", ())
+    dropped = [box for name in ("full_train", "test") for box in getattr(sets.get(name), "dropped", ())]
+    if task == "pose":  # cut by image, so that no two people of one image stand on both sides
+        sets = {name: PoseCrops(part, keypoints, plan.pose_crop) for name, part in sets.items()}
+    sets = {"full_train": sets["train"], **sets}
     kind = {"detection": "", "segmentation": "semantic maps of ", "pose": "single people or animals of "}[task]
-    source = "generated scenes" if data == "scenes" else find_folder(data).name
     side = f"{plan.image_side} px" if plan.image_side else "full size"
-    described = f"{kind}{source}, {side} ({len(train)} / {len(search)} / {len(test)} images)"
+    counts = " / ".join(str(len(sets[name])) for name in ("train", "search", "test"))
+    described = f"{kind}{source}, {side} ({counts} images)"
     if dropped:
         first = " ".join(str(box) for box in dropped[:3])
         described += f"; {len(dropped)} bad boxes dropped ({'the first: ' if len(dropped) > 3 else ''}{first})"
-    if skipped := sum(getattr(part, "skipped", 0) for part in (train, search, test)):
+    if skipped := sum(getattr(sets[name], "skipped", 0) for name in ("train", "search", "test")):
         described += f"; {skipped} without a labelled keypoint left out"
     crops, said = _crops(plan, pretrain_data, seed, runs)
-    parts = (full, train, search, test, *crops)
-    return Data(
-        train=train,
-        search=search,
-        full_train=full,
-        test=test,
-        crops=crops[0],
-        crops_search=crops[1],
-        crops_test=crops[2],
-        digest=digest([part.digest for part in parts]),
-        description=described + said,
-    )
+    sets |= crops
+    return Data(**sets, digest=digest([part.digest for part in sets.values()]), description=described + said)
 
 
-def _scenes(plan: DataPlan, task: TaskName, seed: int) -> tuple[Any, Any, Any]:
+def _scenes(plan: DataPlan, task: TaskName, seed: int) -> dict[str, Any]:
     """Scenes to train on, to search by and to test on."""
     config = _config(plan, "keypoints") if task == "pose" else _config(plan)
     kind = SceneMasks if task == "segmentation" else Scenes
     sizes = {"train": plan.train_images, "search": plan.search_images, "test": plan.test_images}
-    parts: list[Any] = [kind(config, seed, split, size) for split, size in sizes.items()]
-    if task == "pose":
-        parts = [PoseCrops(part, KEYPOINTS, plan.pose_crop) for part in parts]
-    return parts[0], parts[1], parts[2]
+    return {split: kind(config, seed, split, size) for split, size in sizes.items()}
 
 
 def _config(plan: DataPlan, *extras: str) -> SceneConfig:
@@ -140,38 +130,39 @@ def _config(plan: DataPlan, *extras: str) -> SceneConfig:
 
 def _folder(plan: DataPlan, task: TaskName, folder: Path, classes: str, void: int, bad_boxes: str) -> tuple[Any, Any]:
     """All that may be trained on, and what is reported."""
-    size, splits = plan.image_side or None, ("train", "val")
+    size, pose = plan.image_side or None, task == "pose"
     if task == "segmentation":
         named = Classes(names=tuple(map(str.strip, classes.split(","))), void=void) if classes else None
-        sets: list[Any] = [MaskFolder(folder, split, classes=named, max_size=size) for split in splits]
+        train, test = (MaskFolder(folder, split, classes=named, max_size=size) for split in SPLITS)
     else:
-        pose = task == "pose"  # people are cut out at full size
-        options: dict[str, Any] = {"max_size": None if pose else size, "bad_boxes": bad_boxes, "keypoints": pose}
-        sets = [CocoFolder(folder, split, **options) for split in splits]
-        if sets[0].keypoint_names != sets[1].keypoint_names:
-            raise ValueError(f"The splits of {folder} name other keypoints: {[part.keypoint_names for part in sets]}.")
-    _must_be_apart(folder, sets[0], sets[1], keypoints=task == "pose")
-    return sets[0], sets[1]
+        size = None if pose else size  # people are cut out at full size
+        options: dict[str, Any] = {"max_size": size, "bad_boxes": bad_boxes, "keypoints": pose}
+        train, test = (CocoFolder(folder, split, **options) for split in SPLITS)
+        if train.keypoint_names != test.keypoint_names:
+            names = [part.keypoint_names for part in (train, test)]
+            raise ValueError(f"The splits of {folder} name other keypoints: {names}.")
+    _must_be_apart(folder, train, test, keypoints=pose)
+    return train, test
 
 
-def _crops(plan: DataPlan, name: str, seed: int, runs: str) -> tuple[tuple[Any, Any, Any], str]:
+def _crops(plan: DataPlan, name: str, seed: int, runs: str) -> tuple[dict[str, ClassificationSet], str]:
     """Classification images to train on, to search by and to test on, and what a description says of them."""
     if name in ("scenes", ""):
         few = max(64, plan.crops // 8)
         sizes = {"train": plan.crops if name else 1, "search": few, "test": few}
-        crops, search, test = (
+        seen, ranked, reported = (
             SceneCrops(_config(plan), seed, split, size, side=plan.crop_side) for split, size in sizes.items()
         )
-        said = f"; pre-training on {crops.name} ({len(crops)} images at {plan.crop_side} px)" if name else ""
-        return (crops, search, test), said
-    folder, cache = find_folder(name), base_folder() / runs / "cache" if runs else None
-    whole, reported = (ClassFolder(folder, split, side=plan.crop_side, cache=cache) for split in ("train", "val"))
-    _must_be_apart(folder, whole, reported)
-    rest, ranked = split_train(whole, plan.crops_search_share or 0.01, seed)
-    seen = rest if plan.crops_search_share else whole
-    also = f"{len(ranked)} {'more kept unseen' if seen is rest else 'of them also'} for searches by accuracy"
-    said = f"; pre-training on {whole.name} ({len(seen)} images at {plan.crop_side} px, {also})"
-    return (seen, ranked, reported), said
+        said = f"; pre-training on {seen.name} ({len(seen)} images at {plan.crop_side} px)" if name else ""
+    else:
+        folder, cache = find_folder(name), base_folder() / runs / "cache" if runs else None
+        whole, reported = (ClassFolder(folder, split, side=plan.crop_side, cache=cache) for split in SPLITS)
+        _must_be_apart(folder, whole, reported)
+        rest, ranked = split_train(whole, plan.crops_search_share or 0.01, seed)
+        seen = rest if plan.crops_search_share else whole
+        also = f"{len(ranked)} {'more kept unseen' if seen is rest else 'of them also'} for searches by accuracy"
+        said = f"; pre-training on {whole.name} ({len(seen)} images at {plan.crop_side} px, {also})"
+    return {"crops": seen, "crops_search": ranked, "crops_test": reported}, said
 
 
 def _must_be_apart(folder: Path, train: Any, test: Any, *, keypoints: bool = False) -> None:
