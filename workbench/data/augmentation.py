@@ -41,11 +41,7 @@ def augmentation(name: str, side: int) -> v2.Transform | None:
             v2.RandomShortestSize(min_size=[side], max_size=side),
             whole_boxes,
         ],
-        "classify": [
-            v2.RandomResizedCrop(side, scale=(0.25, 1.0), antialias=True),
-            v2.ColorJitter(0.4, 0.4, 0.4),
-            flip,
-        ],
+        "classify": [v2.RandomResizedCrop(side, scale=(0.25, 1.0)), v2.ColorJitter(0.4, 0.4, 0.4), flip],
         "ssd": [
             v2.RandomPhotometricDistort(),
             v2.RandomZoomOut(fill=110, side_range=(1.0, 4.0)),

@@ -5,6 +5,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -194,8 +195,8 @@ def check_splits(
             text = f"the categories of {split} differ from those of {first}, so labels would mean other things."
             problems.append(Problem(f"{root}: {text}"))
     for candidates in _shared(files, lambda file: file.stat().st_size):  # other files need no reading
-        for group in _shared(candidates, lambda file: hashlib.sha256(file.read_bytes()).digest()):
-            where = " and ".join(f"{file} ({split})" for split, file in group)
+        for same in _shared(candidates, lambda file: hashlib.sha256(file.read_bytes()).digest()):
+            where = " and ".join(f"{file} ({split})" for split, file in same)
             problems.append(Problem(f"{where} are the same image; keep it in one split."))
     return problems
 
@@ -208,17 +209,16 @@ def _shared(found: Iterable[tuple[str, Found]], key: Callable[[Found], object]) 
     return [group for group in groups.values() if len({split for split, _ in group}) > 1]
 
 
-def _is_integer(value: Any) -> bool:
+def _is_integer(value: Any, least: int = 1 - 2**53) -> bool:
     # JSON knows integers of any length; what floats cannot hold would fail later, far from its file.
-    return type(value) is int and abs(value) < 2**53
+    return type(value) is int and least <= value < 2**53
+
+
+_is_size = partial(_is_integer, least=1)
 
 
 def _is_number(value: Any) -> bool:
     return type(value) is float or _is_integer(value)
-
-
-def _is_size(value: Any) -> bool:
-    return _is_integer(value) and value > 0
 
 
 def _is_text(value: Any) -> bool:

@@ -3,7 +3,6 @@
 import json
 from os import listdir
 from pathlib import Path
-from typing import Any
 
 from PIL import Image, ImageOps
 from torch import Tensor
@@ -31,7 +30,7 @@ class ClassFolder(Views):
         labels = {name: label for label, name in enumerate(classes)}
         self._files = [(Path(root) / split / name / file, labels[name]) for name, file, _ in listing]
         # Names and lengths stand for the content: reading all of ImageNet for a digest would take many minutes.
-        source: dict[str, object] = {"files": digest(listing), "split": split, "side": side}
+        source = {"files": digest(listing), "split": split, "side": side}
         super().__init__(f"{Path(root).resolve().name}-{split}", classes, range(len(listing)), source)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
@@ -52,27 +51,19 @@ def _files(root: str | Path, split: str, cache: str | Path | None) -> dict[str, 
     """
     folders = class_folders(root, split)
     state = {folder.name: [folder.stat().st_mtime_ns, len(listdir(folder))] for folder in folders}
-    path = None if cache is None else Path(cache) / f"classes-{digest(str((Path(root) / split).resolve()))}.json"
-    if path is not None and path.is_file() and (kept := _kept(path)) is not None and kept["state"] == state:
-        files: dict[str, list[tuple[str, int]]] = kept["files"]
-        return files
+    path = Path(cache or "") / f"classes-{digest(str((Path(root) / split).resolve()))}.json"
+    try:
+        kept = read_json(path) if cache is not None else {}
+        if kept["digest"] == digest([state, kept["files"]]):
+            return dict(kept["files"])
+    except (ValueError, TypeError, KeyError):
+        pass  # none yet, or damaged
     if problems := check_classes(root, split, decode=False):
         raise refusal(problems, f"{root} ({split})")
     files = {folder.name: [(file.name, file.stat().st_size) for file in image_files(folder)] for folder in folders}
-    if path is not None:
-        content = {"state": state, "files": files}
-        write_text(path, json.dumps({**content, "digest": digest(content)}))
+    if cache is not None:
+        write_text(path, json.dumps({"files": files, "digest": digest([state, files])}))
     return files
-
-
-def _kept(path: Path) -> dict[str, Any] | None:
-    """What an earlier start found, or None when its file is damaged."""
-    try:
-        content = read_json(path)
-        found = content.pop("digest")
-    except (ValueError, AttributeError, TypeError, KeyError):
-        return None
-    return content if found == digest(content) else None
 
 
 def _read(path: Path, side: int) -> Tensor:

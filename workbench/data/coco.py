@@ -75,7 +75,7 @@ class CocoFolder(Views):
             image["id"]: _annotated(image, rows[image["id"]], folder, max_size, len(self.keypoint_names))
             for image in content["images"]
         }
-        source: dict[str, object] = {
+        source = {
             "annotations": hashlib.sha256(annotations.read_bytes()).hexdigest(),
             "split": split,
             "files": [[image.path.name, image.path.stat().st_size] for image in self._images.values()],

@@ -50,14 +50,12 @@ class Skeleton:
 
 @dataclass(frozen=True, kw_only=True)
 class _Instance:
-    """One person or animal: its image, box and keypoints in the image, and where its crop lies."""
+    """One person or animal: its image, and its box and keypoints there."""
 
     image: int  # index
     box: list[float]  # xyxy
     area: float
     keypoints: Points  # (K, 3)
-    corner: tuple[float, float]  # of the crop, in pixels of the image
-    scale: float  # pixels of the crop per pixel of the image
 
 
 class PoseCrops(Views):
@@ -80,8 +78,9 @@ class PoseCrops(Views):
                 labelled = bool((points[:, 2] > 0).any())
                 self.skipped += not crowd and not labelled
                 if labelled and not crowd:
-                    instance = _instance(index, box.double().tolist(), float(area), points.double().numpy(), size)
-                    self._instances[INSTANCES * image_id + place] = instance
+                    self._instances[INSTANCES * image_id + place] = _Instance(
+                        image=index, box=box.double().tolist(), area=float(area), keypoints=points.double().numpy()
+                    )
         if not self._instances:
             raise ValueError(
                 f"{source.name} has no instance with a labelled keypoint ({self.skipped} without any); give images"
@@ -97,7 +96,7 @@ class PoseCrops(Views):
         inside = ((keypoints[:, :2] >= 0) & (keypoints[:, :2] < self.size[::-1])).all(axis=1)
         keypoints[~inside, 2] = 0  # beyond the crop nothing can be learned
         target = {"keypoints": torch.tensor(keypoints, dtype=torch.float32), "image_id": number}
-        return self.memory.get(number, lambda: self._cut(self._instances[number])).clone(), target
+        return self.memory.get(number, lambda: self._cut(number)).clone(), target
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
@@ -106,13 +105,13 @@ class PoseCrops(Views):
 
     def to_image(self, index: int, points: Points) -> Points:
         """Points (K, 2) of crop `index` in pixels of its image."""
-        instance = self._instances[self.ids[index]]
-        return np.asarray(points) / instance.scale + instance.corner
+        corner, scale = self._window(self.ids[index])
+        return np.asarray(points) / scale + corner
 
     def to_crop(self, index: int, points: Points) -> Points:
         """Points (K, 2) of the image in pixels of crop `index`."""
-        instance = self._instances[self.ids[index]]
-        return (np.asarray(points) - instance.corner) * instance.scale
+        corner, scale = self._window(self.ids[index])
+        return (np.asarray(points) - corner) * scale
 
     def ground_truth(self) -> dict[str, Any]:
         """COCO keypoint annotations; each instance is an image of its own, because its place is given (no detector)."""
@@ -125,18 +124,16 @@ class PoseCrops(Views):
             annotation["num_keypoints"] = int((instance.keypoints[:, 2] > 0).sum())
         return truth
 
-    def _cut(self, instance: _Instance) -> Tensor:
+    def _window(self, number: int) -> tuple[tuple[float, float], float]:
+        """The corner of a crop in pixels of its image, and how many pixels of the crop one of these makes."""
+        (x1, y1, x2, y2), (height, width) = self._instances[number].box, self.size
+        scale = min(height / max(y2 - y1, 1.0), width / max(x2 - x1, 1.0)) / CONTEXT
+        return ((x1 + x2) / 2 - width / 2 / scale, (y1 + y2) / 2 - height / 2 / scale), scale
+
+    def _cut(self, number: int) -> Tensor:
         """The crop; beyond the image's border it is grey."""
-        image = Image.fromarray(self.source[instance.image][0].permute(1, 2, 0).numpy())
-        step, (x, y) = 1 / instance.scale, instance.corner
-        matrix = (step, 0.0, x, 0.0, step, y)
+        image = Image.fromarray(self.source[self._instances[number].image][0].permute(1, 2, 0).numpy())
+        (x, y), scale = self._window(number)
+        matrix = (1 / scale, 0.0, x, 0.0, 1 / scale, y)
         affine, bilinear = Image.Transform.AFFINE, Image.Resampling.BILINEAR
         return to_tensor(image.transform(self.size[::-1], affine, matrix, bilinear, fillcolor=(110, 110, 110)))
-
-
-def _instance(index: int, box: list[float], area: float, keypoints: Points, size: tuple[int, int]) -> _Instance:
-    x1, y1, x2, y2 = box
-    height, width = size
-    scale = min(height / max(y2 - y1, 1.0), width / max(x2 - x1, 1.0)) / CONTEXT
-    corner = ((x1 + x2) / 2 - width / 2 / scale, (y1 + y2) / 2 - height / 2 / scale)
-    return _Instance(image=index, box=box, area=area, keypoints=keypoints, corner=corner, scale=scale)

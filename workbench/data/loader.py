@@ -1,7 +1,9 @@
 """The data sets of a run for any task, from what a notebook's parameters name: generated scenes or folders."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,11 +15,13 @@ from workbench.data.masks import Classes, MaskFolder
 from workbench.data.scenes.creatures import KEYPOINTS, SPECIES
 from workbench.data.scenes.scene import SceneConfig
 from workbench.data.scenes.tasks import SceneCrops, SceneMasks, Scenes
-from workbench.data.sets import ClassificationSet, split_train
+from workbench.data.sets import split_train
 from workbench.records.files import base_folder, digest
 
+ClassificationSet = ClassFolder | SceneCrops
+DetectionSet = CocoFolder | Scenes
+SegmentationSet = MaskFolder | SceneMasks
 TaskName = Literal["detection", "segmentation", "pose"]
-SPLITS = ("train", "val")  # of a folder: what may be trained on, and what is reported
 FEW_FILES = 20_000  # are compared byte by byte between splits; `doctor --data` does it for more
 
 
@@ -92,23 +96,22 @@ def load_data(
     if data == "scenes":
         sets, source, keypoints = _scenes(plan, task, seed), "generated scenes", KEYPOINTS
     else:
-        folder = find_folder(data)
-        whole, unseen = _folder(plan, task, folder, classes, void, bad_boxes)
+        whole, unseen = _folder(plan, task, find_folder(data), classes, void, bad_boxes)
         train, search = split_train(whole, plan.search_share, seed)
-        sets, source = {"full_train": whole, "train": train, "search": search, "test": unseen}, folder.name
-        keypoints = getattr(whole, "keypoint_names", ())
+        sets = {"full_train": whole, "train": train, "search": search, "test": unseen}
+        source, keypoints = find_folder(data).name, getattr(whole, "keypoint_names", KEYPOINTS)
     dropped = [box for name in ("full_train", "test") for box in getattr(sets.get(name), "dropped", ())]
     if task == "pose":  # cut by image, so that no two people of one image stand on both sides
         sets = {name: PoseCrops(part, keypoints, plan.pose_crop) for name, part in sets.items()}
     sets = {"full_train": sets["train"], **sets}
     kind = {"detection": "", "segmentation": "semantic maps of ", "pose": "single people or animals of "}[task]
     side = f"{plan.image_side} px" if plan.image_side else "full size"
-    counts = " / ".join(str(len(sets[name])) for name in ("train", "search", "test"))
-    described = f"{kind}{source}, {side} ({counts} images)"
+    parts = [sets[name] for name in ("train", "search", "test")]
+    described = f"{kind}{source}, {side} ({' / '.join(str(len(part)) for part in parts)} images)"
     if dropped:
         first = " ".join(str(box) for box in dropped[:3])
         described += f"; {len(dropped)} bad boxes dropped ({'the first: ' if len(dropped) > 3 else ''}{first})"
-    if skipped := sum(getattr(sets[name], "skipped", 0) for name in ("train", "search", "test")):
+    if skipped := sum(getattr(part, "skipped", 0) for part in parts):
         described += f"; {skipped} without a labelled keypoint left out"
     crops, said = _crops(plan, pretrain_data, seed, runs)
     sets |= crops
@@ -129,24 +132,17 @@ def _config(plan: DataPlan, *extras: str) -> SceneConfig:
 
 
 def _folder(plan: DataPlan, task: TaskName, folder: Path, classes: str, void: int, bad_boxes: str) -> tuple[Any, Any]:
-    """All that may be trained on, and what is reported."""
     size, pose = plan.image_side or None, task == "pose"
     if task == "segmentation":
         named = Classes(names=tuple(map(str.strip, classes.split(","))), void=void) if classes else None
-        train, test = (MaskFolder(folder, split, classes=named, max_size=size) for split in SPLITS)
-    else:
-        size = None if pose else size  # people are cut out at full size
-        options: dict[str, Any] = {"max_size": size, "bad_boxes": bad_boxes, "keypoints": pose}
-        train, test = (CocoFolder(folder, split, **options) for split in SPLITS)
-        if train.keypoint_names != test.keypoint_names:
-            names = [part.keypoint_names for part in (train, test)]
-            raise ValueError(f"The splits of {folder} name other keypoints: {names}.")
-    _must_be_apart(folder, train, test, keypoints=pose)
-    return train, test
+        return _both(folder, partial(MaskFolder, folder, classes=named, max_size=size))
+    size = None if pose else size  # people are cut out at full size
+    return _both(folder, partial(CocoFolder, folder, max_size=size, bad_boxes=bad_boxes, keypoints=pose))
 
 
 def _crops(plan: DataPlan, name: str, seed: int, runs: str) -> tuple[dict[str, ClassificationSet], str]:
     """Classification images to train on, to search by and to test on, and what a description says of them."""
+    seen: ClassificationSet
     if name in ("scenes", ""):
         few = max(64, plan.crops // 8)
         sizes = {"train": plan.crops if name else 1, "search": few, "test": few}
@@ -156,8 +152,7 @@ def _crops(plan: DataPlan, name: str, seed: int, runs: str) -> tuple[dict[str, C
         said = f"; pre-training on {seen.name} ({len(seen)} images at {plan.crop_side} px)" if name else ""
     else:
         folder, cache = find_folder(name), base_folder() / runs / "cache" if runs else None
-        whole, reported = (ClassFolder(folder, split, side=plan.crop_side, cache=cache) for split in SPLITS)
-        _must_be_apart(folder, whole, reported)
+        whole, reported = _both(folder, partial(ClassFolder, folder, side=plan.crop_side, cache=cache))
         rest, ranked = split_train(whole, plan.crops_search_share or 0.01, seed)
         seen = rest if plan.crops_search_share else whole
         also = f"{len(ranked)} {'more kept unseen' if seen is rest else 'of them also'} for searches by accuracy"
@@ -165,20 +160,25 @@ def _crops(plan: DataPlan, name: str, seed: int, runs: str) -> tuple[dict[str, C
     return {"crops": seen, "crops_search": ranked, "crops_test": reported}, said
 
 
-def _must_be_apart(folder: Path, train: Any, test: Any, *, keypoints: bool = False) -> None:
+def _both(folder: Path, read: Callable[[str], Any]) -> tuple[Any, Any]:
+    """All that may be trained on, and what is reported: of the same classes, and no image in both."""
+    train, test = read("train"), read("val")
+    names = [getattr(part, "keypoint_names", ()) for part in (train, test)]
+    if names[0] != names[1]:
+        raise ValueError(f"The splits of {folder} name other keypoints: {names}.")
     if train.categories != test.categories:
         lists = " and ".join(", ".join(part.categories[:9]) for part in (train, test))
         raise ValueError(f"The splits train and val of {folder} must name the same classes; they name {lists}.")
-    if len(train) + len(test) < FEW_FILES and (problems := check_splits(folder, keypoints=keypoints)):
+    if len(train) + len(test) < FEW_FILES and (problems := check_splits(folder, keypoints=bool(names[0]))):
         raise ValueError(f"The reported split must be unseen in training: {problems[0]}")
+    return train, test
 
 
 def find_folder(name: str) -> Path:
     """The folder `name`: as given, from the repository's root, or below WORKBENCH_DATA; else a ValueError."""
     tried = _places(name)
-    for path in tried:
-        if path.is_dir():
-            return path
+    if found := [path for path in tried if path.is_dir()]:
+        return found[0]
     places = " and ".join(str(path) for path in dict.fromkeys(tried))
     raise ValueError(f"The data folder {name!r} was not found (looked at {places}); give scenes or an existing folder.")
 

@@ -84,9 +84,9 @@ class MaskFolder(Views):
                 self._sizes.append(served_size(opened.size, max_size))
         # Masks may be relabelled at the same length, so their bytes are hashed; images stand by name and length.
         listing = [[i.name, i.stat().st_size, sha256(mask.read_bytes()).hexdigest()] for i, mask in self._pairs]
-        content = {"files": digest(listing), "classes": list(names), "table": self._table.tolist()}
-        content |= {"split": split, "max_size": max_size}
-        super().__init__(f"{source}-{split}", names, range(len(self._pairs)), content)
+        files: dict[str, object] = {"files": digest(listing), "classes": names, "table": self._table.tolist()}
+        more = {"split": split, "max_size": max_size}
+        super().__init__(f"{source}-{split}", names, range(len(self._pairs)), files | more)
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
         number = self.ids[index]

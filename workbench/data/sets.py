@@ -1,10 +1,8 @@
 """What every data set here is: images in a fixed order with ids and a digest, and views on a part of them."""
 
 import copy
-from collections.abc import Iterable, Sequence
-from typing import Any, Protocol, Self, TypeVar
-
-from torch import Tensor
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self, TypeVar
 
 from workbench.data.images import Memory
 from workbench.records.files import digest
@@ -12,46 +10,6 @@ from workbench.records.seeds import generator
 
 Target = dict[str, Any]
 Columns = Sequence[Any]  # arrays of an image's objects: boxes (M, 4) xyxy, labels, areas, whether each is a crowd
-
-
-class DataSet(Protocol):
-    """Images in a fixed order: uint8 (3, H, W), each with what belongs to it, a label or a target."""
-
-    name: str
-    categories: tuple[str, ...]
-    ids: tuple[int, ...]
-    digest: str
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: int) -> tuple[Tensor, Any]: ...
-    def take(self, indices: Any) -> Self: ...
-
-
-class ClassificationSet(DataSet, Protocol):
-    """Images with one label each, in 0..K-1."""
-
-    @property
-    def labels(self) -> tuple[int, ...]: ...  # of every image, nothing is decoded
-
-
-class DetectionSet(DataSet, Protocol):
-    """Targets have xyxy `boxes` in pixels and `labels` in 1..K."""
-
-    @property
-    def sizes(self) -> list[tuple[int, int]]: ...  # (height, width) of every image, nothing is decoded
-    def ground_truth(self) -> dict[str, Any]: ...
-
-
-class SegmentationSet(DataSet, Protocol):
-    """Targets have `semantic`, int64 (H, W) with classes from 0; 255 is void."""
-
-    def target(self, index: int) -> Target: ...  # alone, no image is decoded
-
-
-class PoseSet(DetectionSet, Protocol):
-    """One person (or animal) in each image, `categories` are its keypoints; see `keypoints.PoseCrops`."""
-
-    def to_image(self, index: int, points: Any) -> Any: ...
 
 
 class Views:
@@ -63,7 +21,7 @@ class Views:
     ids: tuple[int, ...]
     digest: str
 
-    def __init__(self, name: str, categories: Iterable[str], ids: Iterable[int], source: dict[str, object]) -> None:
+    def __init__(self, name: str, categories: Iterable[str], ids: Iterable[int], source: Mapping[str, object]) -> None:
         self.name, self.categories = name, tuple(categories)
         self.memory = Memory()
         self._source = source

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from workbench.data.augmentation import augment_keypoints
-from workbench.data.keypoints import Skeleton
-from workbench.data.sets import PoseSet
+from workbench.data.keypoints import PoseCrops, Skeleton
 from workbench.tasks.pose_metrics import Pose as FoundPose
 from workbench.tasks.pose_metrics import evaluate_poses
 from workbench.tasks.task import Images, Measured, Outputs, Sample, Targets, Task
@@ -109,7 +108,7 @@ class Pose(Task):
     def run_layers(self, model: nn.Module, images: Images) -> None:
         model.heat_maps(torch.stack(images))  # type: ignore[operator]
 
-    def summarise(self, data: PoseSet, outputs: Outputs, rng: np.random.Generator, quick: bool) -> Measured:
+    def summarise(self, data: PoseCrops, outputs: Outputs, rng: np.random.Generator, quick: bool) -> Measured:
         """AP with its error by resampling instances, AP50, AP75, AR and PCK; and each pose, in pixels of its image."""
         found: list[FoundPose] = []
         for index, _, output in outputs:

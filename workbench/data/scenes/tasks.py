@@ -22,7 +22,7 @@ class _Streamed(Views):
         if not 1 <= size <= 10_000_000:
             raise ValueError(f"Expected 1 to 10,000,000 scenes, got {size}; choose another size.")
         self.config, self.seed = config, seed
-        source: dict[str, object] = {"scenes": [VERSION, asdict(config), seed, split, size, side]}
+        source = {"scenes": [VERSION, asdict(config), seed, split, size, side]}
         ids = range(SPLITS[split], SPLITS[split] + size)
         super().__init__(f"{kind} {config.classes} {split}", config.categories, ids, source)
 
@@ -50,7 +50,7 @@ class Scenes(_Streamed):
 
     def scene(self, index: int) -> Scene:
         """The drawn scene; what is large and was not asked for (`extras`) is left empty."""
-        return self.memory.get(self.ids[index], lambda: self._draw(self.ids[index]))  # type: ignore[no-any-return]
+        return self.memory.get(self.ids[index], lambda: self._draw(self.ids[index]))
 
     def _draw(self, number: int) -> Scene:
         scene = draw_scene(self.config, self.seed, number)
