@@ -63,7 +63,7 @@ class CocoFolder(Views):
             advice = f'these are bad boxes, out of {boxes}; mend them, or go on without them with bad_boxes="drop"'
             raise refusal(self.dropped, f"{root} ({split})", advice)
         categories = sorted(content["categories"], key=lambda category: category["id"])
-        self.keypoint_names: tuple[str, ...] = tuple(categories[0]["keypoints"]) if keypoints else ()
+        self.keypoint_names = tuple(categories[0]["keypoints"]) if keypoints else ()
         labels = {category["id"]: label for label, category in enumerate(categories, start=1)}
         unusable = {problem.bad_box for problem in self.dropped}
         rows: dict[int, list[dict[str, Any]]] = defaultdict(list)

@@ -23,29 +23,21 @@ CONTEXT = 1.25  # side of a crop over that of the box (SimpleBaseline)
 _COCO_SIGMAS = (26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89)
 _PAIRS = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 _COCO_KEYPOINTS = ["nose", *(f"{side}_{part}" for part in _PAIRS for side in ("left", "right"))]
-_USUAL_SIGMA = 0.05  # for other skeletons
 
 
-@dataclass(frozen=True, kw_only=True)
-class Skeleton:
-    """Named keypoints: for each the one on the other side, and their tolerances (sigmas of OKS)."""
+def mirrored(keypoints: Sequence[str]) -> tuple[int, ...]:
+    """For each named keypoint the place of the one on the other side: left_x and right_x change places."""
+    swapped, split = {"left": "right", "right": "left"}, (name.partition("_") for name in keypoints)
+    twins = [swapped.get(side, side) + line + rest for side, line, rest in split]
+    places = {name: place for place, name in enumerate(keypoints)}
+    return tuple(places.get(twin, place) for place, twin in enumerate(twins))
 
-    keypoints: tuple[str, ...]
 
-    @property
-    def mirrored(self) -> tuple[int, ...]:
-        """left_x and right_x change places."""
-        swapped, split = {"left": "right", "right": "left"}, (name.partition("_") for name in self.keypoints)
-        twins = [swapped.get(side, side) + line + rest for side, line, rest in split]
-        places = {name: place for place, name in enumerate(self.keypoints)}
-        return tuple(places.get(twin, place) for place, twin in enumerate(twins))
-
-    @property
-    def sigmas(self) -> tuple[float, ...]:
-        """COCO's own for its 17 keypoints, 0.05 for all keypoints of another skeleton."""
-        if list(self.keypoints) == _COCO_KEYPOINTS:
-            return tuple(sigma / 1000 for sigma in _COCO_SIGMAS)
-        return (_USUAL_SIGMA,) * len(self.keypoints)
+def sigmas(keypoints: Sequence[str]) -> tuple[float, ...]:
+    """The tolerances of OKS: COCO's own for its 17 keypoints, 0.05 for all keypoints of another skeleton."""
+    if list(keypoints) == _COCO_KEYPOINTS:
+        return tuple(sigma / 1000 for sigma in _COCO_SIGMAS)
+    return (0.05,) * len(keypoints)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +59,8 @@ class PoseCrops(Views):
     is that of its image times 1000, and its place there.
     """
 
-    def __init__(self, source: CocoFolder | Scenes, keypoints: Sequence[str], size: tuple[int, int]) -> None:
+    def __init__(self, source: CocoFolder | Scenes, size: tuple[int, int]) -> None:
         self.source, self.size, self.skipped = source, size, 0
-        self.skeleton = Skeleton(keypoints=tuple(keypoints))
         self._instances: dict[int, _Instance] = {}
         for index, image_id in enumerate(source.ids):
             target = source.target(index)
@@ -87,7 +78,7 @@ class PoseCrops(Views):
                 " whose keypoints have a visibility of 1 or 2."
             )
         origin = {"pictures": source.digest, "size": list(size)}  # a name of old: it goes into the digest
-        super().__init__(f"{source.name} instances", keypoints, self._instances, origin)
+        super().__init__(f"{source.name} instances", source.keypoint_names, self._instances, origin)
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
         number = self.ids[index]

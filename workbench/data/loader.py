@@ -12,7 +12,7 @@ from workbench.data.classification import ClassFolder
 from workbench.data.coco import CocoFolder, most_dropped
 from workbench.data.keypoints import PoseCrops
 from workbench.data.masks import Classes, MaskFolder
-from workbench.data.scenes.creatures import KEYPOINTS, SPECIES
+from workbench.data.scenes.creatures import SPECIES
 from workbench.data.scenes.scene import SceneConfig
 from workbench.data.scenes.tasks import SceneCrops, SceneMasks, Scenes
 from workbench.data.sets import split_train
@@ -92,22 +92,17 @@ def load_data(
             "This preset has no number of scenes to draw; it needs data and pretrain_data to be folders"
             f" (of the task's format; class folders), got {data!r} and {pretrain_data!r}."
         )
-    sets: dict[str, Any]
-    if data == "scenes":
-        sets, source, keypoints = _scenes(plan, task, seed), "generated scenes", KEYPOINTS
-    else:
-        whole, unseen = _folder(plan, task, find_folder(data), classes, void, bad_boxes)
-        train, search = split_train(whole, plan.search_share, seed)
-        sets = {"full_train": whole, "train": train, "search": search, "test": unseen}
-        source, keypoints = find_folder(data).name, getattr(whole, "keypoint_names", KEYPOINTS)
-    dropped = [box for name in ("full_train", "test") for box in getattr(sets.get(name), "dropped", ())]
+    folder = None if data == "scenes" else find_folder(data)
+    sets = _folder(plan, task, folder, seed, classes, void, bad_boxes) if folder else _scenes(plan, task, seed)
+    dropped = [box for name in ("full_train", "test") for box in getattr(sets[name], "dropped", ())]
     if task == "pose":  # cut by image, so that no two people of one image stand on both sides
-        sets = {name: PoseCrops(part, keypoints, plan.pose_crop) for name, part in sets.items()}
-    sets = {"full_train": sets["train"], **sets}
+        people = {part: PoseCrops(part, plan.pose_crop) for part in dict.fromkeys(sets.values())}
+        sets = {name: people[part] for name, part in sets.items()}
     kind = {"detection": "", "segmentation": "semantic maps of ", "pose": "single people or animals of "}[task]
-    side = f"{plan.image_side} px" if plan.image_side else "full size"
+    source, side = folder.name if folder else "generated scenes", f"{plan.image_side} px"
     parts = [sets[name] for name in ("train", "search", "test")]
-    described = f"{kind}{source}, {side} ({' / '.join(str(len(part)) for part in parts)} images)"
+    counts = " / ".join(str(len(part)) for part in parts)
+    described = f"{kind}{source}, {side if plan.image_side else 'full size'} ({counts} images)"
     if dropped:
         first = " ".join(str(box) for box in dropped[:3])
         described += f"; {len(dropped)} bad boxes dropped ({'the first: ' if len(dropped) > 3 else ''}{first})"
@@ -118,31 +113,36 @@ def load_data(
     return Data(**sets, digest=digest([part.digest for part in sets.values()]), description=described + said)
 
 
-def _scenes(plan: DataPlan, task: TaskName, seed: int) -> dict[str, Any]:
-    """Scenes to train on, to search by and to test on."""
-    config = _config(plan, "keypoints") if task == "pose" else _config(plan)
-    kind = SceneMasks if task == "segmentation" else Scenes
-    sizes = {"train": plan.train_images, "search": plan.search_images, "test": plan.test_images}
-    return {split: kind(config, seed, split, size) for split, size in sizes.items()}
-
-
 def _config(plan: DataPlan, *extras: str) -> SceneConfig:
     side = plan.image_side or 128
     return SceneConfig(image_size=side, classes="species", species=plan.species, sizes=plan.sizes, extras=extras)
 
 
-def _folder(plan: DataPlan, task: TaskName, folder: Path, classes: str, void: int, bad_boxes: str) -> tuple[Any, Any]:
-    size, pose = plan.image_side or None, task == "pose"
+def _scenes(plan: DataPlan, task: TaskName, seed: int) -> dict[str, Any]:
+    config = _config(plan, "keypoints") if task == "pose" else _config(plan)
+    kind = SceneMasks if task == "segmentation" else Scenes
+    sizes = {"train": plan.train_images, "search": plan.search_images, "test": plan.test_images}
+    sets = {split: kind(config, seed, split, size) for split, size in sizes.items()}
+    return {"full_train": sets["train"], **sets}
+
+
+def _folder(
+    plan: DataPlan, task: TaskName, folder: Path, seed: int, classes: str, void: int, bad_boxes: str
+) -> dict[str, Any]:
     if task == "segmentation":
         named = Classes(names=tuple(map(str.strip, classes.split(","))), void=void) if classes else None
-        return _both(folder, partial(MaskFolder, folder, classes=named, max_size=size))
-    size = None if pose else size  # people are cut out at full size
-    return _both(folder, partial(CocoFolder, folder, max_size=size, bad_boxes=bad_boxes, keypoints=pose))
+        read: Callable[[str], Any] = partial(MaskFolder, folder, classes=named, max_size=plan.image_side or None)
+    else:
+        pose = task == "pose"  # people are cut out at full size
+        size = None if pose else plan.image_side or None
+        read = partial(CocoFolder, folder, max_size=size, bad_boxes=bad_boxes, keypoints=pose)
+    whole, unseen = _both(folder, read)
+    train, search = split_train(whole, plan.search_share, seed)
+    return {"full_train": whole, "train": train, "search": search, "test": unseen}
 
 
-def _crops(plan: DataPlan, name: str, seed: int, runs: str) -> tuple[dict[str, ClassificationSet], str]:
+def _crops(plan: DataPlan, name: str, seed: int, runs: str) -> tuple[dict[str, Any], str]:
     """Classification images to train on, to search by and to test on, and what a description says of them."""
-    seen: ClassificationSet
     if name in ("scenes", ""):
         few = max(64, plan.crops // 8)
         sizes = {"train": plan.crops if name else 1, "search": few, "test": few}

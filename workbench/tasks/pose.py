@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from workbench.data.augmentation import augment_keypoints
-from workbench.data.keypoints import PoseCrops, Skeleton
+from workbench.data.keypoints import PoseCrops, mirrored, sigmas
 from workbench.tasks.pose_metrics import Pose as FoundPose
 from workbench.tasks.pose_metrics import evaluate_poses
 from workbench.tasks.task import Images, Measured, Outputs, Sample, Targets, Task
@@ -35,7 +35,7 @@ class SimpleBaseline(nn.Module):
     of the crop and the height of the peak} for each.
     """
 
-    def __init__(self, backbone: nn.Module, skeleton: Skeleton, config: PoseConfig) -> None:
+    def __init__(self, backbone: nn.Module, keypoints: Sequence[str], config: PoseConfig) -> None:
         super().__init__()
         self.backbone = backbone
         channels: int = backbone.channels[-1]  # type: ignore[index, assignment]
@@ -46,13 +46,13 @@ class SimpleBaseline(nn.Module):
             layers += [nn.BatchNorm2d(config.channels), nn.ReLU(inplace=True)]
             channels = config.channels
         self.deconvolve = nn.Sequential(*layers)
-        self.keypoints = nn.Conv2d(channels, len(skeleton.keypoints), 1)
+        self.keypoints = nn.Conv2d(channels, len(keypoints), 1)
         for layer in (*self.deconvolve, self.keypoints):
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.normal_(layer.weight, std=0.001)
         assert self.keypoints.bias is not None
         nn.init.zeros_(self.keypoints.bias)
-        self.mirrored = skeleton.mirrored
+        self.mirrored = mirrored(keypoints)
         self.stride = stride / 2**config.deconvolutions
         self.config = config
         self.normalise = v2.Normalize(list(config.image_mean), list(config.image_std))
@@ -94,15 +94,11 @@ class Pose(Task):
     config: PoseConfig = field(default_factory=PoseConfig)
     metric: str = "AP"
 
-    @property
-    def skeleton(self) -> Skeleton:
-        return Skeleton(keypoints=self.categories)
-
     def build(self, backbone: nn.Module) -> SimpleBaseline:
-        return SimpleBaseline(backbone, self.skeleton, self.config)
+        return SimpleBaseline(backbone, self.categories, self.config)
 
     def prepare(self, image: Tensor, target: dict[str, Any], augment: v2.Transform | None) -> Sample:
-        image, keypoints = augment_keypoints(image, target["keypoints"], self.skeleton.mirrored, augment)
+        image, keypoints = augment_keypoints(image, target["keypoints"], mirrored(self.categories), augment)
         return image, {"keypoints": keypoints}
 
     def run_layers(self, model: nn.Module, images: Images) -> None:
@@ -116,7 +112,7 @@ class Pose(Task):
             points[:, :2] = data.to_image(index, points[:, :2])
             found.append({"image_id": data.ids[index], "keypoints": points, "score": float(points[:, 2].mean())})
         truth, resamples = data.ground_truth(), 20 if quick else 100
-        return evaluate_poses(truth, found, self.skeleton.sigmas, rng=rng, resamples=resamples), found
+        return evaluate_poses(truth, found, sigmas(self.categories), rng=rng, resamples=resamples), found
 
 
 def unmirror(maps: Tensor, width: int, stride: float) -> Tensor:

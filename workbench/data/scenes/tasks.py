@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from workbench.data.scenes.creatures import KEYPOINTS
 from workbench.data.scenes.scene import EXTRAS, Scene, SceneConfig, draw_crop, draw_scene
 from workbench.data.sets import Views, coco_truth
 
@@ -33,6 +34,8 @@ class Scenes(_Streamed):
     `[i] -> (image uint8 (3, H, W), target)`: `boxes` (M, 4) xyxy, `labels` (M,) in 1..K, `area`, `iscrowd`, `image_id`,
     `centres` (M, 2), and the extras asked for: `masks` uint8 (M, H, W), `keypoints` (M, 5, 3), `semantic` int64 (H, W).
     """
+
+    keypoint_names = KEYPOINTS
 
     def __init__(self, config: SceneConfig, seed: int, split: str, size: int) -> None:
         super().__init__("scenes", config, seed, split, size)
