@@ -42,14 +42,14 @@ def _images_per_second() -> float:
 
 
 def _data_health(data: Path) -> Iterator[str]:
-    from workbench.data.checks import summary
+    from workbench.data.checks import refusal
 
     nothing = True
     for root in (data, *sorted(folder for folder in data.iterdir() if folder.is_dir())):
         for what, problems, healthy in _checks(root, whole=root == data):
             nothing = False
             where = f"{root}, {what}"
-            yield summary(problems, where, "repair them") if problems else f"{where}: {healthy}"
+            yield str(refusal(problems, where, "repair them")) if problems else f"{where}: {healthy}"
     if nothing:
         yield f"{data} holds no COCO-format data set (annotations/instances_<split>.json) and no masks."
 

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from workbench.data.loader import DataPlan
-from workbench.data.sets import DetectionSet
+from workbench.data.loader import DataPlan, DetectionSet
 from workbench.evaluation.statistics import Interval, mean_interval, rank_correlation
 from workbench.insight.measured_field import Field, measure_field, structure_field
 from workbench.insight.plots import SIZES

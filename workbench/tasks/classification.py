@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from workbench.data.sets import ClassificationSet
+from workbench.data.loader import ClassificationSet
 from workbench.tasks.task import AnyBackbone, Images, Measured, Outputs, Sample, Targets, Task, share_correct
 
 

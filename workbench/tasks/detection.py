@@ -14,7 +14,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from torchvision.transforms import v2
 
 from workbench.data.augmentation import augment_detection
-from workbench.data.sets import DetectionSet
+from workbench.data.loader import DetectionSet
 from workbench.tasks.box_metrics import bootstrap_ap, evaluate_boxes
 from workbench.tasks.necks import Extra, PyramidBackbone
 from workbench.tasks.retina_head import BatchRetinaHead, BoxLoss

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from workbench.data.augmentation import augment_keypoints
-from workbench.data.keypoints import Skeleton
-from workbench.data.sets import PoseSet
+from workbench.data.keypoints import PoseCrops, mirrored, sigmas
 from workbench.tasks.pose_metrics import Pose as FoundPose
 from workbench.tasks.pose_metrics import evaluate_poses
 from workbench.tasks.task import AnyBackbone, Images, Measured, Outputs, Sample, Targets, Task
@@ -37,7 +36,7 @@ class SimpleBaseline(nn.Module):
     of the crop and the height of the peak} for each.
     """
 
-    def __init__(self, backbone: AnyBackbone, skeleton: Skeleton, config: PoseConfig) -> None:
+    def __init__(self, backbone: AnyBackbone, keypoints: Sequence[str], config: PoseConfig) -> None:
         super().__init__()
         self.backbone = backbone
         widths = [backbone.channels[-1], *[config.channels] * config.deconvolutions]
@@ -45,13 +44,13 @@ class SimpleBaseline(nn.Module):
         for entering, leaving in pairwise(widths):
             self.deconvolve.append(nn.ConvTranspose2d(entering, leaving, 4, stride=2, padding=1, bias=False))
             self.deconvolve.extend([nn.BatchNorm2d(leaving), nn.ReLU(inplace=True)])
-        self.keypoints = nn.Conv2d(widths[-1], len(skeleton.keypoints), 1)
+        self.keypoints = nn.Conv2d(widths[-1], len(keypoints), 1)
         for layer in (*self.deconvolve, self.keypoints):
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.normal_(layer.weight, std=0.001)
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
-        self.mirrored = skeleton.mirrored
+        self.mirrored = mirrored(keypoints)
         self.stride = backbone.strides[-1] / 2**config.deconvolutions
         self.config = config
         self.normalise = v2.Normalize(list(config.image_mean), list(config.image_std))
@@ -69,8 +68,8 @@ class SimpleBaseline(nn.Module):
         maps = self.heat_maps(batch).float()
         if not self.training:
             if self.config.flip_test:
-                mirrored = self.heat_maps(batch.flip(-1)).float()
-                maps = (maps + unmirror(mirrored, batch.shape[-1], self.stride)[:, list(self.mirrored)]) / 2
+                flipped = self.heat_maps(batch.flip(-1)).float()
+                maps = (maps + unmirror(flipped, batch.shape[-1], self.stride)[:, list(self.mirrored)]) / 2
             return [{"keypoints": peaks} for peaks in find_peaks(maps, self.stride)]
         if targets is None:
             raise ValueError("A pose network in training mode needs targets with keypoints for each crop.")
@@ -93,21 +92,17 @@ class Pose(Task):
     config: PoseConfig = field(default_factory=PoseConfig)
     metric: str = "AP"
 
-    @property
-    def skeleton(self) -> Skeleton:
-        return Skeleton(keypoints=self.categories)
-
     def build(self, backbone: AnyBackbone) -> SimpleBaseline:
-        return SimpleBaseline(backbone, self.skeleton, self.config)
+        return SimpleBaseline(backbone, self.categories, self.config)
 
     def prepare(self, image: Tensor, target: dict[str, Any], augment: v2.Transform | None) -> Sample:
-        image, keypoints = augment_keypoints(image, target["keypoints"], self.skeleton.mirrored, augment)
+        image, keypoints = augment_keypoints(image, target["keypoints"], mirrored(self.categories), augment)
         return image, {"keypoints": keypoints}
 
     def run_layers(self, model: nn.Module, images: Images) -> None:
         model.heat_maps(torch.stack(images))  # type: ignore[operator]
 
-    def summarise(self, data: PoseSet, outputs: Outputs, rng: np.random.Generator, quick: bool) -> Measured:
+    def summarise(self, data: PoseCrops, outputs: Outputs, rng: np.random.Generator, quick: bool) -> Measured:
         """AP with its error by resampling instances, AP50, AP75, AR and PCK; and each pose, in pixels of its image."""
         found: list[FoundPose] = []
         for index, _, output in outputs:
@@ -115,7 +110,7 @@ class Pose(Task):
             points[:, :2] = data.to_image(index, points[:, :2])
             found.append({"image_id": data.ids[index], "keypoints": points, "score": float(points[:, 2].mean())})
         resamples = 20 if quick else 100
-        return evaluate_poses(data.ground_truth(), found, self.skeleton.sigmas, rng=rng, resamples=resamples), found
+        return evaluate_poses(data.ground_truth(), found, sigmas(self.categories), rng=rng, resamples=resamples), found
 
 
 def unmirror(maps: Tensor, width: int, stride: float) -> Tensor:

@@ -14,8 +14,8 @@ from torchvision.ops import Conv2dNormActivation
 from torchvision.transforms import v2
 
 from workbench.data.augmentation import augment_masks
+from workbench.data.loader import SegmentationSet
 from workbench.data.masks import VOID
-from workbench.data.sets import SegmentationSet
 from workbench.tasks.detection import KeepSize
 from workbench.tasks.task import AnyBackbone, Images, Measured, Outputs, Sample, Targets, Task
 
