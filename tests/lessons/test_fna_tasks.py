@@ -5,9 +5,8 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
-from workbench.data.masks import SceneMasks
 from workbench.data.scenes.scene import SceneConfig
-from workbench.data.scenes.tasks import Scenes
+from workbench.data.scenes.tasks import SceneMasks
 from workbench.lessons import fna_tasks as lesson
 
 
@@ -18,7 +17,7 @@ def close_figures():
 
 
 def test_images_of_masks_colour_void_grey():
-    data = SceneMasks(Scenes(SceneConfig(extras=("semantic",)), 0, "train", 2))
+    data = SceneMasks(SceneConfig(extras=("semantic",)), 0, "train", 2)
     found = [data[index][1]["semantic"].to(torch.uint8) for index in range(2)]
     found[0][:] = 255
     lesson.plot_results(data, found, "segmentation", 2)

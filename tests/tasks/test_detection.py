@@ -33,10 +33,10 @@ FASTER = DetectorConfig(
 @pytest.mark.parametrize(
     "config",
     [
-        TINY.detector,
-        replace(TINY.detector, box_loss="l1", head_norm=False, pyramid_extra="p6p7"),
-        replace(TINY.detector, box_loss="smooth_l1", anchor_ratios=(0.5, 1.0, 2.0), anchor_octaves=3),
-        replace(TINY.detector, image_size=(64, 100)),
+        TINY.head,
+        replace(TINY.head, box_loss="l1", head_norm=False, pyramid_extra="p6p7"),
+        replace(TINY.head, box_loss="smooth_l1", anchor_ratios=(0.5, 1.0, 2.0), anchor_octaves=3),
+        replace(TINY.head, image_size=(64, 100)),
         FASTER,
     ],
     ids=["tiny", "plain", "many-anchors", "resizing", "faster-rcnn"],
@@ -68,7 +68,7 @@ def test_batched_losses_equal_torchvisions_for_one_image():
     ours = BatchRetinaHead(16, 3, 5, convs=4, norm=False, box_loss="l1")
     theirs = RetinaNetHead(16, 3, 5)
     theirs.load_state_dict(ours.state_dict())
-    config = replace(TINY.detector, pyramid_channels=16, anchor_ratios=(0.5, 1.0, 2.0), head_norm=False, head_convs=4)
+    config = replace(TINY.head, pyramid_channels=16, anchor_ratios=(0.5, 1.0, 2.0), head_norm=False, head_convs=4)
     model = build_detector(Backbone(SPACE.spec(SPACE.uniform(0))), 4, config)
     images, targets = Detection(categories=DATA.categories).batch(DATA, [1], CPU)
     targets = [{**target, "labels": target["labels"].clamp(max=4)} for target in targets]
@@ -82,7 +82,7 @@ def test_batched_losses_equal_torchvisions_for_one_image():
 
 def test_an_image_without_objects_trains():
     empty = Scenes(SceneConfig(image_size=96, sizes=(12.0, 60.0), objects=(0, 0)), 0, "train", 2)
-    for config in (TINY.detector, FASTER):
+    for config in (TINY.head, FASTER):
         task, model = detector(config)
         losses = model.train()(*task.batch(empty, [0, 1], CPU))
         assert all(torch.isfinite(value) for value in losses.values())
@@ -100,7 +100,7 @@ def test_crowds_are_not_trained_on():
 
 def test_asking_for_more_levels_than_the_backbone_has_is_refused():
     with pytest.raises(ValueError, match="4 maps but the backbone has 3"):
-        detector(replace(TINY.detector, pyramid_levels=4))
+        detector(replace(TINY.head, pyramid_levels=4))
 
 
 @pytest.mark.parametrize("kind", ["faster_rcnn", "retinanet"])
