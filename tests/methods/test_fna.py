@@ -30,11 +30,17 @@ TASKS = ("detection", "segmentation", "pose")
 
 
 def experiment_of(path, task, **changes):
-    plan = replace(plan_named("smoke", task), **changes)
+    """In smoke, and half as large: 64 pixels."""
+    plan = plan_named("smoke", task)
+    plan = replace(plan, data=replace(plan.data, image_side=64, pose_crop=(64, 64)), **changes)
     data = load_data(plan.data, task, "scenes", seed=0)
     return start_experiment(
         f"test_{task}", {"task": task}, plan=plan, data=data, seed=0, device="cpu", runs=str(path), fresh=False
     )
+
+
+def shallow_experiment(path):
+    return experiment_of(path, "segmentation", depths=(1, 1, 1, 2))
 
 
 @pytest.fixture(scope="module", params=TASKS)
@@ -101,7 +107,7 @@ def test_everybody_begins_with_the_seeds_weights(walked):
 
 
 def test_a_killed_search_ends_bit_identical(tmp_path, monkeypatch):
-    whole = experiment_of(tmp_path / "whole", "segmentation")
+    whole = shallow_experiment(tmp_path / "whole")
     seed = fna.seed_network(whole.plan)
     expected = fna.search(whole, seed)
 
@@ -115,22 +121,22 @@ def test_a_killed_search_ends_bit_identical(tmp_path, monkeypatch):
             raise Killed
         return score(experiment, judge, recipe, phase, epoch, priced)
 
-    cut = experiment_of(tmp_path / "cut", "segmentation")
+    cut = shallow_experiment(tmp_path / "cut")
     monkeypatch.setattr(gradient, "derived_score", kill)
     with pytest.raises(Killed):
         fna.search(cut, seed)
     monkeypatch.undo()
-    resumed = fna.search(experiment_of(tmp_path / "cut", "segmentation"), seed)
+    resumed = fna.search(shallow_experiment(tmp_path / "cut"), seed)
     assert resumed.trained.losses == expected.trained.losses
     for name, tensor in expected.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name
-    again = fna.search(experiment_of(tmp_path / "cut", "segmentation"), seed)  # finished: read, not computed
+    again = fna.search(shallow_experiment(tmp_path / "cut"), seed)  # finished: read, not computed
     assert again.trained.losses == expected.trained.losses
     assert again.derived() == expected.derived()
 
 
 def test_random_supernets_and_plain_norms_are_other_searches(tmp_path):
-    experiment = experiment_of(tmp_path, "segmentation")
+    experiment = shallow_experiment(tmp_path)
     seed = fna.seed_network(experiment.plan)
     random = fna.search(experiment, seed, init="random", phase="search (random)")
     plain = fna.search(replace(experiment, plan=replace(experiment.plan, affine=False)), seed, phase="search (plain)")
@@ -147,7 +153,7 @@ def test_random_supernets_and_plain_norms_are_other_searches(tmp_path):
 
 
 def test_weights_and_alpha_learn_from_their_own_images(tmp_path, monkeypatch):
-    experiment = experiment_of(tmp_path, "segmentation")
+    experiment = shallow_experiment(tmp_path)
     seen = {"weights": set(), "alpha": set()}
     phase = gradient.train_phase
 
@@ -332,6 +338,7 @@ def test_a_resnet_seed_is_searched_and_remapped(tmp_path):
     torch.save(resnet18(weights=None).state_dict(), path)
     plan = with_options(plan_named("smoke", "pose"), seed_network="resnet18")
     assert plan.depths == (3, 3, 3, 3) and "3.3.3.3" in fna.check_plan(plan, str(path))
+    plan = with_options(plan, depths="2.1.1.1")
     experiment = replace(experiment_of(tmp_path, "pose"), plan=plan)
     seed = fna.seed_network(plan, str(path))
     search = fna.search(experiment, seed)

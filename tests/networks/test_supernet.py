@@ -113,9 +113,10 @@ def test_a_step_leaves_what_it_did_not_run_untouched(space, weights):
         for source in blocks_of(block, [0] * len(decisions))
         for parameter in source.parameters()
     } - set(supernet.alphas())
+    alphas, after = set(supernet.alphas()), supernet.state_dict()
     idle = [name for name, parameter in supernet.named_parameters() if parameter not in running]
-    assert {name for name, parameter in supernet.named_parameters() if parameter in set(supernet.alphas())} <= set(idle)
-    assert all(torch.equal(before[name], supernet.state_dict()[name]) for name in idle)
+    assert {name for name, parameter in supernet.named_parameters() if parameter in alphas} <= set(idle)
+    assert all(torch.equal(before[name], after[name]) for name in idle)
 
 
 def test_every_group_of_channels_is_a_decision_of_its_own():

@@ -97,18 +97,12 @@ def test_augmentations_keep_boxes_on_their_objects():
     assert not len(kept["boxes"]) or (kept["boxes"][:, 2].max() <= width and kept["boxes"][:, 3].max() <= height)
 
 
-def probe_accuracy(distance):
-    """A network of four 3x3 blocks whose theoretical field ends 31 pixels from the centre, on the context task."""
-    config = SceneConfig(classes="dot", context_distance=distance, objects=(1, 1), clutter=0, sizes=(8.0, 16.0))
+def test_a_cue_inside_the_field_is_learned():
+    """Four 3x3 blocks see 31 pixels far. Beyond its field a network stays at chance (`lessons/test_field_controls`)."""
+    config = SceneConfig(classes="dot", context_distance=16, objects=(1, 1), clutter=0, sizes=(8.0, 16.0))
     data, test = Scenes(config, 0, "train", 640), Scenes(config, 0, "test", 200)
     task = Probe(categories=data.categories)
     model = task.build(backbone(0))
     recipe = Recipe(steps=100, batch_size=32, lr=0.01, optimizer="adamw", weight_decay=0.01)
     fit(model, task, data, recipe, seed=0)
-    return task.measure(model, test, CPU, rng=generator(0, "b"))[0]["accuracy"]
-
-
-def test_a_cue_beyond_the_field_leaves_the_network_at_chance():
-    """The positive control: the same network, training and picture; only the distance of the cue differs."""
-    assert probe_accuracy(16) > 0.8
-    assert abs(probe_accuracy(48) - 0.5) < 0.12  # 200 objects: three standard errors are 0.11
+    assert task.measure(model, test, CPU, rng=generator(0, "b"))[0]["accuracy"] > 0.8

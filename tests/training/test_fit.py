@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,11 @@ import pytest
 import torch
 from torch import nn
 
+from workbench.data.scenes.scene import SceneConfig
+from workbench.data.scenes.tasks import SceneCrops
+from workbench.networks.supernet import Supernet
+from workbench.spaces.catalogue import space_named
+from workbench.tasks.classification import Classification
 from workbench.training.checkpoint import load_checkpoint
 from workbench.training.fit import NonFiniteLoss, Side, fit
 from workbench.training.recipe import Recipe, learning_rate, make_optimizer
@@ -124,39 +130,47 @@ def test_pickled_checkpoints_are_not_executed(tmp_path):
         load_checkpoint(path)
 
 
-SCRIPT = """
-import sys, time, torch
-from pathlib import Path
-from workbench.data.scenes.scene import SceneConfig
-from workbench.data.scenes.tasks import SceneCrops
-from workbench.networks.supernet import Supernet
-from workbench.spaces.catalogue import space_named
-from workbench.tasks.classification import Classification
-from workbench.training import fit as loop
-from workbench.training.recipe import Recipe
-torch.set_num_threads(1)
-torch.manual_seed(0)
-data = SceneCrops(SceneConfig(), 0, "train", 32, side=32)
-model = Classification(categories=data.categories, hidden=16, dropout=0.3).build(Supernet(space_named("shuffle-tiny")))
-space = model.backbone.space
-def told(done, total, text):
-    print(done, flush=True)
-    if done == int(sys.argv[2]):
-        time.sleep(600)  # waits to be killed
-loop.CHECKPOINT_EVERY = 3
-history = loop.fit(model, Classification(categories=data.categories), data,
-    Recipe(steps=12, batch_size=8, lr=0.05, augment="classify"), seed=3, image_side=32, progress=told,
-    before_step=lambda model, turn, rng: model.backbone.activate(space.sample(rng)),
-    checkpoint=Path(sys.argv[1]))
-torch.save({"model": model.state_dict(), "losses": list(history.losses)}, sys.argv[1] + ".result")
-"""
+def supernet_training(path, sleep_at):
+    """A single-path supernet with dropout, augmentation and momentum; sleeps at a step, to be killed there."""
+    torch.manual_seed(0)
+    data = SceneCrops(SceneConfig(), 0, "train", 32, side=32)
+    task = Classification(categories=data.categories, hidden=16, dropout=0.3)
+    model = task.build(Supernet(space_named("shuffle-tiny")))
+    space = model.backbone.space
+
+    def progress(done, total, text):
+        print(done, flush=True)
+        if done == sleep_at:
+            time.sleep(600)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("workbench.training.fit.CHECKPOINT_EVERY", 3)
+        history = fit(
+            model,
+            task,
+            data,
+            Recipe(steps=12, batch_size=8, lr=0.05, augment="classify"),
+            seed=3,
+            image_side=32,
+            progress=progress,
+            before_step=lambda model, turn, rng: model.backbone.activate(space.sample(rng)),
+            checkpoint=path,
+        )
+    return history.losses, model.state_dict()
 
 
-def test_killed_and_resumed_training_ends_bit_identical(tmp_path):
-    """SIGKILL after the eighth step of a single-path supernet with dropout, augmentation and momentum."""
-    command = [sys.executable, "-c", SCRIPT]
-    subprocess.run([*command, str(tmp_path / "whole"), "-1"], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
-    victim = subprocess.Popen([*command, str(tmp_path / "killed"), "8"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+def test_killed_and_resumed_training_ends_bit_identical(tmp_path, capsys):
+    """SIGKILL after the eighth step; another process, this one, goes on from the sixth."""
+    path, threads = tmp_path / "killed", torch.get_num_threads()
+    script = f"""if True:
+        import sys, torch
+        from pathlib import Path
+        from tests.training.test_fit import supernet_training
+        torch.set_num_threads({threads})
+        supernet_training(Path(sys.argv[1]), 8)
+    """
+    command = [sys.executable, "-c", script, str(path)]
+    victim = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     for line in victim.stdout:
         if line.strip() == "8":
             os.kill(victim.pid, signal.SIGKILL)
@@ -164,10 +178,11 @@ def test_killed_and_resumed_training_ends_bit_identical(tmp_path):
     victim.wait()
     victim.stdout.close()
     assert victim.returncode == -signal.SIGKILL
-    subprocess.run([*command, str(tmp_path / "killed"), "-1"], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
-    whole, resumed = (torch.load(tmp_path / f"{name}.result", weights_only=True) for name in ("whole", "killed"))
-    assert whole["losses"] == resumed["losses"]
-    assert all(torch.equal(whole["model"][name], resumed["model"][name]) for name in whole["model"])
+    losses, weights = supernet_training(path, -1)
+    assert capsys.readouterr().out.split()[0] == "7"
+    whole_losses, whole = supernet_training(tmp_path / "whole", -1)
+    assert losses == whole_losses
+    assert all(torch.equal(whole[name], weights[name]) for name in whole)
 
 
 class _Regressor(nn.Module):

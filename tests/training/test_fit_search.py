@@ -1,4 +1,4 @@
-"""Weights and alpha in turn: frozen sides, the warm phase, bit-identical resume, two processes."""
+"""Weights and alpha in turn: frozen sides, the warm phase, bit-identical resume."""
 
 import copy
 import math
@@ -6,8 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 
 from workbench.methods.plan import shortened
@@ -281,26 +279,3 @@ def test_a_shortened_search_keeps_epochs_and_their_warm_share():
     assert shortened(RECIPE, 0) is RECIPE
     short = shortened(RECIPE, 2)
     assert (short.weights.steps, short.epochs, short.warm_epochs) == (2, 2, 1)
-
-
-def test_two_processes_equal_one(tmp_path):
-    mp.spawn(_worker, args=(str(tmp_path),), nprocs=2)
-    alone = _trained()
-    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    for name, tensor in alone.items():
-        torch.testing.assert_close(first[name], tensor, rtol=1e-4, atol=1e-6)
-
-
-def _worker(rank, folder):
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    torch.save(_trained(), f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
-
-
-def _trained():
-    torch.set_num_threads(1)
-    model = new()
-    model.dropout = nn.Identity()  # each process would drop its own
-    run(model)
-    return model.state_dict()
