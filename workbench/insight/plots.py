@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 from torchvision.ops import nms
 
-from workbench.evaluation.statistics import Interval, best_so_far
+from workbench.evaluation.statistics import Interval
 from workbench.insight.style import BLACK, BLUE, GREEN, ORANGE, RIGHT, SERIES, SKY, new_axes, tau_text, without_frame
 from workbench.records.ledger import Entry
 from workbench.records.score import Score
@@ -47,7 +47,7 @@ def plot_trajectory(searches: Mapping[str, Sequence[Score]], metric: str = "AP",
         values = [score.metrics.get(metric, np.nan) for score in scores]
         count = np.arange(1, len(values) + 1)
         ax.plot(count, values, ".", color=colour, alpha=0.45)
-        ax.step(count, best_so_far(np.nan_to_num(values, nan=0.0).tolist()), where="post", color=colour, label=label)
+        ax.step(count, np.maximum.accumulate(np.nan_to_num(values, nan=0.0)), where="post", color=colour, label=label)
     most = max([2, *(len(scores) for scores in searches.values())])
     good = [score for scores in searches.values() for score in scores if f"{metric}_error" in score.metrics]
     if good:  # how far one score would move with other search images
