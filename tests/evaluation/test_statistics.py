@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from workbench.evaluation.statistics import best_so_far, mean_interval, pareto_front, rank_correlation, share_of_steps
+from workbench.evaluation.statistics import mean_interval, pareto_front, rank_correlation, share_of_steps
 
 
 def test_mean_interval_is_students():
@@ -28,9 +28,8 @@ def test_rank_correlation():
         rank_correlation([1, 2, 3], [1, 2], rng)
 
 
-def test_pareto_front_and_best_so_far():
+def test_pareto_front():
     assert pareto_front([3, 1, 2, 2], [0.5, 0.2, 0.4, 0.3]) == [1, 2, 0]
-    assert best_so_far([0.2, 0.1, 0.4, 0.3]) == [0.2, 0.2, 0.4, 0.4]
 
 
 def test_share_of_steps_to_another_networks_last_loss():

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from workbench.evaluation.recalibration import ImageBatches, averaging, batch_norms
 from workbench.networks.count import evaluating
@@ -49,19 +49,13 @@ class PrefixReuse:
 
     def _inputs(self) -> tuple[Batches, Batches]:
         """What the backbone reads, after the task's own normalising and padding."""
-        seen: list[Tensor] = []
-        handle = self.supernet.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-        parts: list[Batches] = []
-        try:
-            with evaluating(self.model), torch.no_grad():
-                for batches in (self.calibration, self.scored):
-                    seen.clear()
-                    for images in batches:
-                        batches.task.run_layers(self.model, images)
-                    parts.append([Prefix(0, batch, ()) for batch in seen])
-        finally:
-            handle.remove()
-        return parts[0], parts[1]
+        seen: list[Prefix] = []
+        noting = self.supernet.register_forward_pre_hook(lambda _, inputs: seen.append(Prefix(0, inputs[0], ())))
+        with noting, evaluating(self.model), torch.no_grad():
+            for batches in (self.calibration, self.scored):
+                for images in batches:
+                    batches.task.run_layers(self.model, images)
+        return seen[: len(self.calibration)], seen[len(self.calibration) :]
 
     def _advance(self, calibration: Batches, scoring: Batches, choices: tuple[int, ...]) -> tuple[Batches, Batches]:
         """One decision further: batch statistics from the calibration batches, then the scoring batches with them."""
@@ -123,12 +117,7 @@ def clocked(module: nn.Module) -> Iterator[list[float]]:
     """
     started: list[float] = []
     seconds: list[float] = []
-    handles = [
-        module.register_forward_pre_hook(lambda *_: started.append(time.perf_counter())),
-        module.register_forward_hook(lambda *_: seconds.append(time.perf_counter() - started.pop())),
-    ]
-    try:
+    starting = module.register_forward_pre_hook(lambda *_: started.append(time.perf_counter()))
+    ending = module.register_forward_hook(lambda *_: seconds.append(time.perf_counter() - started.pop()))
+    with starting, ending:
         yield seconds
-    finally:
-        for handle in handles:
-            handle.remove()

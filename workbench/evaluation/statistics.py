@@ -42,13 +42,13 @@ def rank_correlation(
     if len(a) != len(b):
         raise ValueError(f"Rank correlation needs two scorings of the same items; got {len(a)} and {len(b)}.")
     if len(a) < 3:
-        return Interval(float("nan"), float("nan"), float("nan"), len(a))
+        return Interval(np.nan, np.nan, np.nan, len(a))
     tau = float(stats.kendalltau(a, b).statistic)
     draws = (rng.integers(len(a), size=len(a)) for _ in range(resamples))
     values = np.array([stats.kendalltau(a[draw], b[draw]).statistic for draw in draws])
     values = values[np.isfinite(values)]
     if not len(values):
-        return Interval(tau, float("nan"), float("nan"), len(a))
+        return Interval(tau, np.nan, np.nan, len(a))
     low, high = np.percentile(values, [2.5, 97.5])
     return Interval(tau, float(low), float(high), len(a))
 
@@ -61,11 +61,6 @@ def pareto_front(costs: Sequence[float], values: Sequence[float]) -> list[int]:
         if not front or values[index] > values[front[-1]]:
             front.append(index)
     return front
-
-
-def best_so_far(values: Sequence[float]) -> list[float]:
-    """Running maximum."""
-    return np.maximum.accumulate(np.asarray(values, dtype=float)).tolist()
 
 
 def smoothed(values: Sequence[float], window: int) -> npt.NDArray[np.float64]:
@@ -86,9 +81,9 @@ def share_of_steps(losses: Sequence[float], reference: Sequence[float], window: 
 
 def losses_at(losses: Sequence[float]) -> dict[str, float]:
     """Loss before the first update, and the mean of the last tenth of the first quarter, half, and of all steps."""
-    told = {"loss at step 0": losses[0]}
+    row = {"loss at step 0": losses[0]}
     for name, share in (("1/4", 0.25), ("1/2", 0.5), ("end", 1.0)):
         stop = max(1, round(share * len(losses)))
         part = losses[max(0, stop - max(1, len(losses) // 10)) : stop]
-        told[f"loss at {name}"] = sum(part) / len(part)
-    return told
+        row[f"loss at {name}"] = sum(part) / len(part)
+    return row

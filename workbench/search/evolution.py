@@ -50,20 +50,15 @@ class Evolution:
 
     def ask(self, count: int) -> list[Query]:
         """The next generation, or what is left of it when the budget ends."""
+        config, space, rng = self.config, self.space, self.rng
         children: list[Arch] = []
         if self.archive:
-            parents = [arch for _, arch in self.archive[: self.config.parents]]
-
-            def mutant() -> Arch:
-                return self.space.mutate(self._pick(parents), self.rng, self.config.mutation_probability)
-
-            def crossing() -> Arch:
-                return self.space.crossover(self._pick(parents), self._pick(parents), self.rng)
-
-            children += self._breed(mutant, min(self.config.mutants, count))
-            children += self._breed(crossing, min(self.config.crossings, count - len(children)))
+            mutants, rate = min(config.mutants, count), config.mutation_probability
+            children += self._breed(lambda: space.mutate(self._parent(), rng, rate), mutants)
+            crossings = min(config.crossings, count - len(children))
+            children += self._breed(lambda: space.crossover(self._parent(), self._parent(), rng), crossings)
         while len(children) < count:
-            children.append(draw_new(self.space, self.rng, self.limits, self.asked))
+            children.append(draw_new(space, rng, self.limits, self.asked))
         return [Query(child) for child in children]
 
     def tell(self, scores: Sequence[Score]) -> None:
@@ -72,8 +67,9 @@ class Evolution:
         self.archive += [(score.metrics[self.metric], self.space.check(score.arch)) for score in good]
         self.archive.sort(key=lambda row: -row[0])  # stable: equal fitness keeps the order of arrival
 
-    def _pick(self, parents: list[Arch]) -> Arch:
-        return parents[int(self.rng.integers(len(parents)))]
+    def _parent(self) -> Arch:
+        parents = self.archive[: self.config.parents]
+        return parents[int(self.rng.integers(len(parents)))][1]
 
     def _breed(self, make: Callable[[], Arch], count: int) -> list[Arch]:
         """Up to `count` new children within the limits; fewer when the attempts run out."""

@@ -26,15 +26,10 @@ class Task(ABC):
     """A head, a loss and a metric for any backbone that has `channels` and `strides`.
 
     Models follow torchvision's detection convention: `model(images, targets)` returns a dict of losses in training
-    mode, `model(images)` a list with one dict of tensors for each image in eval mode. What a new task has to say:
-
-    - `build`: the model on a backbone, as its submodule `backbone`;
-    - `prepare`: image and target of one sample, as the loss reads them;
-    - `run_layers`: every layer that has batch statistics;
-    - `summarise`: the metrics of a data set, from the model's outputs.
-
-    It then has `batch`, which training and recalibration call, and `measure`, which every scorer and every comparison
-    calls. Tasks are plain values: equal ones build equal models, and they are part of the identity of what was trained.
+    mode, `model(images)` a list with one dict of tensors for each image in eval mode. A new task writes the four
+    abstract methods; it then has `batch`, which training and recalibration call, and `measure`, which every scorer and
+    every comparison calls. Tasks are plain values: equal ones build equal models, and they are part of the identity of
+    what was trained.
     """
 
     categories: tuple[str, ...]
@@ -43,7 +38,7 @@ class Task(ABC):
 
     @abstractmethod
     def build(self, backbone: AnyBackbone) -> nn.Module:
-        """The model that is trained, with random weights in its head."""
+        """The model that is trained, with random weights in its head; the backbone is its submodule `backbone`."""
 
     @abstractmethod
     def prepare(self, image: Tensor, target: Any, augment: v2.Transform | None) -> Sample:
