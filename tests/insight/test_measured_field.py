@@ -70,7 +70,7 @@ def test_constant_kernels_spread_as_predicted(spec, share):
 
 @pytest.mark.parametrize("spec", MIXED, ids=lambda spec: spec.name)
 def test_channels_of_several_dilations_spread_as_predicted(spec):
-    """d^2 is the mean over the channels, along height and width apart (section 2); the narrow form keeps the shares."""
+    """d^2 is the mean over the channels, along height and width apart; the narrow form keeps the shares."""
     assert max(block.out_channels for block in narrowed(spec).blocks) < max(b.out_channels for b in spec.blocks)
     np.testing.assert_allclose(predicted_sigma(narrowed(spec)), predicted_sigma(spec))
     assert theoretical_field(narrowed(spec)) == theoretical_field(spec)

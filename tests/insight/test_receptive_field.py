@@ -31,7 +31,7 @@ from workbench.spaces.residual import LAYOUTS, residual_spec
 
 SEARCHED = {net.name: net.spec for net in CRNAS}
 
-# Section 2 of the specification: theoretical side, and sigma at share 0.5, of C2 to C5.
+# Theoretical side, and sigma at share 0.5, of C2 to C5.
 GOLDEN = [
     ("R50", residual_spec("resnet50"), (35, 91, 267, 427), "4.8/9.6/23.2/36.2"),
     ("SCR-R50", residual_spec("resnet50", (1, 3, 5, 7)), (19, 59, 203, 619), "3.5/7.7/20.6/50.6"),
@@ -54,7 +54,7 @@ def test_published_networks(name: str, spec: NetworkSpec, sides: tuple[int, ...]
     assert "/".join(f"{height:.1f}" for height, _ in predicted_sigma(spec)) == sigmas
 
 
-def test_stem_and_pool_add_what_the_specification_says() -> None:
+def test_stem_and_pool_add_their_kernels() -> None:
     stem = (Conv(in_channels=3, out_channels=64, kernel=7, stride=2), Pool(kernel=3, stride=2))
     assert chain_spread(stem, 0).extent == 10
     assert chain_spread(stem, 0).variance == pytest.approx(4.0 + 8 / 3)

@@ -70,7 +70,7 @@ def test_the_beam_needs_no_dilation_when_the_cue_is_near(tmp_path, supernet):
 
 
 def test_best_takes_fewer_params_at_equal_scores():
-    """Section 12 of the specification: the tie-break of the ranking."""
+    """The tie-break of the ranking."""
     space = space_named("allocation-resnet-bottleneck-tiny")
     rows = [
         replace_score(space, choices, params)

@@ -160,7 +160,7 @@ def test_a_run_without_a_network_is_named(tmp_path):
         found_network(str(tmp_path))
 
 
-def test_searched_networks_come_from_a_run_or_from_the_stored_study(tmp_path):
+def test_searched_networks_come_from_a_run_or_from_the_stored_table(tmp_path):
     frame, source = searched_networks("")
     assert {"network", "sigma", "AP_rel_s", "AP_rel_m", "AP_rel_l", "run"} <= set(
         frame
