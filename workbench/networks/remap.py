@@ -8,13 +8,13 @@ Blocks are matched by stage, kind and role of each convolution, never by paramet
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from workbench.networks.backbone import Backbone
-from workbench.networks.blocks import ResidualUnit
 from workbench.networks.remap_report import Origin, Remapped, RemapReport
 from workbench.spaces.branches import searched_width
 from workbench.spaces.network_spec import BlockSpec, NetworkSpec
@@ -49,13 +49,13 @@ def remap(
     entering, have = _prefix(3, 3), 3
     with torch.no_grad():
         for index, (block, source) in enumerate(zip(spec.blocks, pairs, strict=True)):
-            own, theirs = seed.spec.blocks[source.index], block
+            own = seed.spec.blocks[source.index]
             if own.in_channels != have:  # a clone of a stage's only layer, which reads the width of the stage before
-                entering = _prefix(own.in_channels, theirs.in_channels)
-            leaving = _prefix(own.out_channels, theirs.out_channels)
+                entering = _prefix(own.in_channels, block.in_channels)
+            leaving = _prefix(own.out_channels, block.out_channels)
             blocks = (seed.blocks[source.index], target.blocks[index])
             copier = _Copier(index, source, width, kernel, independent, rows)
-            copier.copy(blocks, (own, theirs), entering, leaving)
+            copier.copy(blocks, (own, block), entering, leaving)
             entering, have = leaving, own.out_channels
     return target.train(seed.training), RemapReport(seed=seed.spec.name, target=spec.name, tensors=tuple(rows))
 
@@ -185,39 +185,14 @@ class _Copier:
 
     def _keep(self, name: str, conv: nn.Conv2d, norm: nn.BatchNorm2d | None) -> None:
         """A layer without counterpart: its own initialisation stays."""
-        parts = {f"{name}.{part}": tensor for part, tensor in conv.state_dict().items()}
-        if norm is not None:
-            parts |= {f"{name}.norm.{part}": tensor for part, tensor in norm.state_dict().items()}
+        parts = conv.state_dict(prefix=f"{name}.") | (norm.state_dict(prefix=f"{name}.norm.") if norm else {})
         for part, tensor in parts.items():
-            self.rows.append(
-                Remapped(
-                    name=part,
-                    block=self.index,
-                    seed_block=None,
-                    cloned=False,
-                    origin="own",
-                    copied=0,
-                    duplicated=0,
-                    zero=0,
-                    own=tensor.numel(),
-                )
-            )
+            self.rows.append(Remapped(part, self.index, None, False, "own", own=tensor.numel()))
 
     def _note(self, name: str, origin: Origin, size: int, counts: tuple[int, int, int]) -> None:
         rows, repeated, each = counts
-        self.rows.append(
-            Remapped(
-                name=name,
-                block=self.index,
-                seed_block=self.source.index,
-                cloned=self.source.cloned,
-                origin=origin,
-                copied=rows * each,
-                duplicated=repeated * each,
-                zero=size - (rows + repeated) * each,
-                own=0,
-            )
-        )
+        numbers = {"copied": rows * each, "duplicated": repeated * each, "zero": size - (rows + repeated) * each}
+        self.rows.append(Remapped(name, self.index, self.source.index, self.source.cloned, origin, **numbers))
 
 
 def _placed(values: Tensor, side: int, kernel: Kernel) -> tuple[Tensor, Origin]:
@@ -246,20 +221,16 @@ Layer = tuple[str, nn.Conv2d, nn.BatchNorm2d | None]
 
 def _chains(block: nn.Module) -> dict[str, list[Layer]]:
     """The convolutions of a block by chain, each with its batch norm."""
-    chains = {"main": block.main, "shortcut": block.shortcut} if isinstance(block, ResidualUnit) else {"main": block}
-    if not isinstance(block, ResidualUnit) and not isinstance(block, nn.Sequential):
-        chains = {name: chain for name, chain in block.named_children() if isinstance(chain, nn.Sequential)}
-    found: dict[str, list[Layer]] = {}
-    for name, chain in chains.items():
-        assert isinstance(chain, nn.Sequential)
-        layers = list(chain)
-        found[name] = []
-        for position, layer in enumerate(layers):
-            if isinstance(layer, nn.Conv2d):
-                behind = layers[position + 1] if position + 1 < len(layers) else None
-                norm = behind if isinstance(behind, nn.BatchNorm2d) else None
-                found[name].append((f"{name}.{position}", layer, norm))
-    return found
+    named = [("main", block)] if isinstance(block, nn.Sequential) else block.named_children()
+    chains = {name: list(chain) for name, chain in named if isinstance(chain, nn.Sequential)}
+    return {
+        name: [
+            (f"{name}.{position}", layer, behind if isinstance(behind, nn.BatchNorm2d) else None)
+            for position, (layer, behind) in enumerate(zip_longest(layers, layers[1:]))
+            if isinstance(layer, nn.Conv2d)
+        ]
+        for name, layers in chains.items()
+    }
 
 
 def _by_role(layers: Sequence[Layer], spec: BlockSpec) -> dict[str, Layer]:

@@ -7,10 +7,12 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from workbench.networks.count import evaluating
+
 Origin = Literal["copied", "centred", "spread", "cropped", "own"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Remapped:
     """What became of one tensor: the seed's block it came from, and how many of its numbers have which origin."""
 
@@ -19,10 +21,10 @@ class Remapped:
     seed_block: int | None  # None: the layer has no counterpart and keeps its own initialisation
     cloned: bool  # the seed's stage is shallower: another layer reads the same block
     origin: Origin
-    copied: int
-    duplicated: int  # further copies of a seed's channels, where the network is wider
-    zero: int
-    own: int
+    copied: int = 0
+    duplicated: int = 0  # further copies of a seed's channels, where the network is wider
+    zero: int = 0
+    own: int = 0
 
     @property
     def size(self) -> int:
@@ -56,9 +58,6 @@ def function_gap(first: nn.Module, second: nn.Module, images: Tensor) -> float:
 
     0 up to rounding where a remapping only changed kernels or widened.
     """
-    modes = [first.training, second.training]
-    with torch.inference_mode():
-        pairs = list(zip(first.eval()(images), second.eval()(images), strict=True))
-    first.train(modes[0])
-    second.train(modes[1])
+    with evaluating(first), evaluating(second), torch.inference_mode():
+        pairs = list(zip(first(images), second(images), strict=True))
     return max(float((a - b).abs().max() / a.abs().max()) for a, b in pairs)

@@ -97,7 +97,7 @@ class Supernet(nn.Module):
 
     def choices(self) -> list[Choice]:
         """What answers the decisions, in their order."""
-        return [m for m in self.modules() if isinstance(m, SeparateOptions | NestedDepths | DilationMixture)]
+        return [module for module in self.modules() if isinstance(module, Choice)]
 
     def mixtures(self) -> list[DilationMixture]:
         """Those of them that mix dilations inside a block."""

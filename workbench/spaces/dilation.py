@@ -22,6 +22,8 @@ def dilation_space_name(backbone: str, depths: Sequence[int] = ()) -> str:
 
 def dilation_space(name: str) -> SearchSpace:
     """The space of that name; ValueError when the backbone is unknown or the depths do not fit it."""
+    if name == PREFIX:
+        raise ValueError(f"A dilation space is named dilation-<backbone> or dilation-<backbone>-1.3.5.7; got {name!r}.")
     backbone, spec = labelled(name.removeprefix(PREFIX), name)
     options = tuple(f"dilation {rate}" for rate in RATES)
     decisions: list[Decision] = []
