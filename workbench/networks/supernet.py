@@ -101,7 +101,7 @@ class Supernet(nn.Module):
 
     def mixtures(self) -> list[DilationMixture]:
         """Those of them that mix dilations inside a block."""
-        return [layer for layer in self.modules() if isinstance(layer, DilationMixture)]
+        return [choice for choice in self.choices() if isinstance(choice, DilationMixture)]
 
     def alphas(self) -> list[nn.Parameter]:
         """The logits of the choices in order, each (decisions, options)."""

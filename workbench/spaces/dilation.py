@@ -31,13 +31,8 @@ def dilation_space(name: str) -> SearchSpace:
         stage = spec.blocks[index].stage
         within = 1 + sum(decision.stage == stage for decision in decisions)
         decisions.append(Decision(f"stage {stage} block {within}", options, index, stage))
-    return SearchSpace(
-        name=name,
-        decisions=tuple(decisions),
-        build=partial(_build, spec),
-        image_size=layout_named(backbone).image_size,
-        costs="equal",
-    )
+    side, build = layout_named(backbone).image_size, partial(_build, spec)
+    return SearchSpace(name=name, decisions=tuple(decisions), build=build, image_size=side, costs="equal")
 
 
 def _build(spec: NetworkSpec, choices: tuple[int, ...]) -> NetworkSpec:
