@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from workbench.lessons.nats_mixture import decode, equalities, one_convolution
+from workbench.lessons.nats_mixture import decode, equalities, one_convolution, saved_bytes
 from workbench.networks.backbone import Backbone
 from workbench.networks.blocks import SplitConv2d, build_block
 from workbench.networks.count import count, count_backbone
@@ -15,7 +15,6 @@ from workbench.networks.dilation_mixture import (
     IMPLEMENTATIONS,
     SIDES,
     measure_implementations,
-    saved_bytes,
     tap_positions,
     use,
     usual_implementation,
@@ -216,7 +215,7 @@ def test_a_split_convolution_is_its_parts_side_by_side(groups):
     torch.manual_seed(0)
     parts = ((8, 1, 1), (8, 2, 3)) if groups == 2 else ((4, 1, 1), (8, 2, 3), (4, 3, 1))
     split = SplitConv2d(8, 16, 3, stride=2, padding=1, groups=groups, bias=True)
-    split.split(parts)
+    split.parts = parts
     features = torch.randn(2, 8, 17, 19)
     expected, start = [], 0
     for channels, height, width in parts:

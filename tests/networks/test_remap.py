@@ -72,7 +72,7 @@ def test_b_larger_kernels_are_the_same_function(kernel):
     network = trained(SEED)
     target, report = remap(network, mbnet([[(kernel, 6)] * 2] * 2))
     assert function_gap(network, target, IMAGES) < 1e-6
-    table = report.table()
+    table = report.tensors
     depthwise = table[table["origin"] == "centred"]
     assert len(depthwise) == 4 and (depthwise["zero"] > 0).all()
 
@@ -107,7 +107,7 @@ def test_e_deeper_stages_clone_the_last_layer_and_shallower_ones_drop_it():
     for surplus in (3, 4):
         for name, tensor in deeper.blocks[surplus].state_dict().items():
             assert torch.equal(tensor, network.blocks[2].state_dict()[name])
-    table = report.table()
+    table = report.tensors
     assert sorted(set(table[table["cloned"]]["block"])) == [3, 4]
     shallow, _ = remap(deeper, mbnet([[(3, 6)] * 2, [(3, 6)] * 1]))
     for block in (1, 2, 3):
@@ -122,7 +122,7 @@ def test_g_the_dilated_variant_is_the_seeds_kernel_with_dilation():
     features = torch.rand(1, 48, 16, 16)
     expected = F.conv2d(features, seed.weight, padding=3, dilation=3, groups=48)
     torch.testing.assert_close(spread(features), expected)
-    assert "spread" in set(report.table()["origin"])
+    assert "spread" in set(report.tensors["origin"])
     assert function_gap(network, target, IMAGES) > 1e-3  # another function than the seed's
 
 
@@ -275,4 +275,4 @@ def test_a_clone_of_a_stages_only_layer_reads_the_channels_that_it_knows(name):
     network, report = remap(seed, spec)
     own, clone = (_convolutions(block)[0].weight for block in (seed.blocks[-1], network.blocks[-1]))
     assert torch.equal(clone[:960, :160], own) and not clone[:, 160:].any()
-    assert report.tensors[-1].cloned and torch.isfinite(network.eval()(torch.rand(1, 3, 32, 32))[-1]).all()
+    assert report.tensors["cloned"].iloc[-1] and torch.isfinite(network.eval()(torch.rand(1, 3, 32, 32))[-1]).all()

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from workbench.networks import dilation_mixture as mixtures
 from workbench.networks.blocks import SplitConv2d
-from workbench.networks.dilation_mixture import IMPLEMENTATIONS, SIDES, Dilation, DilationMixture, Implementation
+from workbench.networks.dilation_mixture import IMPLEMENTATIONS, SIDES, DilationMixture, Implementation
+from workbench.spaces.network_spec import Dilation
 
 
 def one_convolution(
@@ -67,11 +68,10 @@ def equalities(rng: np.random.Generator, channels: int = 16, groups: int = 4) ->
 
 def decode(conv: nn.Conv2d, mixture: DilationMixture, chosen: Sequence[int]) -> tuple[SplitConv2d, list[int]]:
     """One convolution per chosen dilation with the kernels of `conv`, and for each of its channels the one it was."""
-    groups = sorted(range(len(chosen)), key=lambda group: chosen[group])
     width = mixture.group_channels
-    order = [channel for group in groups for channel in range(group * width, (group + 1) * width)]
+    order = channel_order(chosen, width)
     split = SplitConv2d(conv.in_channels, conv.out_channels, 3, padding=1, bias=False, dtype=conv.weight.dtype)
-    split.split([(chosen.count(index) * width, *mixture.dilations[index]) for index in sorted(set(chosen))])
+    split.parts = tuple((chosen.count(index) * width, *mixture.dilations[index]) for index in sorted(set(chosen)))
     with torch.no_grad():
         split.weight.copy_(conv.weight[order])
     return split, order
@@ -108,3 +108,21 @@ def _with_gradients(mixture: DilationMixture, features: Tensor, name: Implementa
 
 def _gap(first: Tensor, second: Tensor) -> float:
     return float((first - second).detach().abs().max())
+
+
+def saved_bytes(layer: DilationMixture, features: Tensor) -> int:
+    """Bytes that a forward pass keeps for the backward pass, the layer's own parameters not counted."""
+    own = {parameter.untyped_storage().data_ptr() for parameter in layer.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = layer(features)
+    total = sum(kept.values())
+    del output  # until here, so that no storage is used twice
+    return total

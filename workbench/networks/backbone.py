@@ -1,18 +1,12 @@
 """A stand-alone network: the blocks of a specification in order, returning the tapped feature maps."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any
 
 from torch import Tensor, nn
 
 from workbench.networks.blocks import TappedChain, build_block
 from workbench.spaces.network_spec import NetworkSpec
-
-
-class Tapped(Protocol):
-    """A block that also gives the map inside it."""
-
-    def tapped(self, features: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
 class Backbone(nn.Module):
@@ -46,15 +40,13 @@ def run_blocks(
     `expanded` the map behind their expansion is returned instead.
     """
     tapped = list(maps)
-    for index, block in enumerate(blocks):
-        if index < start:
-            continue
+    for index in range(start, len(blocks)):
         if index in expanded:
-            inside: Tapped = block  # type: ignore[assignment]
+            inside: Any = blocks[index]  # a block with `tapped`
             behind, features = inside.tapped(features)
             tapped.append(behind)
             continue
-        features = block(features)
+        features = blocks[index](features)
         if index in taps:
             tapped.append(features)
     return tapped

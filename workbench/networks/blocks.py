@@ -1,7 +1,5 @@
 """Turns block specifications into layers: one `nn.Module` per kind of block, built from the specification's chains."""
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,9 +12,7 @@ def build_block(spec: BlockSpec) -> nn.Module:
     """The block of `spec`: (N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride))."""
     chains = {name: build_chain(chain, spec.bn_eps) for name, chain in branches(spec).items()}
     if spec.kind in ("shuffle", "xception"):
-        return (
-            ShuffleUnit(chains["main"]) if spec.stride == 1 else ShuffleDownUnit(chains["main"], chains["projection"])
-        )
+        return ShuffleUnit(chains["main"]) if spec.stride == 1 else ShuffleDownUnit(**chains)
     if "shortcut" not in chains:
         return chains["main"]
     # The sum of an inverted residual stays linear (MobileNetV2), that of a ResNet block goes through a ReLU.
@@ -44,9 +40,9 @@ def build_chain(chain: Chain, bn_eps: float) -> nn.Sequential:
 def build_conv(layer: Conv) -> nn.Conv2d:
     """The convolution alone; one whose output channels differ in dilation is a `SplitConv2d`."""
     _, height, width = layer.parts[0]
-    conv = nn.Conv2d if len(layer.parts) == 1 else SplitConv2d
+    conv = SplitConv2d if len(layer.parts) > 1 else nn.Conv2d
     if layer.padding == "same" and layer.stride > 1:
-        if len(layer.parts) > 1:
+        if conv is SplitConv2d:
             raise ValueError("A strided convolution with padding 'same' takes one dilation for all its channels.")
         conv = SamePaddedConv2d
     built = conv(
@@ -60,7 +56,7 @@ def build_conv(layer: Conv) -> nn.Conv2d:
         bias=layer.bias,
     )
     if isinstance(built, SplitConv2d):
-        built.split(layer.parts)
+        built.parts = layer.parts
     return built
 
 
@@ -85,20 +81,15 @@ class SplitConv2d(nn.Conv2d):
     parameters under the same names, and pretrained weights load as they are (NATS, section 3.4, equation 6).
     """
 
-    parts: tuple[Part, ...] = ()
-
-    def split(self, parts: Sequence[Part]) -> None:
-        """`parts` are (output channels, dilation_h, dilation_w) in the order of the channels."""
-        self.parts = tuple(parts)
+    parts: tuple[Part, ...] = ()  # in the order of the channels
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         channels = [part[0] for part in self.parts]
         kernels = weight.split(channels)
         biases = [None] * len(channels) if bias is None else list(bias.split(channels))
-        width = self.out_channels // self.groups  # of a group of a grouped convolution, which reads its own inputs only
-        groups = [1] * len(channels) if self.groups == 1 else [count // width for count in channels]
-        inputs = [input] * len(channels)
-        if self.groups > 1:
+        inputs, groups = [input] * len(channels), [1] * len(channels)
+        if self.groups > 1:  # each group reads its own inputs only
+            groups = [count * self.groups // self.out_channels for count in channels]
             inputs = list(input.split([count * (self.in_channels // self.groups) for count in groups], dim=1))
         outputs = []
         for source, kernel, offset, count, part in zip(inputs, kernels, biases, groups, self.parts, strict=True):
@@ -156,9 +147,9 @@ class ResidualUnit(nn.Module):
 class ShuffleUnit(nn.Module):
     """Stride-1 ShuffleNetV2 block: shuffle and split first, transform one half, concatenate (DetNAS, section 2.2).
 
-    Even-indexed channels pass untouched, odd-indexed ones go through `main`. The original code has a second,
-    incompatible order ([0, 4, 1, 5] and [2, 6, 3, 7] of eight channels) in its supernets; `grouped_shuffle_order`
-    gives the permutation between the two.
+    Even-indexed channels pass untouched, odd-indexed ones go through `main`: of eight [0, 2, 4, 6] and [1, 3, 5, 7].
+    The original code has a second order ([0, 4, 1, 5] and [2, 6, 3, 7]) in its supernets: weights trained under one
+    need their input channels permuted before they mean anything under the other.
     """
 
     def __init__(self, main: nn.Sequential) -> None:
@@ -179,20 +170,6 @@ class ShuffleDownUnit(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return torch.cat((self.projection(features), self.main(features)), dim=1)
-
-
-def grouped_shuffle_order(channels: int) -> Tensor:
-    """Channel indices in the order in which the original supernets read them: the half that passes, then the other.
-
-    For 8 channels [0, 4, 1, 5, 2, 6, 3, 7]; ours would be [0, 2, 4, 6, 1, 3, 5, 7]. Weights trained under one order
-    need their input channels permuted before they mean anything under the other.
-    """
-    return torch.arange(channels).reshape(2, channels // 2).t().reshape(-1)
-
-
-def alternating_shuffle_order(channels: int) -> Tensor:
-    """Channel indices in the order in which our blocks read them: even ones pass, odd ones are transformed."""
-    return torch.arange(channels).reshape(channels // 2, 2).t().reshape(-1)
 
 
 def initialise_like_detnas(module: nn.Module) -> None:

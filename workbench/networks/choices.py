@@ -1,7 +1,6 @@
 """What answers a decision of a supernet: options apart, nested depths; a mixture of dilations has its own file."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -9,17 +8,22 @@ from torch import Tensor, nn
 from workbench.networks.blocks import TappedChain
 
 
-class Choice(Protocol):
-    """What answers some decisions of a supernet: `SeparateOptions`, `NestedDepths` or a `DilationMixture`."""
+class Choice(nn.Module):
+    """What answers some decisions of a supernet: one option for each of them, or a mixture by the softmax of alpha."""
 
     alpha: nn.Parameter  # (decisions, options)
-    temperature: float
-    chosen: tuple[int, ...] | None  # an option for each decision; None: the mixture
 
-    def shares(self) -> Tensor: ...
+    def __init__(self) -> None:
+        super().__init__()
+        self.temperature = 1.0
+        self.chosen: tuple[int, ...] | None = None  # an option for each decision; None: the mixture
+
+    def shares(self) -> Tensor:
+        """The weight of each option in each decision (decisions, options), rows of sum 1 (NATS, equation 3)."""
+        return (self.alpha / self.temperature).softmax(dim=1)
 
 
-class SeparateOptions(nn.Module):
+class SeparateOptions(Choice):
     """All options of one decision, each a chain of blocks with weights of its own; an empty one skips.
 
     Only the chosen one runs, so only it gets gradients and batch statistics; or the sum of all, weighted by `shares`.
@@ -29,12 +33,6 @@ class SeparateOptions(nn.Module):
         super().__init__()
         self.options = nn.ModuleList(nn.Sequential(*chain) for chain in options)
         self.alpha = nn.Parameter(torch.zeros(1, len(options)))
-        self.temperature = 1.0
-        self.chosen: tuple[int, ...] | None = (0,)
-
-    def shares(self) -> Tensor:
-        """(1, options), of sum 1."""
-        return (self.alpha / self.temperature).softmax(dim=1)
 
     def forward(self, features: Tensor) -> Tensor:
         if self.chosen is not None:
@@ -50,7 +48,7 @@ class SeparateOptions(nn.Module):
         return mixed(self.shares()[0], inside), mixed(self.shares()[0], outputs)
 
 
-class NestedDepths(nn.Module):
+class NestedDepths(Choice):
     """The blocks of the deepest option; a shallower one runs the first of them (CR-NAS leaves open which it is)."""
 
     def __init__(self, blocks: Sequence[nn.Module], depths: Sequence[int]) -> None:
@@ -58,12 +56,6 @@ class NestedDepths(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.depths = tuple(depths)
         self.alpha = nn.Parameter(torch.zeros(1, len(depths)))
-        self.temperature = 1.0
-        self.chosen: tuple[int, ...] | None = (0,)
-
-    def shares(self) -> Tensor:
-        """(1, depths), of sum 1."""
-        return (self.alpha / self.temperature).softmax(dim=1)
 
     def forward(self, features: Tensor) -> Tensor:
         behind: list[Tensor] = []  # each depth

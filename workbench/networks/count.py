@@ -53,17 +53,15 @@ def count_backbone(build: Callable[[], nn.Module], image_size: ImageSize, *, bia
 
 def latency_ms(module: nn.Module, image_size: ImageSize, *, repeats: int = 30) -> float:
     """Median milliseconds of one forward pass of one image on the module's own device."""
-    device = next(module.parameters()).device
-    return latency_of(module, torch.rand(1, 3, *height_width(image_size), device=device), repeats=repeats)
-
-
-def latency_of(module: nn.Module, features: Tensor | list[Tensor], *, repeats: int = 30) -> float:
-    """Median milliseconds of `module(features)` in eval mode, after warm-up; detectors take a list of images."""
-    return latencies_of([(module, features)], repeats=repeats)[0]
+    image = torch.rand(1, 3, *height_width(image_size), device=next(module.parameters()).device)
+    return latencies_of([(module, image)], repeats=repeats)[0]
 
 
 def latencies_of(calls: Sequence[tuple[nn.Module, Tensor | list[Tensor]]], *, repeats: int = 30) -> list[float]:
-    """The same for several modules, called in turn, so that what else the machine does hits all of them alike."""
+    """Median milliseconds of each `module(features)` in eval mode, after warm-up; detectors take a list of images.
+
+    They are called in turn, so that what else the machine does hits all of them alike.
+    """
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
         timers = []

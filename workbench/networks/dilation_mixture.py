@@ -16,7 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.benchmark import Timer
 
-Dilation = tuple[int, int]  # height, width
+from workbench.networks.choices import Choice, mixed
+from workbench.spaces.network_spec import Dilation
+
 Implementation = Literal["branches", "composite"]
 IMPLEMENTATIONS: tuple[Implementation, ...] = ("branches", "composite")
 Side = Literal["weights", "alpha"]  # which of the two learns
@@ -24,7 +26,7 @@ SIDES: tuple[Side, ...] = ("weights", "alpha")
 Kernels = Literal["replicated", "shared"]
 
 
-class DilationMixture(nn.Module):
+class DilationMixture(Choice):
     """(N, C_in, H, W) -> (N, C_out, H', W'), every group of output channels its own mixture of the dilations.
 
     `weight` is (dilations x C_out, C_in / groups, k, k): copies of the given kernel one after the other, one for each
@@ -42,20 +44,14 @@ class DilationMixture(nn.Module):
         # Four dimensions and not five: `channels_last` is for those only.
         self.weight = nn.Parameter(conv.weight.detach().repeat(self.copies, 1, 1, 1))
         self.alpha = nn.Parameter(torch.zeros(channel_groups, len(dilations), device=conv.weight.device))
-        self.temperature = 1.0
         self.group_channels = conv.out_channels // channel_groups  # C
         self.stride = (conv.stride[0], conv.stride[1])
         self.groups = conv.groups
         self.implementation: dict[Side, Implementation] = {"weights": "branches", "alpha": "branches"}
-        self.chosen: tuple[int, ...] | None = None
         taps, self.grid = tap_positions(self.dilations, conv.kernel_size[0])
         # (dilations x k x k, grid positions), 1 where a tap goes; where several dilations meet, they are summed.
         placement = F.one_hot(torch.tensor(taps, device="cpu"), self.grid[0] * self.grid[1])
         self.register_buffer("placement", placement.to(conv.weight), persistent=False)
-
-    def shares(self) -> Tensor:
-        """The weight of each dilation in each group (N, dilations): softmax (NATS, equation 3)."""
-        return (self.alpha / self.temperature).softmax(dim=1)
 
     def forward(self, features: Tensor) -> Tensor:
         if self.chosen is not None:
@@ -109,13 +105,8 @@ class DilationMixture(nn.Module):
         return torch.cat(parts, dim=1)[:, torch.cat(places).argsort()]
 
     def _branches(self, features: Tensor, by_channel: Tensor) -> Tensor:
-        total: Tensor | None = None
-        for index in range(len(self.dilations)):
-            part = self._dilated(features, self.kernel_of(index), index)
-            part = part * by_channel[:, index, None, None].to(part.dtype)
-            total = part if total is None else total + part
-        assert total is not None
-        return total
+        maps = [self._dilated(features, self.kernel_of(index), index) for index in range(len(self.dilations))]
+        return mixed(by_channel.t()[:, :, None, None].to(maps[0].dtype), maps)
 
     def _composite(self, features: Tensor, by_channel: Tensor) -> Tensor:
         padding = (self.grid[0] // 2, self.grid[1] // 2)
@@ -150,24 +141,6 @@ def tap_positions(dilations: Sequence[Dilation], kernel: int) -> tuple[tuple[int
     steps = range(-reach, reach + 1)
     taps = [(height // 2 + dy * h) * width + width // 2 + dx * w for h, w in dilations for dy in steps for dx in steps]
     return tuple(taps), (height, width)
-
-
-def saved_bytes(layer: DilationMixture, features: Tensor) -> int:
-    """Bytes that a forward pass keeps for the backward pass, the layer's own parameters not counted."""
-    own = {parameter.untyped_storage().data_ptr() for parameter in layer.parameters()}
-    kept: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        output = layer(features)
-    total = sum(kept.values())
-    del output  # until here, so that no storage is used twice
-    return total
 
 
 def step_ms(layer: DilationMixture, features: Tensor, side: Side, repeats: int = 5) -> float:

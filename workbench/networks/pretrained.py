@@ -29,11 +29,11 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     content: Any
     try:
-        content = _read(path)
+        safe = path.suffix == ".safetensors"
+        content = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise ValueError(
-            f"Expected a weights file at {path}, but it cannot be read: {error.strerror or error}."
-        ) from error
+        why = error.strerror or error
+        raise ValueError(f"Expected a weights file at {path}, but it cannot be read: {why}.") from error
     except Exception as error:  # many kinds: each of torch's formats, old and new, fails in its own way
         raise ValueError(
             f"{path} cannot be read as plain tensors ({type(error).__name__}): it is broken, or it holds objects that"
@@ -46,16 +46,8 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
         raise ValueError(
             f"{path} holds no state dict: expected tensors by name, at the top, in 'state_dict' or 'model'."
         )
-    names = [str(name) for name in content]
-    if all(name.startswith("module.") for name in names):
-        names = [name.removeprefix("module.") for name in names]
-    return dict(zip(names, content.values(), strict=True))
-
-
-def _read(path: Path) -> Any:
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+    parallel = all(str(name).startswith("module.") for name in content)
+    return {str(name)[len("module.") if parallel else 0 :]: tensor for name, tensor in content.items()}
 
 
 def load_efficientnet_lite(backbone: Backbone, state: Mapping[str, Tensor]) -> None:

@@ -8,14 +8,15 @@ Blocks are matched by stage, kind and role of each convolution, never by paramet
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import zip_longest
+from typing import Any, Literal
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from workbench.networks.backbone import Backbone
-from workbench.networks.blocks import ResidualUnit
-from workbench.networks.remap_report import Origin, Remapped, RemapReport
+from workbench.networks.remap_report import RemapReport
 from workbench.spaces.branches import searched_width
 from workbench.spaces.network_spec import BlockSpec, NetworkSpec
 
@@ -25,12 +26,8 @@ Width = Literal["prefix", "bn", "l1", "std"]
 Kernel = Literal["centre", "dilate"]
 
 
-@dataclass(frozen=True)
-class _Channels:
-    """For each channel of the target the seed's channel it reads, and whether that one was given away before."""
-
-    source: tuple[int, ...]
-    repeated: tuple[bool, ...]
+# For each channel of the target the seed's channel that it reads: those that the seed has, then from the first again.
+Channels = tuple[int, ...]
 
 
 def remap(
@@ -45,29 +42,23 @@ def remap(
     """
     pairs = _matched(seed.spec, spec)
     target = Backbone(spec)
-    rows: list[Remapped] = []
+    rows: list[dict[str, Any]] = []
     entering, have = _prefix(3, 3), 3
     with torch.no_grad():
-        for index, (block, source) in enumerate(zip(spec.blocks, pairs, strict=True)):
-            own, theirs = seed.spec.blocks[source.index], block
+        for index, (block, (source, cloned)) in enumerate(zip(spec.blocks, pairs, strict=True)):
+            own = seed.spec.blocks[source]
             if own.in_channels != have:  # a clone of a stage's only layer, which reads the width of the stage before
-                entering = _prefix(own.in_channels, theirs.in_channels)
-            leaving = _prefix(own.out_channels, theirs.out_channels)
-            blocks = (seed.blocks[source.index], target.blocks[index])
-            copier = _Copier(index, source, width, kernel, independent, rows)
-            copier.copy(blocks, (own, theirs), entering, leaving)
+                entering = _prefix(own.in_channels, block.in_channels)
+            leaving = _prefix(own.out_channels, block.out_channels)
+            blocks = (seed.blocks[source], target.blocks[index])
+            copier = _Copier(index, source, cloned, width, kernel, independent, rows)
+            copier.copy(blocks, (own, block), entering, leaving)
             entering, have = leaving, own.out_channels
-    return target.train(seed.training), RemapReport(seed=seed.spec.name, target=spec.name, tensors=tuple(rows))
+    return target.train(seed.training), RemapReport(seed=seed.spec.name, target=spec.name, tensors=pd.DataFrame(rows))
 
 
-@dataclass(frozen=True)
-class _Source:
-    index: int
-    cloned: bool
-
-
-def _matched(seed: NetworkSpec, target: NetworkSpec) -> list[_Source]:
-    """For each block of the target the seed's block that it reads; ValueError where there is none."""
+def _matched(seed: NetworkSpec, target: NetworkSpec) -> list[tuple[int, bool]]:
+    """For each block the seed's block that it reads and whether that is cloned; ValueError where there is none."""
     by_stage: dict[int, list[int]] = {}
     for index, block in enumerate(seed.blocks):
         by_stage.setdefault(block.stage, []).append(index)
@@ -102,7 +93,7 @@ def _matched(seed: NetworkSpec, target: NetworkSpec) -> list[_Source]:
                 f"Block {index} of {target.name} is a {block.kind} of another width than in {seed.name}: its channels"
                 " are split and shuffled, so a prefix of them means something else. Use a seed of equal widths."
             )
-        found.append(_Source(source, within >= len(stage)))
+        found.append((source, within >= len(stage)))
     return found
 
 
@@ -111,23 +102,24 @@ class _Copier:
     """Copies one block's layers and writes down what it did."""
 
     index: int
-    source: _Source
+    source: int
+    cloned: bool
     width: Width
     kernel: Kernel
     independent: bool
-    rows: list[Remapped]
+    rows: list[dict[str, Any]]
 
     def copy(
         self,
         blocks: tuple[nn.Module, nn.Module],
         specs: tuple[BlockSpec, BlockSpec],
-        entering: _Channels,
-        leaving: _Channels,
+        entering: Channels,
+        leaving: Channels,
     ) -> None:
         chains = [_chains(block) for block in blocks]
         for name, layers in chains[1].items():
             own = _by_role(chains[0].get(name, []), specs[0])
-            inputs: _Channels | None = entering
+            inputs: Channels | None = entering
             for position, (role, (prefix, conv, norm)) in enumerate(_by_role(layers, specs[1]).items()):
                 last = position == len(layers) - 1
                 if role not in own:
@@ -148,7 +140,7 @@ class _Copier:
                     self._norm(prefix, norm, their_norm, outputs)
                 inputs = outputs
 
-    def _inner(self, conv: nn.Conv2d, norm: nn.BatchNorm2d | None, count: int) -> _Channels:
+    def _inner(self, conv: nn.Conv2d, norm: nn.BatchNorm2d | None, count: int) -> Channels:
         """The channels that a narrower layer keeps, in ascending order; of a wider one all, then the first again."""
         have = conv.out_channels
         if count >= have or self.width == "prefix" or norm is None:
@@ -156,71 +148,46 @@ class _Copier:
         rows = conv.weight.flatten(1)
         reference = {"bn": norm.weight.abs(), "l1": rows.abs().sum(dim=1), "std": rows.std(dim=1)}[self.width]
         kept = reference.argsort(descending=True, stable=True)[:count].sort().values
-        return _Channels(tuple(kept.tolist()), (False,) * count)
+        return tuple(kept.tolist())
 
-    def _conv(self, name: str, conv: nn.Conv2d, seed: nn.Conv2d, inputs: _Channels, outputs: _Channels) -> None:
-        values = seed.weight[list(outputs.source)]
-        if conv.weight.shape[1] > 1 or seed.weight.shape[1] > 1:
-            columns = torch.tensor(inputs.source) if conv.groups == 1 else torch.arange(conv.weight.shape[1])
-            values = values[:, columns]
-            if conv.groups == 1:
-                values[:, torch.tensor(inputs.repeated)] = 0  # what is there twice is read once
+    def _conv(self, name: str, conv: nn.Conv2d, seed: nn.Conv2d, inputs: Channels, outputs: Channels) -> None:
+        values = seed.weight[list(outputs)]
+        fresh = conv.weight.shape[1]
+        if conv.groups == 1:
+            fresh, values = len(set(inputs)), values[:, list(inputs)]
+            values[:, fresh:] = 0  # what is there twice is read once
         placed, origin = _placed(values, conv.kernel_size[0], self.kernel)
         conv.weight.copy_(placed)
         taps = min(conv.kernel_size[0], seed.kernel_size[0]) ** 2
-        fresh = sum(not again for again in inputs.repeated) if conv.groups == 1 else conv.weight.shape[1]
-        new = sum(outputs.repeated)
-        self._note(f"{name}.weight", origin, conv.weight.numel(), (len(outputs.source) - new, new, fresh * taps))
+        self._note(f"{name}.weight", origin, conv.weight.numel(), outputs, fresh * taps)
         if conv.bias is not None and seed.bias is not None:
-            conv.bias.copy_(seed.bias[list(outputs.source)])
-            self._note(f"{name}.bias", "copied", conv.bias.numel(), (conv.bias.numel() - new, new, 1))
+            conv.bias.copy_(seed.bias[list(outputs)])
+            self._note(f"{name}.bias", "copied", conv.bias.numel(), outputs)
 
-    def _norm(self, name: str, norm: nn.BatchNorm2d, seed: nn.BatchNorm2d, outputs: _Channels) -> None:
-        new = sum(outputs.repeated)
+    def _norm(self, name: str, norm: nn.BatchNorm2d, seed: nn.BatchNorm2d, outputs: Channels) -> None:
         for part, tensor in norm.state_dict().items():
             given = seed.state_dict()[part]
-            tensor.copy_(given[list(outputs.source)] if tensor.ndim else given)
-            counts = (tensor.numel() - new, new, 1) if tensor.ndim else (1, 0, 1)
-            self._note(f"{name}.norm.{part}", "copied", tensor.numel(), counts)
+            tensor.copy_(given[list(outputs)] if tensor.ndim else given)
+            self._note(f"{name}.norm.{part}", "copied", tensor.numel(), outputs if tensor.ndim else (0,))
 
     def _keep(self, name: str, conv: nn.Conv2d, norm: nn.BatchNorm2d | None) -> None:
         """A layer without counterpart: its own initialisation stays."""
-        parts = {f"{name}.{part}": tensor for part, tensor in conv.state_dict().items()}
-        if norm is not None:
-            parts |= {f"{name}.norm.{part}": tensor for part, tensor in norm.state_dict().items()}
+        parts = conv.state_dict(prefix=f"{name}.") | (norm.state_dict(prefix=f"{name}.norm.") if norm else {})
         for part, tensor in parts.items():
-            self.rows.append(
-                Remapped(
-                    name=part,
-                    block=self.index,
-                    seed_block=None,
-                    cloned=False,
-                    origin="own",
-                    copied=0,
-                    duplicated=0,
-                    zero=0,
-                    own=tensor.numel(),
-                )
-            )
+            self._row(part, "own", None, False, (0, 0, 0, tensor.numel()))
 
-    def _note(self, name: str, origin: Origin, size: int, counts: tuple[int, int, int]) -> None:
-        rows, repeated, each = counts
-        self.rows.append(
-            Remapped(
-                name=name,
-                block=self.index,
-                seed_block=self.source.index,
-                cloned=self.source.cloned,
-                origin=origin,
-                copied=rows * each,
-                duplicated=repeated * each,
-                zero=size - (rows + repeated) * each,
-                own=0,
-            )
-        )
+    def _note(self, name: str, origin: str, size: int, outputs: Channels, each: int = 1) -> None:
+        """`each` of the numbers of an output channel come from the seed, the others are zero."""
+        copied, have = each * len(set(outputs)), each * len(outputs)
+        self._row(name, origin, self.source, self.cloned, (copied, have - copied, size - have, 0))
+
+    def _row(self, name: str, origin: str, seed_block: int | None, cloned: bool, numbers: tuple[int, ...]) -> None:
+        row = {"name": name, "block": self.index, "seed_block": seed_block, "cloned": cloned, "origin": origin}
+        counts = zip(("copied", "duplicated", "zero", "own"), numbers, strict=True)
+        self.rows.append({**row, **dict(counts), "size": sum(numbers)})
 
 
-def _placed(values: Tensor, side: int, kernel: Kernel) -> tuple[Tensor, Origin]:
+def _placed(values: Tensor, side: int, kernel: Kernel) -> tuple[Tensor, str]:
     """The seed's kernels on a grid of `side`: centred, cropped, or spread as a dilated kernel (section 3.5)."""
     have = values.shape[-1]
     if side == have:
@@ -236,9 +203,9 @@ def _placed(values: Tensor, side: int, kernel: Kernel) -> tuple[Tensor, Origin]:
     return placed, "spread" if step > 1 else "centred"
 
 
-def _prefix(have: int, count: int) -> _Channels:
+def _prefix(have: int, count: int) -> Channels:
     """The first `count` channels; beyond those that there are, from the first again."""
-    return _Channels(tuple(channel % have for channel in range(count)), tuple(c >= have for c in range(count)))
+    return tuple(channel % have for channel in range(count))
 
 
 Layer = tuple[str, nn.Conv2d, nn.BatchNorm2d | None]
@@ -246,20 +213,16 @@ Layer = tuple[str, nn.Conv2d, nn.BatchNorm2d | None]
 
 def _chains(block: nn.Module) -> dict[str, list[Layer]]:
     """The convolutions of a block by chain, each with its batch norm."""
-    chains = {"main": block.main, "shortcut": block.shortcut} if isinstance(block, ResidualUnit) else {"main": block}
-    if not isinstance(block, ResidualUnit) and not isinstance(block, nn.Sequential):
-        chains = {name: chain for name, chain in block.named_children() if isinstance(chain, nn.Sequential)}
-    found: dict[str, list[Layer]] = {}
-    for name, chain in chains.items():
-        assert isinstance(chain, nn.Sequential)
-        layers = list(chain)
-        found[name] = []
-        for position, layer in enumerate(layers):
-            if isinstance(layer, nn.Conv2d):
-                behind = layers[position + 1] if position + 1 < len(layers) else None
-                norm = behind if isinstance(behind, nn.BatchNorm2d) else None
-                found[name].append((f"{name}.{position}", layer, norm))
-    return found
+    named = [("main", block)] if isinstance(block, nn.Sequential) else block.named_children()
+    chains = {name: list(chain) for name, chain in named if isinstance(chain, nn.Sequential)}
+    return {
+        name: [
+            (f"{name}.{position}", layer, behind if isinstance(behind, nn.BatchNorm2d) else None)
+            for position, (layer, behind) in enumerate(zip_longest(layers, layers[1:]))
+            if isinstance(layer, nn.Conv2d)
+        ]
+        for name, layers in chains.items()
+    }
 
 
 def _by_role(layers: Sequence[Layer], spec: BlockSpec) -> dict[str, Layer]:

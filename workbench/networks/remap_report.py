@@ -1,50 +1,31 @@
 """What a remapping did: every tensor with the origin of its numbers, and how far the function moved."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-Origin = Literal["copied", "centred", "spread", "cropped", "own"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Remapped:
-    """What became of one tensor: the seed's block it came from, and how many of its numbers have which origin."""
-
-    name: str
-    block: int
-    seed_block: int | None  # None: the layer has no counterpart and keeps its own initialisation
-    cloned: bool  # the seed's stage is shallower: another layer reads the same block
-    origin: Origin
-    copied: int
-    duplicated: int  # further copies of a seed's channels, where the network is wider
-    zero: int
-    own: int
-
-    @property
-    def size(self) -> int:
-        return self.copied + self.duplicated + self.zero + self.own
+from workbench.networks.count import evaluating
 
 
 @dataclass(frozen=True, kw_only=True)
 class RemapReport:
-    """Everything that a remapping did, tensor by tensor."""
+    """Everything that a remapping did.
+
+    `tensors` has a row for each tensor: the `block` it is in and the seed's block it came from (none: the layer has no
+    counterpart and keeps its own initialisation), whether the seed's block is `cloned` (its stage is shallower), the
+    `origin` of the numbers, and how many of them are copied, duplicated (further copies of channels, where the network
+    is wider), zero or own.
+    """
 
     seed: str
     target: str
-    tensors: tuple[Remapped, ...]
-
-    def table(self) -> pd.DataFrame:
-        """One row for each tensor."""
-        return pd.DataFrame([{**vars(tensor), "size": tensor.size} for tensor in self.tensors])
+    tensors: pd.DataFrame
 
     def totals(self) -> dict[str, int]:
         """Numbers by origin, over all tensors."""
-        kinds = ("copied", "duplicated", "zero", "own")
-        return {kind: sum(getattr(tensor, kind) for tensor in self.tensors) for kind in kinds}
+        return {kind: int(self.tensors[kind].sum()) for kind in ("copied", "duplicated", "zero", "own")}
 
     def __str__(self) -> str:
         shares = ", ".join(f"{count:,} {kind}" for kind, count in self.totals().items() if count)
@@ -56,9 +37,6 @@ def function_gap(first: nn.Module, second: nn.Module, images: Tensor) -> float:
 
     0 up to rounding where a remapping only changed kernels or widened.
     """
-    modes = [first.training, second.training]
-    with torch.inference_mode():
-        pairs = list(zip(first.eval()(images), second.eval()(images), strict=True))
-    first.train(modes[0])
-    second.train(modes[1])
+    with evaluating(first), evaluating(second), torch.inference_mode():
+        pairs = list(zip(first(images), second(images), strict=True))
     return max(float((a - b).abs().max() / a.abs().max()) for a, b in pairs)

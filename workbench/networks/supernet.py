@@ -97,11 +97,11 @@ class Supernet(nn.Module):
 
     def choices(self) -> list[Choice]:
         """What answers the decisions, in their order."""
-        return [m for m in self.modules() if isinstance(m, SeparateOptions | NestedDepths | DilationMixture)]
+        return [module for module in self.modules() if isinstance(module, Choice)]
 
     def mixtures(self) -> list[DilationMixture]:
         """Those of them that mix dilations inside a block."""
-        return [layer for layer in self.modules() if isinstance(layer, DilationMixture)]
+        return [choice for choice in self.choices() if isinstance(choice, DilationMixture)]
 
     def alphas(self) -> list[nn.Parameter]:
         """The logits of the choices in order, each (decisions, options)."""

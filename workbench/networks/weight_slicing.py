@@ -4,8 +4,6 @@ Which row of the kernel goes to which dilation is not spelled out in the paper; 
 the next convolution aligned are here. What never happens is the third: rows sorted by dilation, their order forgotten.
 """
 
-import copy
-
 import torch
 from torch import nn
 
@@ -72,6 +70,6 @@ def searched_position(block: nn.Module, spec: BlockSpec) -> int:
 def _reorder_rows(chain: nn.Sequential, position: int, order: torch.Tensor) -> None:
     """Reorders the outputs of the convolution at `position` and of the batch norm right behind it."""
     for layer in (chain[position], chain[position + 1]):
-        for tensor in copy.copy(layer.state_dict()).values():
+        for tensor in layer.state_dict().values():
             if tensor.ndim:
                 tensor.copy_(tensor[order].clone())

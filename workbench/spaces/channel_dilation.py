@@ -64,22 +64,16 @@ def dilation_name(dilation: Dilation) -> str:
 def channel_dilation_space(name: str) -> SearchSpace:
     """The space of that name; ValueError for an unknown backbone or set, or groups that do not fit the channels."""
     spec, layers = _parsed(name)
-    decisions = tuple(
-        Decision(
-            f"stage {layer.stage} block {layer.block} group {group}",
-            tuple(map(dilation_name, layer.dilations)),
-            layer.block,
-            layer.stage,
-            of_channels=True,
-        )
-        for layer in layers
-        for group in range(1, layer.groups + 1)
-    )
+    decisions: list[Decision] = []
+    for layer in layers:
+        place, options = f"stage {layer.stage} block {layer.block}", tuple(map(dilation_name, layer.dilations))
+        for group in range(1, layer.groups + 1):
+            decisions.append(Decision(f"{place} group {group}", options, layer.block, layer.stage, of_channels=True))
     return SearchSpace(
         name=name,
-        decisions=decisions,
-        build=partial(_built, spec, layers, "contiguous"),
-        build_exact=partial(_built, spec, layers, "index"),
+        decisions=tuple(decisions),
+        build=partial(_built, spec, layers, False),
+        build_exact=partial(_built, spec, layers, True),
         image_size=layout_named(spec.name.split()[0]).image_size,
         costs="equal",
     )
@@ -124,8 +118,7 @@ def decoded(space: SearchSpace, arch: Arch, slicing: Slicing = "contiguous") -> 
     that is the same network with permuted weights; elsewhere every group stays in its place, neighbours of one dilation
     in one convolution: the same cost in more and thinner convolutions.
     """
-    spec, layers = _parsed(space.name)
-    return _built(spec, layers, slicing, space.check(arch).choices)
+    return space.exact_spec(arch) if slicing == "index" else space.spec(arch)
 
 
 def same_everywhere(space: SearchSpace, dilation: Dilation) -> Arch:
@@ -193,11 +186,11 @@ def _by_layer(layers: Sequence[SearchedLayer], choices: Sequence[int]) -> list[t
     return [tuple(islice(answers, layer.groups)) for layer in layers]
 
 
-def _built(spec: NetworkSpec, layers: Sequence[SearchedLayer], slicing: Slicing, choices: Sequence[int]) -> NetworkSpec:
+def _built(spec: NetworkSpec, layers: Sequence[SearchedLayer], exact: bool, choices: Sequence[int]) -> NetworkSpec:
     blocks = list(spec.blocks)
     for layer, chosen in zip(layers, _by_layer(layers, choices), strict=True):
-        sort = slicing == "contiguous" or foldable(blocks[layer.block])
-        runs = [(index, len(list(run))) for index, run in groupby(sorted(chosen) if sort else chosen)]
+        stay = exact and not foldable(blocks[layer.block])
+        runs = [(index, len(list(run))) for index, run in groupby(chosen if stay else sorted(chosen))]
         parts = tuple((groups * layer.group_channels, *layer.dilations[index]) for index, groups in runs)
         plain = parts == ((layer.channels, 1, 1),)
         blocks[layer.block] = replace(blocks[layer.block], dilations=() if plain else parts)

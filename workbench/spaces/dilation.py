@@ -22,6 +22,8 @@ def dilation_space_name(backbone: str, depths: Sequence[int] = ()) -> str:
 
 def dilation_space(name: str) -> SearchSpace:
     """The space of that name; ValueError when the backbone is unknown or the depths do not fit it."""
+    if name == PREFIX:
+        raise ValueError(f"A dilation space is named dilation-<backbone> or dilation-<backbone>-1.3.5.7; got {name!r}.")
     backbone, spec = labelled(name.removeprefix(PREFIX), name)
     options = tuple(f"dilation {rate}" for rate in RATES)
     decisions: list[Decision] = []
@@ -29,13 +31,8 @@ def dilation_space(name: str) -> SearchSpace:
         stage = spec.blocks[index].stage
         within = 1 + sum(decision.stage == stage for decision in decisions)
         decisions.append(Decision(f"stage {stage} block {within}", options, index, stage))
-    return SearchSpace(
-        name=name,
-        decisions=tuple(decisions),
-        build=partial(_build, spec),
-        image_size=layout_named(backbone).image_size,
-        costs="equal",
-    )
+    side, build = layout_named(backbone).image_size, partial(_build, spec)
+    return SearchSpace(name=name, decisions=tuple(decisions), build=build, image_size=side, costs="equal")
 
 
 def _build(spec: NetworkSpec, choices: tuple[int, ...]) -> NetworkSpec:

@@ -105,13 +105,9 @@ def layer_space(name: str) -> SearchSpace:
         if options:
             within = sum(decision.stage == template.stage for decision in decisions) + 1
             decisions.append(Decision(f"stage {template.stage} layer {within}", options, position, template.stage))
-    small = match["seed"].endswith(("front", "tiny"))
-    return SearchSpace(
-        name=name,
-        decisions=tuple(decisions),
-        build=partial(_build, name, spec, slots, form),
-        image_size=128 if small else 224,
-    )
+    side = 128 if match["seed"].endswith(("front", "tiny")) else 224
+    build = partial(_build, name, spec, slots, form)
+    return SearchSpace(name=name, decisions=tuple(decisions), build=build, image_size=side)
 
 
 def searched_stages(spec: NetworkSpec) -> tuple[int, ...]:
@@ -147,9 +143,8 @@ def _build(name: str, spec: NetworkSpec, slots: Sequence[Slot], form: str, choic
             blocks.append(_layer(template, option) if option else template)
     ends = {block.stage: index for index, block in enumerate(blocks)}
     starts = {block.stage: index for index, block in reversed(list(enumerate(blocks)))}
-    tapped = [starts if tap in spec.expanded else ends for tap in spec.taps]
-    taps = tuple(places[spec.blocks[tap].stage] for places, tap in zip(tapped, spec.taps, strict=True))
-    expanded = tuple(starts[spec.blocks[tap].stage] for tap in spec.expanded)
+    places = {tap: (starts if tap in spec.expanded else ends)[spec.blocks[tap].stage] for tap in spec.taps}
+    taps, expanded = tuple(places.values()), tuple(places[tap] for tap in spec.expanded)
     built = NetworkSpec(name=name, blocks=tuple(blocks), taps=taps, expanded=expanded)
     return with_output_stride(built, int(form.removeprefix("os"))) if form.startswith("os") else built
 

@@ -50,15 +50,9 @@ FNA_LAYERS: Mapping[str, tuple[str, ...]] = {
     "MobileNetV2": ("k3e6 k3e6", "k3e6 k3e6 k3e6", "k3e6 k3e6 k3e6 k3e6", "k3e6 k3e6 k3e6", "k3e6 k3e6 k3e6", "k3e6"),
     "FNA RetinaNet": ("k3e6 k3e6", "k7e6 k5e6", "k3e6 k5e6 k7e6 k3e6", "k5e6 k7e6", "k7e6 k7e6 k7e3 k7e6", "k7e6"),
     "FNA SSDLite": ("k5e6", "k5e6 k5e6 k3e6 k5e6", "k5e6 k7e6 k3e6", "k7e6 k7e6 k7e6 k7e6", "k5e6 k7e6 k7e6", "k7e6"),
-    "FNA DeepLabv3": (
-        "k3e6 k3e6",
-        "k7e6 k3e6 k3e6 k3e6",
-        "k7e6 k7e6 k5e6 k7e6 k7e6 k5e6",
-        "k7e6 k7e6 k7e6 k7e6",
-        "k7e6 k5e6",
-        "k7e3",
-    ),
-}
+    "FNA DeepLabv3": ("k3e6 k3e6", "k7e6 k3e6 k3e6 k3e6", "k7e6 k7e6 k5e6 k7e6 k7e6 k5e6",
+                      "k7e6 k7e6 k7e6 k7e6", "k7e6 k5e6", "k7e3"),
+}  # fmt: skip
 
 
 def fna_spec(name: str, *, last: int = 0, padding: Padding = "symmetric", bn_eps: float = 1e-5) -> NetworkSpec:

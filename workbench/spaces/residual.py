@@ -71,18 +71,12 @@ def _resnet(
     image_size: int = 224,
 ) -> Layout:
     """Stages of blocks like `block` whose width doubles from one to the next; `strides` of the stem, then of each."""
-    first = BlockSpec(
-        kind="conv", out_channels=width, stride=strides[0], kernel=stem_kernel, activation=block.activation
-    )
-    pooling = BlockSpec(kind="pool", out_channels=width, stride=2)
+    conv = BlockSpec(kind="conv", out_channels=width, stride=strides[0], kernel=stem_kernel)
+    first, pooling = replace(conv, activation=block.activation), replace(conv, kind="pool", stride=2, kernel=3)
     widest = width * (4 if block.kind == "bottleneck" else 1)
     blocks = [replace(block, out_channels=widest * 2**i, stride=stride) for i, stride in enumerate(strides[1:])]
-    return Layout(
-        stem=(first, pooling) if pool else (first,),
-        stages=tuple(map(Stage, blocks, depths, grid)),
-        taps=tuple(range(1, len(depths) + 1)),
-        image_size=image_size,
-    )
+    stem, stages = (first, pooling) if pool else (first,), tuple(map(Stage, blocks, depths, grid))
+    return Layout(stem=stem, stages=stages, taps=tuple(range(1, len(depths) + 1)), image_size=image_size)
 
 
 def _tiny(block: BlockSpec) -> Layout:

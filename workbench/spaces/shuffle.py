@@ -32,12 +32,9 @@ def shuffle_space(name: str) -> SearchSpace:
         Decision(f"stage {stage} block {block}", OPERATIONS, index, stage)
         for index, (stage, block) in enumerate(places, start=1)
     ]
-    return SearchSpace(
-        name=name,
-        decisions=tuple(decisions),
-        build=partial(shuffle_spec, name, LAYOUTS[name]),
-        image_size={"shuffle-tiny": 128, "shuffle-20-narrow": 256}.get(name, 224),
-    )
+    side = {"shuffle-tiny": 128, "shuffle-20-narrow": 256}.get(name, 224)
+    build = partial(shuffle_spec, name, LAYOUTS[name])
+    return SearchSpace(name=name, decisions=tuple(decisions), build=build, image_size=side)
 
 
 def shuffle_spec(name: str, layout: Layout, choices: tuple[int, ...]) -> NetworkSpec:
