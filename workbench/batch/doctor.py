@@ -9,7 +9,7 @@ from typing import Any
 
 from workbench.records.environment import environment
 
-# Everything else is imported where it is needed: what is missing must be said before it is missed.
+# Everything else is imported where it is used, so that a missing package is first reported by its name.
 
 
 def examine(data: Path | None) -> Iterator[str]:

@@ -24,10 +24,9 @@ from workbench.records.run_folder import MIME_TYPE, RunFolder
 
 INTERRUPTED = "interrupted"
 PACKAGE_HOME = str(Path(__file__).resolve().parents[2])
-READERS: dict[type, Callable[[str], Any]] = {  # of a parameter's text, by the type of its default
-    **{int: int, float: float, str: str, list: ast.literal_eval},
-    bool: lambda text: {"true": True, "false": False}[text.lower()],
-}
+# How a parameter's text is read, by the type of its default.
+READERS: dict[type, Callable[[str], Any]] = {int: int, float: float, str: str, list: ast.literal_eval}
+READERS[bool] = lambda text: {"true": True, "false": False}[text.lower()]
 
 
 class Executed(NamedTuple):
