@@ -89,7 +89,7 @@ def test_module_can_be_called() -> None:
     assert (result.returncode, result.stdout) == (2, "") and "Traceback" not in result.stderr
 
 
-def test_doctor_knows_masks_and_keypoints(tmp_path: Path, capsys) -> None:
+def test_doctor_checks_masks_and_keypoints(tmp_path: Path, capsys) -> None:
     for folder in ("images", "masks"):
         (tmp_path / "streets" / "train" / folder).mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(tmp_path / "streets" / "train" / "images" / "a.png")
@@ -106,11 +106,11 @@ def test_doctor_knows_masks_and_keypoints(tmp_path: Path, capsys) -> None:
     content = {"images": images, "annotations": [row], "categories": categories}
     (tmp_path / "annotations" / "instances_train.json").write_text(json.dumps(content))
     assert code("doctor", "--data", str(tmp_path)) == 1
-    said = capsys.readouterr().out
-    assert "unknown class number 7" in said and "should have 6 keypoint numbers" in said
+    text = capsys.readouterr().out
+    assert "unknown class number 7" in text and "should have 6 keypoint numbers" in text
 
 
-def test_doctor_speaks(capsys) -> None:
+def test_doctor_reports_versions_and_speed(capsys) -> None:
     assert code("doctor") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("Python 3.") and any("images a second" in line for line in lines)

@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 # Each command imports what it needs when it runs, so that --help and mistakes answer at once.
@@ -13,7 +13,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Execute notebooks; 1 when one of them failed."""
     from workbench.batch.run import run_notebooks
 
-    sweep = dict(_swept(text) for text in arguments.sweep)
+    sweep: dict[str, list[str]] = {}
+    for text in arguments.sweep:
+        name, _, values = text.partition("=")
+        sweep[name] = values.split(",")
+        if not name or not all(sweep[name]):
+            raise ValueError(f"Expected --sweep NAME=V1,V2, got {text!r}; write for example --sweep seed=0,1,2.")
     given = dict(arguments.parameter)
     if len(given) < len(arguments.parameter) or len(sweep) < len(arguments.sweep):
         raise ValueError("Expected each parameter once, but one was given twice; use --sweep NAME=V1,V2 for several.")
@@ -29,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     return code
 
 
-def report(arguments: argparse.Namespace) -> int:
+def report(arguments: argparse.Namespace) -> None:
     """Write Markdown or one table as CSV when asked for, else (or also when --html is given) one HTML page."""
     from workbench.batch.report import find_runs, write_html, write_markdown
     from workbench.batch.tables import collect
@@ -47,25 +52,23 @@ def report(arguments: argparse.Namespace) -> int:
         page = arguments.html or Path("runs") / "report.html"
         write_html(runs, page)
         print(page)
-    return 0
 
 
-def predict(arguments: argparse.Namespace) -> int:
+def predict(arguments: argparse.Namespace) -> None:
     """Draw the boxes that a finished run's detector finds on images."""
     from workbench.records.run_folder import RunFolder
 
-    finished = RunFolder(arguments.run)
-    if finished.status != "finished":
-        raise ValueError(f"Expected a finished run, but {arguments.run} is {finished.status}; finish it first.")
+    status = RunFolder(arguments.run).status
+    if status != "finished":
+        raise ValueError(f"Expected a finished run, but {arguments.run} is {status}; finish it first.")
     from workbench.methods.detector_file import predict_images
 
     for path in predict_images(arguments.run, arguments.images, arguments.out or arguments.run / "predictions"):
         print(path)
-    return 0
 
 
 def doctor(arguments: argparse.Namespace) -> int:
-    """Say in plain words what is installed and how healthy the data sets are."""
+    """Say in plain words what is installed and how healthy the data sets are; 1 for problems."""
     from workbench.batch.doctor import examine
 
     code = 0
@@ -83,26 +86,6 @@ class _Parser(argparse.ArgumentParser):
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command; 0 on success, 1 when a notebook failed, 2 for a mistake in the command, 130 after Ctrl-C."""
-    arguments = _parser().parse_args(words)
-    command: Callable[[argparse.Namespace], int] = arguments.command
-    try:
-        return command(arguments)
-    except (ValueError, OSError) as error:
-        print(f"workbench: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("workbench: interrupted; the same command continues where it stopped", file=sys.stderr)
-        return 130
-
-
-def _swept(text: str) -> tuple[str, list[str]]:
-    name, equals, values = text.partition("=")
-    if not name or not equals or not all(values.split(",")):
-        raise ValueError(f"Expected --sweep NAME=V1,V2, got {text!r}; write for example --sweep seed=0,1,2.")
-    return name, values.split(",")
-
-
-def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="workbench", description="Search detector backbones, notebook by notebook.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -128,10 +111,19 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(command=predict)
 
     command = commands.add_parser("doctor", help="versions, device, data set health")
-    folder = os.environ.get("WORKBENCH_DATA")
-    command.add_argument("--data", type=Path, metavar="DIR", default=Path(folder) if folder else None)
+    folder = os.environ.get("WORKBENCH_DATA") or None  # argparse reads a text as the type says
+    command.add_argument("--data", type=Path, metavar="DIR", default=folder)
     command.set_defaults(command=doctor)
-    return parser
+
+    arguments = parser.parse_args(words)
+    try:
+        return int(arguments.command(arguments) or 0)
+    except (ValueError, OSError) as error:
+        print(f"workbench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("workbench: interrupted; the same command continues where it stopped", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

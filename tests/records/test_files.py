@@ -56,7 +56,7 @@ def test_hostile_names_stay_inside(tmp_path: Path, name: str) -> None:
 
 
 def test_plain_names_are_inside(tmp_path: Path) -> None:
-    assert inside(tmp_path, "retrain/winner.json") == tmp_path / "retrain" / "winner.json"
+    assert inside(tmp_path, "retrain/found.json") == tmp_path / "retrain" / "found.json"
 
 
 def test_relative_paths_start_at_the_repository_when_jupyter_starts_in_its_notebooks(

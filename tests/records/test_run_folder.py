@@ -152,7 +152,7 @@ def test_foreign_folder_is_no_run(tmp_path: Path, record: str) -> None:
         RunFolder(tmp_path)
 
 
-def test_figures_keep_their_words(tmp_path: Path) -> None:
+def test_figures_keep_their_captions(tmp_path: Path) -> None:
     run = start(tmp_path)
     figure, axes = plt.subplots(figsize=(2, 1))
     axes.plot([0, 1])

@@ -5,12 +5,11 @@ import statistics
 import timeit
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from workbench.records.environment import environment
 
-if TYPE_CHECKING:
-    from workbench.data.checks import Problem
+# Everything else is imported where it is used, so that a missing package is first reported by its name.
 
 
 def examine(data: Path | None) -> Iterator[str]:
@@ -27,21 +26,7 @@ def examine(data: Path | None) -> Iterator[str]:
     yield f"A small network sees {_images_per_second():.0f} images a second (forward only, 128 px, CPU)."
     if data is None:
         yield "No data folder was given (--data DIR or WORKBENCH_DATA): generated scenes work without one."
-    else:
-        yield from _data_health(data)
-
-
-def _images_per_second() -> float:
-    import torch
-    from torchvision.models import shufflenet_v2_x0_5
-
-    network, images = shufflenet_v2_x0_5(weights=None).eval(), torch.zeros(8, 3, 128, 128)
-    with torch.inference_mode():
-        seconds = timeit.repeat(lambda: network(images), number=1, repeat=12)
-    return len(images) / statistics.median(seconds[3:])  # the first passes also warm up
-
-
-def _data_health(data: Path) -> Iterator[str]:
+        return
     from workbench.data.checks import refusal
 
     nothing = True
@@ -54,7 +39,17 @@ def _data_health(data: Path) -> Iterator[str]:
         yield f"{data} holds no COCO-format data set (annotations/instances_<split>.json) and no masks."
 
 
-def _checks(root: Path, whole: bool) -> "Iterator[tuple[str, Sequence[Problem], str]]":
+def _images_per_second() -> float:
+    import torch
+    from torchvision.models import shufflenet_v2_x0_5
+
+    network, images = shufflenet_v2_x0_5(weights=None).eval(), torch.zeros(8, 3, 128, 128)
+    with torch.inference_mode():
+        seconds = timeit.repeat(lambda: network(images), number=1, repeat=12)
+    return len(images) / statistics.median(seconds[3:])  # the first passes also warm up
+
+
+def _checks(root: Path, whole: bool) -> Iterator[tuple[str, Sequence[Any], str]]:
     """Each thing checked in a folder: its name, its problems, and what to say if there are none."""
     from workbench.data import checks, masks
 

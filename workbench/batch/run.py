@@ -23,10 +23,10 @@ from workbench.records.files import base_folder, write_json
 from workbench.records.run_folder import MIME_TYPE, RunFolder
 
 INTERRUPTED = "interrupted"
-READERS: dict[type, Callable[[str], Any]] = {  # of a parameter's text, by the type of its default
-    **{int: int, float: float, str: str, list: ast.literal_eval},
-    bool: lambda text: {"true": True, "false": False}[text.lower()],
-}
+PACKAGE_HOME = str(Path(__file__).resolve().parents[2])
+# How a parameter's text is read, by the type of its default.
+READERS: dict[type, Callable[[str], Any]] = {int: int, float: float, str: str, list: ast.literal_eval}
+READERS[bool] = lambda text: {"true": True, "false": False}[text.lower()]
 
 
 class Executed(NamedTuple):
@@ -117,7 +117,7 @@ class _ThisInterpreter(AsyncKernelManager):
             "WORKBENCH_HEADLESS": "1",
             # Without the second renderer nbconvert's HTML of an executed notebook contains no plotly figure.
             "PLOTLY_RENDERER": "plotly_mimetype+notebook_connected",
-            "PYTHONPATH": os.pathsep.join([str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]),
+            "PYTHONPATH": os.pathsep.join(filter(None, [PACKAGE_HOME, os.environ.get("PYTHONPATH")])),
         },
     )
 

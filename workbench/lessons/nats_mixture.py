@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from workbench.networks import dilation_mixture as mixtures
 from workbench.networks.blocks import SplitConv2d
 from workbench.networks.dilation_mixture import IMPLEMENTATIONS, SIDES, DilationMixture, Implementation
+from workbench.spaces.channel_dilation import channel_order
 from workbench.spaces.network_spec import Dilation
 
 
@@ -92,7 +93,7 @@ def implementation_table(
             mixture.implementation = dict.fromkeys(SIDES, implementation)
             for learning in SIDES:
                 row[f"{implementation}, {learning} learn: ms"] = mixtures.step_ms(mixture, features, learning)
-            row[f"{implementation}: MiB kept"] = mixtures.saved_bytes(mixture, features) / 2**20
+            row[f"{implementation}: MiB kept"] = saved_bytes(mixture, features) / 2**20
         rows.append(row)
     return pd.DataFrame(rows).set_index("dilations").T
 
