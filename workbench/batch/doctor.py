@@ -5,12 +5,8 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from workbench.records.environment import environment
-
-if TYPE_CHECKING:
-    from workbench.data.checks import Problem
 
 MOST_PROBLEMS = 20  # shown per split, and the number of the rest
 
@@ -88,7 +84,7 @@ def _mask_health(root: Path) -> Iterator[str]:
     yield from _shown(f"{root}, between {', '.join(splits)}", check_splits(root, splits), "nothing shared.")
 
 
-def _shown(where: str, problems: "Sequence[Problem]", healthy: str) -> Iterator[str]:
+def _shown(where: str, problems: Sequence[str], healthy: str) -> Iterator[str]:
     yield f"{where}: " + (f"{len(problems)} problems." if problems else healthy)
     yield from (f"  {problem}" for problem in problems[:MOST_PROBLEMS])
     if len(problems) > MOST_PROBLEMS:

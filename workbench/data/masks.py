@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.datasets import Cityscapes
 
-from workbench.data.checks import Problem, mask_folders, refusal
+from workbench.data.checks import mask_folders, refusal
 from workbench.data.images import image_fault, image_files, read_image, served_size, to_tensor
 from workbench.data.sets import Views
 from workbench.records.files import compiled, digest, read_json
@@ -139,12 +139,11 @@ def _cityscapes(
     return pairs, tuple(row.name for row in evaluated)
 
 
-def check_masks(root: str | Path, split: str, classes: Classes) -> list[Problem]:
+def check_masks(root: str | Path, split: str, classes: Classes) -> list[str]:
     """Every problem of one split; an empty list for a healthy one. Never raises."""
     folders = mask_folders(root, split)
     if folders is None:
-        text = f"Expected images in {Path(root) / split / 'images'} and masks in {Path(root) / split / 'masks'}."
-        return [Problem(text)]
+        return [f"Expected images in {Path(root) / split / 'images'} and masks in {Path(root) / split / 'masks'}."]
     pairs = _pairs(root, split)
     problems = [] if pairs else [f"{folders[0]} holds no image."]
     for image, mask in pairs:
@@ -154,7 +153,7 @@ def check_masks(root: str | Path, split: str, classes: Classes) -> list[Problem]
             problems.append(f"{image} has no mask {mask.name} in {folders[1]}.")
         elif (fault := _mask_fault(image, mask, classes)) is not None:
             problems.append(f"{mask} {fault}.")
-    return [Problem(text) for text in problems]
+    return problems
 
 
 def _mask_fault(image_path: Path, path: Path, classes: Classes) -> str | None:
