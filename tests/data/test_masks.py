@@ -12,7 +12,7 @@ from PIL import Image
 from tests.data.test_coco import SAMPLES
 from workbench.data.augmentation import augment_masks, augmentation
 from workbench.data.checks import check_splits
-from workbench.data.masks import VOID, Classes, MaskFolder, check_masks, mask_classes
+from workbench.data.masks import VOID, Classes, MaskFolder, mask_classes, read_masks
 from workbench.data.sets import split_train
 
 CLASSES = Classes(names=("road", "car"), void=9)
@@ -95,10 +95,10 @@ def test_another_layout_and_smaller_images(root):
 )
 def test_faults_are_reported_before_work_starts(root, break_it, message):
     break_it(root)
-    assert any(message in problem for problem in check_masks(root, "train", CLASSES))
+    assert any(message in problem for problem in read_masks(root, "train", CLASSES)[1])
     with pytest.raises(ValueError, match=message):
         MaskFolder(root, "train", classes=CLASSES)
-    assert check_masks(root, "val", CLASSES) == []
+    assert read_masks(root, "val", CLASSES)[1] == []
 
 
 def test_a_image_in_two_splits_is_found(root):

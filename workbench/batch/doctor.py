@@ -71,7 +71,7 @@ def _data_health(data: Path) -> Iterator[str]:
 
 def _mask_health(root: Path) -> Iterator[str]:
     from workbench.data.checks import check_splits, mask_folders
-    from workbench.data.masks import check_masks, mask_classes
+    from workbench.data.masks import mask_classes, read_masks
 
     try:
         classes = mask_classes(root)
@@ -80,7 +80,7 @@ def _mask_health(root: Path) -> Iterator[str]:
         return
     splits = [split for split in ("train", "val", "test") if mask_folders(root, split)]
     for split in splits:
-        yield from _shown(f"{root}, {split}", check_masks(root, split, classes), "healthy images with masks.")
+        yield from _shown(f"{root}, {split}", read_masks(root, split, classes)[1], "healthy images with masks.")
     yield from _shown(f"{root}, between {', '.join(splits)}", check_splits(root, splits), "nothing shared.")
 
 

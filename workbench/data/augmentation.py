@@ -42,13 +42,8 @@ def augmentation(name: str, side: int) -> v2.Transform | None:
             whole_boxes,
         ],
         "classify": [v2.RandomResizedCrop(side, scale=(0.25, 1.0)), v2.ColorJitter(0.4, 0.4, 0.4), flip],
-        "ssd": [
-            v2.RandomPhotometricDistort(),
-            v2.RandomZoomOut(fill=110, side_range=(1.0, 4.0)),
-            v2.RandomIoUCrop(min_scale=0.3),
-            flip,
-            whole_boxes,
-        ],
+        # torchvision's defaults are SSD's
+        "ssd": [v2.RandomPhotometricDistort(), v2.RandomZoomOut(fill=110), v2.RandomIoUCrop(), flip, whole_boxes],
         "scale": [
             flip,
             v2.RandomChoice([v2.Lambda(partial(_scaled, factor)) for factor in (0.75, 1.0, 1.25, 1.5, 1.75, 2.0)]),
