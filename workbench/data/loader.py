@@ -189,7 +189,5 @@ def find_file(name: str) -> Path:
 
 
 def _places(name: str) -> list[Path]:
-    places = [Path(name).expanduser(), base_folder() / Path(name).expanduser()]
-    if "WORKBENCH_DATA" in os.environ:
-        places.append(Path(os.environ["WORKBENCH_DATA"]) / name)
-    return places
+    roots = [Path(), base_folder(), Path(os.environ.get("WORKBENCH_DATA", ""))]
+    return [root / Path(name).expanduser() for root in roots]
