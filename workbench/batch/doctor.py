@@ -62,7 +62,7 @@ def _checks(root: Path, whole: bool) -> Iterator[tuple[str, Sequence[Any], str]]
         yield split, checks.check_classes(root, split), "healthy class folders."
     try:
         for split in masked:
-            yield split, masks.check_masks(root, split, masks.mask_classes(root)), "healthy images with masks."
+            yield split, masks.read_masks(root, split, masks.mask_classes(root))[1], "healthy images with masks."
     except ValueError as error:  # no problem: a notebook may name the classes
         yield "masks", [], str(error)
     if splits := annotated or masked or in_classes:

@@ -42,13 +42,8 @@ def augmentation(name: str, side: int) -> v2.Transform | None:
             whole_boxes,
         ],
         "classify": [v2.RandomResizedCrop(side, scale=(0.25, 1.0)), v2.ColorJitter(0.4, 0.4, 0.4), flip],
-        "ssd": [
-            v2.RandomPhotometricDistort(),
-            v2.RandomZoomOut(fill=110, side_range=(1.0, 4.0)),
-            v2.RandomIoUCrop(min_scale=0.3),
-            flip,
-            whole_boxes,
-        ],
+        # torchvision's defaults are SSD's
+        "ssd": [v2.RandomPhotometricDistort(), v2.RandomZoomOut(fill=110), v2.RandomIoUCrop(), flip, whole_boxes],
         "scale": [
             flip,
             v2.RandomChoice([v2.Lambda(partial(_scaled, factor)) for factor in (0.75, 1.0, 1.25, 1.5, 1.75, 2.0)]),
@@ -58,7 +53,7 @@ def augmentation(name: str, side: int) -> v2.Transform | None:
     }
     if name not in steps:
         raise ValueError(f"An augmentation is one of {', '.join(steps)}; got {name!r}.")
-    return v2.Compose(steps[name]) if steps[name] else None
+    return v2.Compose([*steps[name], v2.ToPureTensor()]) if steps[name] else None
 
 
 def _scaled(factor: float, part: Tensor) -> Tensor:
@@ -73,18 +68,17 @@ def augment_detection(image: Tensor, target: Target, augment: v2.Transform | Non
     boxes, labels = target["boxes"][keep], target["labels"][keep]
     if augment is None:
         return image, {"boxes": boxes, "labels": labels}
-    size = (image.shape[-2], image.shape[-1])
-    wrapped = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=size)
-    image, changed = augment(tv_tensors.Image(image), {"boxes": wrapped, "labels": labels})
-    return image.as_subclass(Tensor), {"boxes": changed["boxes"].as_subclass(Tensor), "labels": changed["labels"]}
+    boxes = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(image.shape[-2], image.shape[-1]))
+    image, target = augment(tv_tensors.Image(image), {"boxes": boxes, "labels": labels})
+    return image, target
 
 
 def augment_masks(image: Tensor, target: Target, augment: v2.Transform | None) -> tuple[Tensor, Target]:
     """Image and semantic map transformed together."""
     if augment is None:
         return image, {"semantic": target["semantic"]}
-    image, changed = augment(tv_tensors.Image(image), tv_tensors.Mask(target["semantic"]))
-    return image.as_subclass(Tensor), {"semantic": changed.as_subclass(Tensor)}
+    image, semantic = augment(tv_tensors.Image(image), tv_tensors.Mask(target["semantic"]))
+    return image, {"semantic": semantic}
 
 
 def augment_keypoints(
@@ -100,8 +94,7 @@ def augment_keypoints(
     height, width = image.shape[-2:]
     frame = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]) + torch.tensor([width / 2, height / 2])
     points = tv_tensors.KeyPoints(torch.cat([keypoints[:, :2], frame]), canvas_size=(height, width))
-    image, moved = augment(tv_tensors.Image(image), points)
-    image, places = image.as_subclass(Tensor), moved.as_subclass(Tensor)
+    image, places = augment(tv_tensors.Image(image), points)
     right, down = places[-2] - places[-3], places[-1] - places[-3]
     keypoints = torch.cat([places[:-3], keypoints[:, 2:]], dim=1)
     if right[0] * down[1] - right[1] * down[0] < 0:

@@ -1,10 +1,9 @@
-"""What is wrong with a data folder, in plain sentences, before any work starts."""
+"""What is wrong with a data folder, one sentence for each problem that names file and id, before any work starts."""
 
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,45 +15,36 @@ from workbench.records.files import inside, read_json
 OVERHANG = 1.0  # pixels
 MOST_SHOWN = 20  # problems in one error
 
-CocoFiles = tuple[Path, Path, dict[str, Any]]  # of one split: the annotation file, the folder of images, what it says
+# Of one split: the annotation file, the folder of images, what the file says, and of the boxes that may be dropped and
+# the rest used, by the ids of their annotations, what is wrong with them.
+CocoFiles = tuple[Path, Path, dict[str, Any], dict[int, str]]
 Found = TypeVar("Found")
 
 
-@dataclass(frozen=True)
-class Problem:
-    """One sentence naming file and id. Where it is only a bad box, that annotation may be dropped and the rest used."""
-
-    text: str
-    bad_box: int | None = None  # the id of its annotation
-
-    def __str__(self) -> str:
-        return self.text
-
-
-def refusal(problems: Sequence[Problem], where: str, advice: str = "mend the files named here") -> ValueError:
+def refusal(problems: Collection[str], where: str, advice: str = "mend the files named here") -> ValueError:
     """The error about several problems: how many, the first ones, and how many are left out."""
-    lines = [
-        f"{where} has {len(problems)} problem(s); {advice}.",
-        *(f"- {problem}" for problem in problems[:MOST_SHOWN]),
-    ]
-    left = len(problems) - MOST_SHOWN
-    return ValueError("\n".join(lines + [f"- and {left} more"] * (left > 0)))
+    lines = [f"{where} has {len(problems)} problem(s); {advice}.", *(f"- {problem}" for problem in problems)]
+    if len(problems) > MOST_SHOWN:
+        lines[MOST_SHOWN + 1 :] = [f"- and {len(problems) - MOST_SHOWN} more"]
+    return ValueError("\n".join(lines))
 
 
-def check_coco(root: str | Path, split: str, *, decode: bool = True) -> list[Problem]:
+def check_coco(root: str | Path, split: str, *, decode: bool = True) -> list[str]:
     """Every problem of one split, of its keypoints too if it has any; an empty list for a healthy one. Never raises.
 
     `decode=False` reads only the first and last bytes of each image (minutes less on full COCO).
     """
     files, problems = read_coco(root, split, decode=decode)
-    if files is not None and any("keypoints" in row for row in files[2]["categories"]):
-        problems += _check_keypoints(files[2], str(files[0]))
+    if files is not None:
+        problems = [*files[3].values(), *problems]
+        if any("keypoints" in row for row in files[2]["categories"]):
+            problems += _check_keypoints(files[2], str(files[0]))
     return problems
 
 
 def read_coco(
     root: str | Path, split: str, *, decode: bool, keypoints: bool = False
-) -> tuple[CocoFiles | None, list[Problem]]:
+) -> tuple[CocoFiles | None, list[str]]:
     """The files of one split, None when they cannot be used at all, with every problem found on the way.
 
     With `keypoints` the annotations must have them, and a file of keypoints is preferred to one of instances.
@@ -66,13 +56,12 @@ def read_coco(
     if path is None:
         found = ", ".join(sorted(file.name for file in choices[0].parent.glob("*.json"))) or "no JSON file"
         text = f"Expected annotations at {choices[0]}, but found {found} there; name another split or move the file."
-        return None, [Problem(text)]
+        return None, [text]
     try:
         content = read_json(path)
     except ValueError as error:
-        return None, [Problem(str(error))]
-    problems = _check_annotations(content, str(path))
-    if any(problem.bad_box is None for problem in problems):
+        return None, [str(error)]
+    if problems := _check_annotations(content, str(path)):
         return None, problems
     if keypoints:
         problems += _check_keypoints(content, str(path))
@@ -82,55 +71,59 @@ def read_coco(
     images = next((folder for name in names for folder in folders if (folder / name).is_file()), None)
     if images is None:
         tried = ", ".join(str(folder) for folder in folders)
-        return None, [*problems, Problem(f"{path} lists {len(names)} images, but none lies in any of: {tried}.")]
+        return None, [*problems, f"{path} lists {len(names)} images, but none lies in any of: {tried}."]
     for image in content["images"]:
         try:
             file = inside(images, image["file_name"])
         except ValueError as error:
-            problems.append(Problem(f"{path}: image id {image['id']}: {error}"))
+            problems.append(f"{path}: image id {image['id']}: {error}")
             continue
         if (fault := image_fault(file, (image["width"], image["height"]), decode=decode)) is not None:
-            problems.append(Problem(f"{file} (image id {image['id']}) {fault}."))
-    return (path, images, content), problems
+            problems.append(f"{file} (image id {image['id']}) {fault}.")
+    return (path, images, content, _bad_boxes(content, str(path))), problems
 
 
-def _check_annotations(content: object, where: str) -> list[Problem]:
+def _check_annotations(content: object, where: str) -> list[str]:
     """Problems of the parsed annotation file alone: keys and types, ids, references, boxes."""
     if not isinstance(content, dict):
-        return [Problem(f"{where} should hold one JSON object, but holds a {type(content).__name__}.")]
+        return [f"{where} should hold one JSON object, but holds a {type(content).__name__}."]
     if missing := [table for table in _KEYS if not isinstance(content.get(table), list)]:
         needed = "COCO instances need images, annotations and categories."
-        return [Problem(f"{where} has no list {table!r}; {needed}") for table in missing]
+        return [f"{where} has no list {table!r}; {needed}" for table in missing]
     if faults := [fault for table in _KEYS for fault in _row_faults(content[table], table)]:
-        return [Problem(f"{where}: {fault}") for fault in faults]  # the checks below read these keys
+        return [f"{where}: {fault}" for fault in faults]  # the checks below read these keys
     if not content["images"] or not content["categories"]:
-        return [Problem(f"{where} lists no images or no categories; there is nothing to use in it.")]
-    images = {image["id"]: image for image in content["images"]}
-    categories = {category["id"] for category in content["categories"]}
+        return [f"{where} lists no images or no categories; there is nothing to use in it."]
+    images, categories = ({row["id"] for row in content[table]} for table in ("images", "categories"))
     problems = []
     for annotation in content["annotations"]:
         about = f"{where}: annotation id {annotation['id']}"
         if annotation["category_id"] not in categories:
-            problems.append(Problem(f"{about} has the unknown category id {annotation['category_id']}."))
+            problems.append(f"{about} has the unknown category id {annotation['category_id']}.")
         if annotation["image_id"] not in images:
-            problems.append(Problem(f"{about} belongs to the unknown image id {annotation['image_id']}."))
-            continue
-        image = images[annotation["image_id"]]
-        if (fault := box_fault(annotation["bbox"], image["width"], image["height"])) is not None:
-            text = f"{about} (image {image['file_name']}) has the box {annotation['bbox']}, which {fault}."
-            problems.append(Problem(text, bad_box=annotation["id"]))
+            problems.append(f"{about} belongs to the unknown image id {annotation['image_id']}.")
     return problems
 
 
-def _check_keypoints(content: Mapping[str, Any], where: str) -> list[Problem]:
+def _bad_boxes(content: Mapping[str, Any], where: str) -> dict[int, str]:
+    images, bad = {image["id"]: image for image in content["images"]}, {}
+    for row in content["annotations"]:
+        image = images[row["image_id"]]
+        if (fault := box_fault(row["bbox"], image["width"], image["height"])) is not None:
+            about = f"{where}: annotation id {row['id']} (image {image['file_name']})"
+            bad[row["id"]] = f"{about} has the box {row['bbox']}, which {fault}."
+    return bad
+
+
+def _check_keypoints(content: Mapping[str, Any], where: str) -> list[str]:
     """Problems of the keypoints alone: named by the categories, three numbers for each."""
     names = content["categories"][0].get("keypoints")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        return [Problem(f"{where}: the categories name no keypoints; give annotations that have them.")]
+        return [f"{where}: the categories name no keypoints; give annotations that have them."]
     if any(category.get("keypoints") != names for category in content["categories"]):
-        return [Problem(f"{where}: the categories name different keypoints; use one skeleton for all.")]
+        return [f"{where}: the categories name different keypoints; use one skeleton for all."]
     faults = ((row["id"], _keypoint_fault(row.get("keypoints"), len(names))) for row in content["annotations"])
-    return [Problem(f"{where}: annotation id {number} {fault}.") for number, fault in faults if fault is not None]
+    return [f"{where}: annotation id {number} {fault}." for number, fault in faults if fault is not None]
 
 
 def class_folders(root: str | Path, split: str) -> list[Path]:
@@ -138,17 +131,15 @@ def class_folders(root: str | Path, split: str) -> list[Path]:
     return sorted(path for path in Path(root, split).glob("[!.]*") if path.is_dir())
 
 
-def check_classes(root: str | Path, split: str, *, decode: bool = True) -> list[Problem]:
+def check_classes(root: str | Path, split: str, *, decode: bool = True) -> list[str]:
     """Every problem of one split of class folders `root/split/class/image`. Never raises."""
     classes = {folder: image_files(folder) for folder in class_folders(root, split)}
     if not classes:
         text = f"Expected one folder per class in {Path(root) / split}, but found none; sort the images into them."
-        return [Problem(text)]
-    empty = [
-        Problem(f"{folder} holds no image ({', '.join(ENDINGS)}).") for folder, files in classes.items() if not files
-    ]
+        return [text]
+    empty = [f"{folder} holds no image ({', '.join(ENDINGS)})." for folder, files in classes.items() if not files]
     faults = ((file, image_fault(file, decode=decode)) for files in classes.values() for file in files)
-    return empty + [Problem(f"{file} {fault}.") for file, fault in faults if fault is not None]
+    return empty + [f"{file} {fault}." for file, fault in faults if fault is not None]
 
 
 def mask_folders(root: str | Path, split: str) -> tuple[Path, Path] | None:
@@ -158,14 +149,12 @@ def mask_folders(root: str | Path, split: str) -> tuple[Path, Path] | None:
     return next(((images, masks) for images, masks in choices if images.is_dir() and masks.is_dir()), None)
 
 
-def check_splits(
-    root: str | Path, splits: Sequence[str] = ("train", "val"), *, keypoints: bool = False
-) -> list[Problem]:
+def check_splits(root: str | Path, splits: Sequence[str] = ("train", "val"), *, keypoints: bool = False) -> list[str]:
     """Problems between splits: shared image ids, identical image files, other categories. Never raises.
 
     Serves COCO folders (those with `annotations/`), and folders of masks and of classes, which have no ids.
     """
-    problems: list[Problem] = []
+    problems: list[str] = []
     files: list[tuple[str, Path]] = []
     ids: list[tuple[str, int]] = []
     categories: dict[str, list[Any]] = {}
@@ -175,7 +164,7 @@ def check_splits(
             if coco is None:
                 problems += faults
                 continue
-            _, folder, content = coco
+            _, folder, content, _ = coco
             ids += [(split, image["id"]) for image in content["images"]]
             found = [folder / image["file_name"] for image in content["images"]]
             categories[split] = sorted((row["id"], row["name"]) for row in content["categories"])
@@ -188,16 +177,16 @@ def check_splits(
         files += [(split, file) for file in found if file.is_file()]
     for group in _shared(ids, lambda number: number):
         where = f"is in the splits {' and '.join(split for split, _ in group)}"
-        problems.append(Problem(f"{root}: image id {group[0][1]} {where}; give every image its own id."))
+        problems.append(f"{root}: image id {group[0][1]} {where}; give every image its own id.")
     first = next(iter(categories), "")
     for split in categories:
         if categories[split] != categories[first]:
             text = f"the categories of {split} differ from those of {first}, so labels would mean other things."
-            problems.append(Problem(f"{root}: {text}"))
+            problems.append(f"{root}: {text}")
     for candidates in _shared(files, lambda file: file.stat().st_size):  # other files need no reading
         for same in _shared(candidates, lambda file: hashlib.sha256(file.read_bytes()).digest()):
             where = " and ".join(f"{file} ({split})" for split, file in same)
-            problems.append(Problem(f"{where} are the same image; keep it in one split."))
+            problems.append(f"{where} are the same image; keep it in one split.")
     return problems
 
 

@@ -54,21 +54,20 @@ class CocoFolder(Views):
         keypoints: bool = False,
     ) -> None:
         files, problems = read_coco(root, split, decode=False, keypoints=keypoints)
-        self.dropped = tuple(problem for problem in problems if problem.bad_box is not None)  # also on a view: of all
-        if files is None or len(self.dropped) < len(problems):
-            raise refusal(problems, f"{root} ({split})")
-        annotations, folder, content = files
+        if files is None or problems:
+            raise refusal([*(files[3].values() if files else ()), *problems], f"{root} ({split})")
+        annotations, folder, content, bad = files
         boxes = len(content["annotations"])
-        if len(self.dropped) > most_dropped(bad_boxes, boxes):
+        if len(bad) > most_dropped(bad_boxes, boxes):
             advice = f'these are bad boxes, out of {boxes}; mend them, or go on without them with bad_boxes="drop"'
-            raise refusal(self.dropped, f"{root} ({split})", advice)
+            raise refusal(bad.values(), f"{root} ({split})", advice)
+        self.dropped = tuple(bad.values())  # of the whole folder, also on a view
         categories = sorted(content["categories"], key=lambda category: category["id"])
         self.keypoint_names = tuple(categories[0]["keypoints"]) if keypoints else ()
         labels = {category["id"]: label for label, category in enumerate(categories, start=1)}
-        unusable = {problem.bad_box for problem in self.dropped}
         rows: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for row in content["annotations"]:
-            if row["id"] not in unusable:
+            if row["id"] not in bad:
                 row["label"] = labels[row["category_id"]]
                 rows[row["image_id"]].append(row)
         self._images = {
@@ -80,7 +79,7 @@ class CocoFolder(Views):
             "split": split,
             "files": [[image.path.name, image.path.stat().st_size] for image in self._images.values()],
             "max_size": max_size,
-            "bad_boxes": "drop" if self.dropped else "error",  # what was done, not what might have been
+            "bad_boxes": "drop" if bad else "error",  # what was done, not what might have been
         }
         source |= {"keypoints": True} if keypoints else {}
         names = (category["name"] for category in categories)

@@ -104,8 +104,8 @@ def load_data(
     counts = " / ".join(str(len(part)) for part in parts)
     described = f"{kind}{source}, {side if plan.image_side else 'full size'} ({counts} images)"
     if dropped:
-        first = " ".join(str(box) for box in dropped[:3])
-        described += f"; {len(dropped)} bad boxes dropped ({'the first: ' if len(dropped) > 3 else ''}{first})"
+        first = "the first: " if len(dropped) > 3 else ""
+        described += f"; {len(dropped)} bad boxes dropped ({first}{' '.join(dropped[:3])})"
     if skipped := sum(getattr(part, "skipped", 0) for part in parts):
         described += f"; {skipped} without a labelled keypoint left out"
     crops, said = _crops(plan, pretrain_data, seed, runs)
@@ -189,7 +189,5 @@ def find_file(name: str) -> Path:
 
 
 def _places(name: str) -> list[Path]:
-    places = [Path(name).expanduser(), base_folder() / Path(name).expanduser()]
-    if "WORKBENCH_DATA" in os.environ:
-        places.append(Path(os.environ["WORKBENCH_DATA"]) / name)
-    return places
+    roots = [Path(), base_folder(), Path(os.environ.get("WORKBENCH_DATA", ""))]
+    return [root / Path(name).expanduser() for root in roots]

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.datasets import Cityscapes
 
-from workbench.data.checks import Problem, mask_folders, refusal
+from workbench.data.checks import mask_folders, refusal
 from workbench.data.images import image_fault, image_files, read_image, served_size, to_tensor
 from workbench.data.sets import Views
 from workbench.records.files import compiled, digest, read_json
@@ -74,10 +74,10 @@ class MaskFolder(Views):
             self._pairs, names = _cityscapes(root, split, self._table)
         else:
             source, named = Path(root).resolve().name, mask_classes(root) if classes is None else classes
-            if problems := check_masks(root, split, named):
+            self._pairs, problems = read_masks(root, split, named)
+            if problems:
                 raise refusal(problems, f"{root} ({split})")
-            self._table[named.void] = VOID
-            self._pairs, names = _pairs(root, split), named.names
+            self._table[named.void], names = VOID, named.names
         self._sizes = []  # (width, height) as served
         for image, _ in self._pairs:
             with Image.open(image) as opened:
@@ -116,12 +116,6 @@ class MaskFolder(Views):
         return torch.from_numpy(self._table[np.array(mask)])
 
 
-def _pairs(root: str | Path, split: str) -> list[tuple[Path, Path]]:
-    """Every image with its mask, in alphabetical order."""
-    folders = mask_folders(root, split)
-    return [(image, folders[1] / f"{image.stem}.png") for image in image_files(folders[0])] if folders else []
-
-
 def _cityscapes(
     root: str | Path, split: str, table: npt.NDArray[np.uint8]
 ) -> tuple[list[tuple[Path, Path]], tuple[str, ...]]:
@@ -139,13 +133,12 @@ def _cityscapes(
     return pairs, tuple(row.name for row in evaluated)
 
 
-def check_masks(root: str | Path, split: str, classes: Classes) -> list[Problem]:
-    """Every problem of one split; an empty list for a healthy one. Never raises."""
+def read_masks(root: str | Path, split: str, classes: Classes) -> tuple[list[tuple[Path, Path]], list[str]]:
+    """Every image of one split with its mask, in alphabetical order, and every problem. Never raises."""
     folders = mask_folders(root, split)
     if folders is None:
-        text = f"Expected images in {Path(root) / split / 'images'} and masks in {Path(root) / split / 'masks'}."
-        return [Problem(text)]
-    pairs = _pairs(root, split)
+        return [], [f"Expected images in {Path(root) / split / 'images'} and masks in {Path(root) / split / 'masks'}."]
+    pairs = [(image, folders[1] / f"{image.stem}.png") for image in image_files(folders[0])]
     problems = [] if pairs else [f"{folders[0]} holds no image."]
     for image, mask in pairs:
         if (fault := image_fault(image, decode=False)) is not None:
@@ -154,7 +147,7 @@ def check_masks(root: str | Path, split: str, classes: Classes) -> list[Problem]
             problems.append(f"{image} has no mask {mask.name} in {folders[1]}.")
         elif (fault := _mask_fault(image, mask, classes)) is not None:
             problems.append(f"{mask} {fault}.")
-    return [Problem(text) for text in problems]
+    return pairs, problems
 
 
 def _mask_fault(image_path: Path, path: Path, classes: Classes) -> str | None:

@@ -14,7 +14,8 @@ import numpy.typing as npt
 Points = npt.NDArray[np.float64]  # (N, 2) x, y
 Colour = tuple[float, float, float]  # red, green, blue in 0..255
 Corners = Sequence[tuple[float, float]]
-Parts = Sequence[Corners | Points]
+Line = Corners | Points
+Lines = Sequence[Line]
 
 SPECIES = ("fish", "shark", "ray", "starfish", "jellyfish", "turtle", "eel")
 MARKINGS = ("plain", "fine", "coarse", "ab", "ba")
@@ -34,9 +35,7 @@ class Silhouette:
     end_radius: float = 0.0
 
 
-def _animal(
-    outlines: Parts, details: Parts, keypoints: Corners | Points, eyes: Corners | Points, radius: float
-) -> Silhouette:
+def _animal(outlines: Lines, details: Lines, keypoints: Line, eyes: Line, radius: float) -> Silhouette:
     filled, lines = (tuple(np.asarray(part, dtype=np.float64) for part in parts) for parts in (outlines, details))
     points, seeing = np.array(keypoints), np.array(eyes)
     return Silhouette(outlines=filled, details=lines, keypoints=points, eyes=seeing, eye_radius=radius)
@@ -52,13 +51,9 @@ def silhouette(species: str, bend: float, size: float) -> Silhouette:
 
     `bend` in -1..1 swings its tail or arms; `size` in pixels keeps the thin parts of small animals visible.
     """
-    thin = 0.6 / size
-    if species == "jellyfish":
-        return _jellyfish(bend, thin)
-    if species == "eel":
-        return _eel(bend, thin)
-    if species == "weed":
-        return _weed(bend, thin)
+    supple = {"jellyfish": _jellyfish, "eel": _eel, "weed": _weed}
+    if species in supple:
+        return supple[species](bend, 0.6 / size)
     shape = _stiff(species)
     amount = BENDING.get(species, 0.0) * bend
 
@@ -81,15 +76,14 @@ def _stiff(species: str) -> Silhouette:
         gill = [(0.27, -0.13), (0.22, -0.05), (0.22, 0.05), (0.27, 0.13)]
         fin = [(0.14, 0.03), (-0.02, 0.0), (0.0, 0.1), (0.13, 0.05)]
         rays = [[(-0.3, 0.3 * y), (-0.45, y)] for y in (-0.15, -0.05, 0.05, 0.15)]
-        parts: Parts = [_smooth(_both(body)), dorsal, ventral, tail]
-        details: Parts = [gill, fin, *rays]
+        parts: Lines = [_smooth(_both(body)), dorsal, ventral, tail]
+        details: Lines = [gill, fin, *rays]
         keypoints = [(0.47, 0.0), (-0.41, 0.0), (-0.1, -0.27), (-0.1, 0.26), (0.36, -0.06)]
         return _animal(parts, details, keypoints, [(0.36, -0.06)], 0.042)
     if species == "shark":
         body = [(0.5, 0.0), (0.42, -0.065), (0.25, -0.105), (0.05, -0.11), (-0.18, -0.07), (-0.4, -0.022)]
-        fins = [
-            [(0.2, s * 0.07), (0.08, s * 0.21), (-0.04, s * 0.3), (0.0, s * 0.17), (0.02, s * 0.07)] for s in (-1, 1)
-        ]
+        fin = [(0.2, 0.07), (0.08, 0.21), (-0.04, 0.3), (0.0, 0.17), (0.02, 0.07)]
+        fins = [[(x, s * y) for x, y in fin] for s in (-1, 1)]
         rear = [[(-0.15, s * 0.05), (-0.25, s * 0.13), (-0.25, s * 0.03)] for s in (-1, 1)]
         tail = [(-0.34, 0.0), (-0.42, -0.1), (-0.51, -0.2), (-0.44, 0.0), (-0.49, 0.14), (-0.41, 0.06)]
         gills = [[(x, s * 0.035), (x - 0.015, s * 0.085)] for x in (0.2, 0.235, 0.27) for s in (-1, 1)]
@@ -117,11 +111,8 @@ def _stiff(species: str) -> Silhouette:
         return _animal(parts, details, keypoints, [(0.41, -0.05), (0.41, 0.05)], 0.024)
     if species == "starfish":
         tips = _polar(np.full(5, 0.45), 5)
-        star, ridges = (
-            _smooth(_polar(np.array([0.52, 0.2] * 5), 10)),
-            [np.stack([0.2 * tip, 0.85 * tip]) for tip in tips],
-        )
-        return _animal([star], ridges, tips, 0.8 * tips[:1], 0.032)
+        star = _smooth(_polar(np.array([0.52, 0.2] * 5), 10))
+        return _animal([star], [np.stack([0.2 * tip, 0.85 * tip]) for tip in tips], tips, 0.8 * tips[:1], 0.032)
     if species in ("rock", "bubble"):
         stone = _smooth(_polar(np.array([0.5, 0.42, 0.36, 0.44, 0.5, 0.4, 0.34, 0.41]), 8)) * np.array([0.7, 1.0])
         return _thing(stone if species == "rock" else _polar(np.full(20, 0.5), 20))
@@ -196,15 +187,9 @@ def _ribbon(line: Points, half_width: Points) -> Points:
 
 def _moved(shape: Silhouette, move: Callable[[Points], Points]) -> Silhouette:
     """The silhouette with all its points moved by one call."""
-    parts = [*shape.outlines, *shape.details, shape.keypoints, shape.eyes]
-    points, moved, start = move(np.concatenate(parts)), [], 0
-    for part in parts:
-        moved.append(points[start : start + len(part)])
-        start += len(part)
-    count = len(shape.outlines)
-    return replace(
-        shape, outlines=tuple(moved[:count]), details=tuple(moved[count:-2]), keypoints=moved[-2], eyes=moved[-1]
-    )
+    parts, count = [*shape.outlines, *shape.details, shape.keypoints, shape.eyes], len(shape.outlines)
+    *moved, keypoints, eyes = np.split(move(np.concatenate(parts)), np.cumsum([len(part) for part in parts])[:-1])
+    return replace(shape, outlines=tuple(moved[:count]), details=tuple(moved[count:]), keypoints=keypoints, eyes=eyes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,10 +258,8 @@ def crowding(a: Animal, b: Animal) -> float:
         if max(distances) < radius + 2:  # how far the cue is outside of the other's box, along the farther axis
             return math.inf
         # A dot, not a head: the nearest dot of every fish must be its own.
-        if (
-            one.pose.shape.end_radius == 0
-            and math.dist((x, y), other.centre) < math.dist((x, y), one.centre) + 4 * radius
-        ):
+        near, far = math.dist((x, y), one.centre), math.dist((x, y), other.centre)
+        if one.pose.shape.end_radius == 0 and far < near + 4 * radius:
             return math.inf
     both = list(zip(a.centre, a.pose.half, b.centre, b.pose.half, strict=True))
     width, height = (max(min(c + h, d + k) - max(c - h, d - k), 0.0) for c, h, d, k in both)
