@@ -73,10 +73,10 @@ def test_report_writes_what_was_asked_for(folder: Path, capsys) -> None:
     assert "0.500" in Path("runs/report.html").read_text() and "0.500" in Path("results.md").read_text()
 
 
-def test_predict_wants_a_finished_run_and_images(folder: Path, capsys) -> None:
+def test_predict_wants_a_finished_run_with_a_detector(folder: Path, capsys) -> None:
     run = finished(folder / "runs", 0, 0.5)
     assert code("predict", str(run.path), "nowhere.png") == 2
-    assert "no file nowhere.png" in capsys.readouterr().err
+    assert "holds no detector" in capsys.readouterr().err
     run.fail("cell 3")
     assert code("predict", str(run.path), "nowhere.png") == 2
     assert "is failed: cell 3" in capsys.readouterr().err

@@ -17,18 +17,16 @@ def run(arguments: argparse.Namespace) -> int:
     given = dict(arguments.parameter)
     if len(given) < len(arguments.parameter) or len(sweep) < len(arguments.sweep):
         raise ValueError("Expected each parameter once, but one was given twice; use --sweep NAME=V1,V2 for several.")
-    failed = False
-    for done in run_notebooks(
-        arguments.notebooks, parameters=given, sweep=sweep, fresh=arguments.fresh, echo=sys.stdout
-    ):
-        where = done.run or done.notebook
-        if done.error is None:
-            print(f"{done.source}: finished in {done.seconds:.1f} s, {where}", flush=True)
-        else:
-            failed = True
-            print(f"{done.source}: failed after {done.seconds:.1f} s, {where}", flush=True)
+    if arguments.fresh:
+        given["fresh"] = True
+    code = 0
+    for done in run_notebooks(arguments.notebooks, parameters=given, sweep=sweep, echo=sys.stdout):
+        ended = "failed after" if done.error else "finished in"
+        print(f"{done.source}: {ended} {done.seconds:.1f} s, {done.run or done.notebook}", flush=True)
+        if done.error:
             print(f"workbench: {done.error}; partial notebook: {done.notebook}", file=sys.stderr, flush=True)
-    return 1 if failed else 0
+            code = 1
+    return code
 
 
 def report(arguments: argparse.Namespace) -> int:
@@ -59,8 +57,6 @@ def predict(arguments: argparse.Namespace) -> int:
     finished = RunFolder(arguments.run)
     if finished.status != "finished":
         raise ValueError(f"Expected a finished run, but {arguments.run} is {finished.status}; finish it first.")
-    if missing := [str(image) for image in arguments.images if not image.is_file()]:
-        raise ValueError(f"Expected images, but there is no file {', '.join(missing)}; check the paths.")
     from workbench.methods.detector_file import predict_images
 
     for path in predict_images(arguments.run, arguments.images, arguments.out or arguments.run / "predictions"):
@@ -72,11 +68,11 @@ def doctor(arguments: argparse.Namespace) -> int:
     """Say in plain words what is installed and how healthy the data sets are."""
     from workbench.batch.doctor import examine
 
-    healthy = True
+    code = 0
     for sentence in examine(arguments.data):
         print(sentence)
-        healthy = healthy and not sentence.endswith("problems.")
-    return 0 if healthy else 1
+        code |= " problem(s); " in sentence
+    return code
 
 
 class _Parser(argparse.ArgumentParser):

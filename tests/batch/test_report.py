@@ -27,8 +27,7 @@ def finished(root: Path, seed: int, ap: float, notebook: str = "10_detnas", **pa
 
 def test_a_run_of_two_tasks_names_the_data_of_both(tmp_path: Path) -> None:
     run = finished(tmp_path, 0, 0.5, mask_data="streets", pose_data="people", pretrain_data="scenes")
-    (group,) = group_runs([run])
-    assert facts(group)["data"].startswith("mask_data streets, pose_data people (digest")
+    assert facts([run])["data"].startswith("mask_data streets, pose_data people (digest")
 
 
 def test_markdown_groups_seeds_and_states_what_it_is(tmp_path: Path) -> None:
@@ -65,9 +64,9 @@ def test_only_the_newest_finished_run_of_a_seed_counts(tmp_path: Path) -> None:
     broken = finished(tmp_path, 1, 0.5)
     broken.fail("cell 3")
     os.utime(old.path / "status", ns=(1, 1))
-    (group,) = group_runs([new, broken, old, new])
-    assert [run.path for run in group.runs] == [new.path]
-    assert group.left_out == (f"{broken.path} is failed: cell 3", f"{old.path} is an older run of seed 0")
+    ((counted, left_out),) = group_runs([new, broken, old, new])
+    assert [run.path for run in counted] == [new.path]
+    assert left_out == [f"{broken.path} is failed: cell 3", f"{old.path} is an older run of seed 0"]
     with pytest.raises(ValueError, match="Expected a finished run"):
         write_markdown([broken], tmp_path / "x.md")
 

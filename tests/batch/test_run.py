@@ -75,7 +75,7 @@ def test_failed_cell_keeps_the_partial_notebook_and_the_same_command_continues(f
     Path("mended").touch()
     (done,) = run_notebooks([source])
     assert (done.error, done.run) == (None, failed.run)
-    (again,) = run_notebooks([source], fresh=True)
+    (again,) = run_notebooks([source], parameters={"fresh": True})
     assert again.run is not None and again.run.name.endswith("-2")
 
 
@@ -105,7 +105,7 @@ def test_notebook_that_dies_before_its_run_folder_is_kept_and_one_that_never_fin
         ({"seed": True}, "expects int"),
         ({"seed": 1.0}, "expects int"),
         ({"rate": "fast"}, "expects float"),
-        ({"quick": "1"}, "Write true or false"),
+        ({"quick": "1"}, "expects bool .*: true or false"),
         ({"sizes": "3"}, "expects list"),
         ({"sizes": "__import__('os')"}, "expects list"),
         ({"preset": 3}, "expects str"),

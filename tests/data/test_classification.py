@@ -86,7 +86,8 @@ def test_a_healthy_folder_is_looked_through_once(
 
 
 def test_memory_limit_and_ownership(root: Path) -> None:
-    kept, read = ClassFolder(root, "train", side=16), ClassFolder(root, "train", side=16, memory_limit=10)
+    kept, read = ClassFolder(root, "train", side=16), ClassFolder(root, "train", side=16)
+    read.memory.limit = 10
     first = kept[0][0]
     kept[0][0].zero_()
     write_image(root / "train" / "eel" / "c.jpg", 9)

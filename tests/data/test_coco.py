@@ -76,7 +76,7 @@ def test_a_bad_box_is_dropped_and_listed(root: Path) -> None:
     with pytest.raises(ValueError, match=r'1 problem(.|\n)*bad_boxes="drop"(.|\n)*annotation id 1 .*no area'):
         CocoFolder(root, "train", bad_boxes="error")
     data = CocoFolder(root, "train")
-    assert [problem.annotation for problem in data.dropped] == [1]
+    assert [problem.bad_box for problem in data.dropped] == [1]
     assert data[0][1]["labels"].tolist() == [2] and len(data.ground_truth()["annotations"]) == 1
     assert data.digest == CocoFolder(root, "train", bad_boxes="drop").digest
     assert len(healthy) == 1  # what was dropped counts, not what might have been
@@ -119,7 +119,8 @@ def test_views_and_digests(root: Path) -> None:
 
 
 def test_images_too_large_for_memory_are_read_again(root: Path) -> None:
-    kept, read = CocoFolder(root, "train"), CocoFolder(root, "train", memory_limit=100)
+    kept, read = CocoFolder(root, "train"), CocoFolder(root, "train")
+    read.memory.limit = 100
     kept[0][0].zero_()  # what is returned belongs to the caller
     first = kept[0][0]
     assert torch.equal(first, read[0][0]) and first.any()

@@ -9,8 +9,7 @@ from PIL import Image
 
 from tests.data.test_coco import SAMPLES
 from workbench.data.coco import CocoFolder
-from workbench.data.keypoints import PoseCrops
-from workbench.data.scenes.creatures import KEYPOINTS
+from workbench.data.keypoints import PoseCrops, mirrored
 from workbench.data.scenes.scene import SceneConfig
 from workbench.data.scenes.tasks import Scenes
 
@@ -48,8 +47,8 @@ def write(root, value, name="person_keypoints_train.json"):
 def test_every_person_with_a_labelled_keypoint_is_a_crop(root):
     data = CocoFolder(root, "train", keypoints=True)
     assert data.keypoint_names == tuple(NAMES) and data[0][1]["keypoints"].shape == (1, 3, 3)
-    crops = PoseCrops(data, data.keypoint_names, (50, 50))
-    assert (len(crops), crops.skipped, crops.skeleton.mirrored) == (2, 1, (0, 2, 1))
+    crops = PoseCrops(data, (50, 50))
+    assert (len(crops), crops.skipped, mirrored(crops.categories)) == (2, 1, (0, 2, 1))
     image, target = crops[0]
     assert image.shape == (3, 50, 50)
     # The box of 20 px with a quarter more fills 50 px: two pixels for one, centred on (20, 20).
@@ -63,7 +62,7 @@ def test_every_person_with_a_labelled_keypoint_is_a_crop(root):
 
 def test_an_oblong_crop_keeps_the_shape_of_what_it_shows(root):
     data = CocoFolder(root, "train", keypoints=True)
-    crops = PoseCrops(data, data.keypoint_names, (80, 40))
+    crops = PoseCrops(data, (80, 40))
     points = np.array([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
     moved = crops.to_crop(0, points)
     assert np.linalg.norm(moved[1] - moved[0]) == pytest.approx(np.linalg.norm(moved[2] - moved[0]))
@@ -71,9 +70,9 @@ def test_an_oblong_crop_keeps_the_shape_of_what_it_shows(root):
 
 def test_beyond_the_border_a_crop_is_grey(root):
     data = CocoFolder(root, "train", keypoints=True)
-    corner = PoseCrops(data, data.keypoint_names, (40, 40))[1][0]  # the box reaches from 20 to 50 of 60 pixels
+    corner = PoseCrops(data, (40, 40))[1][0]  # the box reaches from 20 to 50 of 60 pixels
     assert corner[:, 20, 20].tolist() == [30, 90, 150]
-    wide = PoseCrops(data, data.keypoint_names, (160, 40))[1][0]
+    wide = PoseCrops(data, (160, 40))[1][0]
     assert wide[:, 0, 20].tolist() == [110, 110, 110]
 
 
@@ -114,7 +113,7 @@ def test_people_without_visible_keypoints_are_said_to_be_missing(root):
     write(root, nobody)
     data = CocoFolder(root, "train", keypoints=True)
     with pytest.raises(ValueError, match=r"no instance with a labelled keypoint \(3 without any\)"):
-        PoseCrops(data, data.keypoint_names, (50, 50))
+        PoseCrops(data, (50, 50))
 
 
 def test_keypoints_do_not_change_what_detection_reads(root):
@@ -124,7 +123,7 @@ def test_keypoints_do_not_change_what_detection_reads(root):
 
 def test_animals_have_their_keypoints_in_the_crop():
     config = SceneConfig(species=("fish", "turtle"), sizes="large", extras=("keypoints",))
-    crops = PoseCrops(Scenes(config, 0, "train", 10), KEYPOINTS, (64, 64))
+    crops = PoseCrops(Scenes(config, 0, "train", 10), (64, 64))
     assert len(crops) > 20
     for index in range(len(crops)):
         _, target = crops[index]
@@ -136,7 +135,7 @@ def test_photographs_of_people():
     if not (SAMPLES / "coco_pose").is_dir():
         pytest.skip(f"no sample data at {SAMPLES}")
     data = CocoFolder(SAMPLES / "coco_pose", "val", keypoints=True)
-    crops = PoseCrops(data, data.keypoint_names, (96, 72))
+    crops = PoseCrops(data, (96, 72))
     assert (len(crops), crops.skipped, len(crops.categories)) == (176, 0, 17)
     labelled = torch.stack([crops[index][1]["keypoints"][:, 2] > 0 for index in range(len(crops))])
     assert 0.3 < labelled.float().mean() < 1
@@ -145,5 +144,5 @@ def test_photographs_of_people():
 def test_instances_keep_their_ids_when_images_are_split(root):
     """So halves of a search stay distinct, and an instance is the same one in every view."""
     data = CocoFolder(root, "train", keypoints=True)
-    ids = [PoseCrops(data.take([place]), data.keypoint_names, (50, 50)).ids for place in (0, 1)]
+    ids = [PoseCrops(data.take([place]), (50, 50)).ids for place in (0, 1)]
     assert ids == [(1000,), (2001,)]

@@ -48,7 +48,7 @@ def test_items_follow_the_contract(root):
     assert semantic.dtype == torch.int64 and semantic.shape == (8, 12)
     assert semantic[0, 0] == 1 and semantic[7, 0] == 0 and (semantic[:, -1] == VOID).all()
     assert data.sizes == [(8, 12)] * 2 and data.take([1]).ids == (1,)
-    for kept in (data, MaskFolder(root, "train", classes=CLASSES, memory_limit=10)):  # in memory, and from the file
+    for kept in (data, MaskFolder(root, "train", classes=CLASSES)):  # in memory, and from the file
         assert torch.equal(kept.target(1)["semantic"], semantic) and kept.target(1)["image_id"] == target["image_id"]
     image.zero_()
     assert data[1][0].max() > 0  # the caller owns what it gets

@@ -266,14 +266,16 @@ def test_drawn_scenes_take_bounded_memory_and_are_drawn_again_alike() -> None:
     assert all(held(free.scene(index)) < 1.1 * 128 * 128 * 3 for index in range(12))
     assert free.scene(3) is free.take([3]).scene(0)  # kept, and shared with views
     bound = 4 * 51_000
-    tight = Scenes(config, 0, "train", 12, memory_limit=bound)
+    tight = Scenes(config, 0, "train", 12)
+    tight.memory.limit = bound
     for index in [*range(12), *reversed(range(12))]:
         assert torch.equal(tight[index][0], images[index])
-    kept = list(tight._memory._kept)
-    assert sum(held(scene) for scene in tight._memory._kept.values()) <= bound and kept == [3, 2, 1, 0]
-    crops = SceneCrops(config, 0, "train", 9, side=16, memory_limit=3 * 16 * 16 * 2)
+    kept = list(tight.memory._kept)
+    assert sum(held(scene) for scene in tight.memory._kept.values()) <= bound and kept == [3, 2, 1, 0]
+    crops = SceneCrops(config, 0, "train", 9, side=16)
+    crops.memory.limit = 3 * 16 * 16 * 2
     first = [crops[index][0] for index in range(9)]
-    assert all(torch.equal(crops[index][0], first[index]) for index in range(9)) and len(crops._memory._kept) == 2
+    assert all(torch.equal(crops[index][0], first[index]) for index in range(9)) and len(crops.memory._kept) == 2
 
 
 def test_crops_are_balanced_and_labelled_as_their_animal() -> None:

@@ -91,8 +91,9 @@ def test_kept_candidates_are_filled():
     scores = list(rows())
     ax = plot_beam(scores, "AP", 2, [f"stage 1 block {n}" for n in (1, 2, 3)])
     dots = [dots for dots in ax.collections if isinstance(dots, PathCollection)]
-    assert len(dots) == len(scores) == 15
-    assert sum(len(dot.get_facecolor()) > 0 for dot in dots) == 3 * 2  # an unfilled marker has no face colour
+    assert sum(len(dot.get_offsets()) for dot in dots) == len(scores) == 15
+    filled = [dot for dot in dots if len(dot.get_facecolor())]  # an unfilled marker has no face colour
+    assert sum(len(dot.get_offsets()) for dot in filled) == 3 * 2
 
 
 def test_a_layout_with_two_names_is_marked_once():

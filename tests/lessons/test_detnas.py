@@ -34,7 +34,7 @@ def test_shares_sum_to_one_in_each_stage():
     rng = np.random.default_rng(0)
     shares = lesson.operation_shares(SPACE, [SPACE.sample(rng) for _ in range(5)])
     assert shares.shape == (3, 4) and np.allclose(shares.sum(axis=1), 1)
-    assert lesson.operation_shares(SPACE, [SPACE.uniform(3)])["xception"].eq(1).all()
+    assert lesson.operation_shares(SPACE, [SPACE.uniform(3)])["xception 3x3"].eq(1).all()
 
 
 def test_editor_is_a_widget_for_people_and_a_figure_without(monkeypatch):

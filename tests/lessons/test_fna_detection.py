@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from workbench.data.loader import load_data
-from workbench.evaluation.whole_cost import WholeCost
 from workbench.lessons.fna_detection import cost_rows, detnas_cost, find_detnas_run, plot_front
+from workbench.lessons.whole_cost import WholeCost
 from workbench.methods.experiment import start_experiment
 from workbench.methods.fna import method as fna
 from workbench.methods.fna.paper import plan_named

@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 
 from workbench.lessons import nats as lesson
 from workbench.lessons.nats_mixture import implementation_table, one_convolution
-from workbench.spaces.channel_dilation import GENOTYPES
+from workbench.spaces.channel_dilation import DILATION_SETS
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +17,7 @@ def close_figures():
 
 
 def test_kernels_lie_on_one_grid_and_the_composite_is_their_weighted_sum():
-    _, mixture = one_convolution(8, 2, GENOTYPES["C"][0], np.random.default_rng(0))
+    _, mixture = one_convolution(8, 2, DILATION_SETS["C"][0], np.random.default_rng(0))
     maps = lesson.kernel_maps(mixture, group=1)
     assert len(maps) == 6 and {grid.shape for grid in maps.values()} == {(7, 7)}
     assert [int((grid > 0).sum()) for grid in maps.values()] == [9, 9, 9, 9, 9, 33]
@@ -40,7 +40,7 @@ def test_sweeps_show_seeds_and_an_interval_only_where_there_are_several():
 
 
 def test_costs_of_both_implementations_are_measured_by_side():
-    table = implementation_table({"C": GENOTYPES["C"][0]}, channels=8, groups=4, side=12, batch=2,
+    table = implementation_table({"C": DILATION_SETS["C"][0]}, channels=8, groups=4, side=12, batch=2,
                                  rng=np.random.default_rng(0))  # fmt: skip
     assert list(table.columns) == ["C (G = 5)"] and (table > 0).all().all()
     assert len(table) == 6

@@ -129,6 +129,15 @@ def test_every_contender_is_trained_alike(walked):
     assert (table[["MACs", "params", "detector params"]] > 0).all().all()
 
 
+def test_the_ledger_counts_the_images_that_batch_norm_really_saw(walked):
+    """Of 7 calibration images in batches of 4 the last 3 are left out, so that all batches weigh alike."""
+    experiment, supernet, *_ = walked
+    few = replace(experiment, plan=replace(SMOKE, scoring=replace(SMOKE.scoring, calibration_images=7)))
+    scores = detnas.search(few, candidates.scorer(few, supernet, few.task), phase="few images", kind="random")
+    (entry,) = (entry for entry in few.run.ledger.entries if entry.phase == "few images")
+    assert entry.images == len(scores) * (4 + len(experiment.data.search))
+
+
 def test_groups_become_one_row_of_means(walked):
     results = walked[4]
     grouped = [replace(r, network=replace(r.network, group="random")) for r in results]
@@ -187,7 +196,7 @@ def test_saved_detector_predicts_the_same(walked, tmp_path):
     _, found = loaded_task.measure(model, experiment.data.test, torch.device("cpu"), rng=generator(0, "b"), quick=True)
     for ours, theirs in zip(result.detections, found, strict=True):
         torch.testing.assert_close(ours["boxes"], theirs["boxes"], rtol=1e-4, atol=1e-3)
-    with pytest.raises(ValueError, match="cannot be read as a picture"):
+    with pytest.raises(ValueError, match="cannot be read as an image"):
         predict_images(tmp_path, [tmp_path / "arch.json"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -138,7 +138,7 @@ def test_everybody_costs_the_same_and_starts_from_the_same_kernels(walked):
     experiment, seed, *_, compared, results = walked
     names = [network.name for network in compared]
     assert names[:4] == ["NATS", "path level", "baseline", "best-scored random"]
-    assert names[4:] == ["dilated by hand", "random channels 1", "equal split", "NATS, index reading"]
+    assert names[4:] == ["dilated by hand", "random channels 1", "equal split", "NATS, index slicing"]
     plain = backbone_cost(residual_spec(experiment.plan.backbone), 128)
     state = seed.backbone.state_dict()
     for network in compared:
@@ -146,7 +146,7 @@ def test_everybody_costs_the_same_and_starts_from_the_same_kernels(walked):
         assert count_backbone(lambda network=network: Backbone(network.spec), 128) == plain
         weights = network.start.weights.state_dict()
         assert {name: tensor.shape for name, tensor in weights.items()} == {n: t.shape for n, t in state.items()}
-        if network.name != "NATS, index reading":
+        if network.name != "NATS, index slicing":
             assert all(torch.equal(tensor, state[name]) for name, tensor in weights.items()), network.name
     table = compare.comparison_table(results)
     assert table["MACs"].nunique() == table["params"].nunique() == 1
@@ -289,12 +289,12 @@ def test_what_does_not_fit_is_refused_before_work_starts(changes, seed_weights, 
 
 
 def test_notebook_parameters_change_the_plan_or_are_refused():
-    none = {"backbone": "", "space": "", "kernels": "", "reading": "", "warm_epochs": -1}
+    none = {"backbone": "", "space": "", "kernels": "", "slicing": "", "warm_epochs": -1}
     assert with_options(SMOKE, **none) == SMOKE
-    plan = with_options(SMOKE, **{**none, "space": "c8-B", "kernels": "shared", "reading": "index", "warm_epochs": 0})
-    assert (plan.groups, plan.genotypes, plan.kernels, plan.reading) == ("c8", "B", "shared", "index")
+    plan = with_options(SMOKE, **{**none, "space": "c8-B", "kernels": "shared", "slicing": "index", "warm_epochs": 0})
+    assert (plan.groups, plan.dilations, plan.kernels, plan.slicing) == ("c8", "B", "shared", "index")
     assert plan.search.warm_epochs == 0 and plan.space == "channel-dilation-resnet-bottleneck-tiny-c8-B"
-    for name, value in (("space", "n16"), ("space", "16-C"), ("space", "n16-D"), ("kernels", "one"), ("reading", "R1")):
+    for name, value in (("space", "n16"), ("space", "16-C"), ("space", "n16-D"), ("kernels", "one"), ("slicing", "R1")):
         with pytest.raises(ValueError, match=f"parameter {name} is"):
             with_options(SMOKE, **{**none, name: value})
     with pytest.raises(ValueError, match="warm_epochs is -1"):
@@ -332,7 +332,7 @@ def test_the_hand_made_control_is_dilation_two_or_the_largest_square():
 def test_stored_sweeps_are_read_by_what_varies():
     frame, source = stored_results("nats_sweep", list(lesson.USUAL))
     assert {*lesson.USUAL, "gain", "seed"} <= set(frame) and "runs" in source
-    for column in ("groups", "genotypes", "kernels", "reading"):
+    for column in ("groups", "dilations", "kernels", "slicing"):
         part = lesson.varied(frame, column)
         assert len(part) and all(part[name].nunique() == 1 for name in lesson.USUAL if name != column)
         assert not part.duplicated([column, "seed"]).any()  # a seed counts once

@@ -35,7 +35,7 @@ def search(distance, training_distances):
     side = AlphaSide(parameters=supernet.alphas(), data=Scenes(dot_task(distance), 0, "search", 400), recipe=recipe)
     fit(model, task, train, recipe.weights, seed=0, search=side)
     squares = [
-        softmax(alpha) @ np.array([height**2 for height, _ in layer.genotypes])
+        softmax(alpha) @ np.array([height**2 for height, _ in layer.dilations])
         for layer, alpha in zip(searched_layers(SPACE), supernet.alpha_values(), strict=True)
     ]
     test = Scenes(dot_task(distance), 0, "test", 200)

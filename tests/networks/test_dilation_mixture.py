@@ -23,11 +23,11 @@ from workbench.networks.dilation_mixture import (
 from workbench.networks.supernet import Supernet
 from workbench.networks.weight_slicing import reuse_weights
 from workbench.spaces.catalogue import space_named
-from workbench.spaces.channel_dilation import GENOTYPES, base_spec, decoded, same_everywhere
+from workbench.spaces.channel_dilation import DILATION_SETS, base_spec, decoded, same_everywhere
 from workbench.spaces.costs import backbone_cost
 from workbench.spaces.network_spec import BlockSpec
 
-SETS = [pair for name in "ABC" for pair in GENOTYPES[name]]
+SETS = [pair for name in "ABC" for pair in DILATION_SETS[name]]
 
 
 def pretrained(space, dtype=torch.float64):
@@ -43,8 +43,8 @@ def pretrained(space, dtype=torch.float64):
     return backbone.to(dtype).eval()
 
 
-def small_space(backbone, groups="n4", genotypes="C"):
-    return space_named(f"channel-dilation-{backbone}-{groups}-{genotypes}")
+def small_space(backbone, groups="n4", dilations="C"):
+    return space_named(f"channel-dilation-{backbone}-{groups}-{dilations}")
 
 
 def mixture_of(space, network, weights="separate"):
@@ -57,11 +57,11 @@ def largest_gap(first, second):
     return max(float((a - b).detach().abs().max()) for a, b in zip(first, second, strict=True))
 
 
-@pytest.mark.parametrize("genotypes", SETS, ids=lambda genotypes: f"{len(genotypes)} up to {genotypes[-1]}")
+@pytest.mark.parametrize("dilations", SETS, ids=lambda dilations: f"{len(dilations)} up to {dilations[-1]}")
 @pytest.mark.parametrize("groups", [1, 4, 16])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_both_implementations_give_equal_outputs_and_gradients(genotypes, groups, stride):
-    _, mixture = one_convolution(16, groups, genotypes, np.random.default_rng(0), learned=0.5)
+def test_both_implementations_give_equal_outputs_and_gradients(dilations, groups, stride):
+    _, mixture = one_convolution(16, groups, dilations, np.random.default_rng(0), learned=0.5)
     mixture.stride = (stride, stride)
     features = torch.randn(2, 16, 13, 15, dtype=torch.float64)
     results = []
@@ -76,7 +76,7 @@ def test_both_implementations_give_equal_outputs_and_gradients(genotypes, groups
 
 
 def test_single_precision_agrees_to_four_digits():
-    _, mixture = one_convolution(32, 16, GENOTYPES["C"][0], np.random.default_rng(0), learned=0.5)
+    _, mixture = one_convolution(32, 16, DILATION_SETS["C"][0], np.random.default_rng(0), learned=0.5)
     mixture, features = mixture.float(), torch.randn(4, 32, 16, 16, requires_grad=True)
     outputs = []
     for name in IMPLEMENTATIONS:
@@ -97,8 +97,8 @@ def test_a_chosen_network_costs_what_it_is_and_ignores_what_it_did_not_choose():
         before = supernet(images)
         for layer in supernet.mixtures():
             unused = set(range(layer.copies)) - set(layer.chosen)
-            for genotype in unused:
-                layer.kernel_of(genotype).fill_(float("nan"))
+            for dilation in unused:
+                layer.kernel_of(dilation).fill_(float("nan"))
         assert all(torch.equal(a, b) for a, b in zip(before, supernet(images), strict=True))
 
 
@@ -121,9 +121,9 @@ def test_every_equality_that_the_lesson_shows_holds():
 
 
 @pytest.mark.parametrize("backbone", ["resnet-bottleneck-tiny", "resnet-tiny"])
-def test_t1_the_set_of_the_undilated_genotype_is_the_network_itself(backbone):
+def test_t1_the_set_of_the_undilated_option_is_the_network_itself(backbone):
     """Bit for bit, in both implementations."""
-    space = small_space(backbone, genotypes="plain")
+    space = small_space(backbone, dilations="plain")
     network = pretrained(space, torch.float32)
     supernet = mixture_of(space, network).eval()
     images = torch.randn(2, 3, 64, 64)
@@ -138,7 +138,7 @@ def test_t1_the_set_of_the_undilated_genotype_is_the_network_itself(backbone):
     seed=st.integers(0, 999),
 )
 @settings(max_examples=12)
-def test_t2_one_genotype_per_group_with_equal_copies_is_the_index_preserving_network(backbone, seed):
+def test_t2_one_dilation_per_group_with_equal_copies_is_the_index_preserving_network(backbone, seed):
     space = small_space(backbone)
     network = pretrained(space)
     arch = space.sample(np.random.default_rng(seed))
@@ -149,21 +149,21 @@ def test_t2_one_genotype_per_group_with_equal_copies_is_the_index_preserving_net
     with torch.no_grad():
         scale = max(float(features.abs().max()) for features in network(images))
         assert largest_gap(supernet(images), cut(images)) < 1e-5 * scale
-        # A saturated softmax is the same as a chosen genotype.
+        # A saturated softmax is the same as a chosen option.
         sharp = [np.eye(layer.alpha.shape[1])[list(layer.chosen)] * 60 for layer in supernet.mixtures()]
         supernet.mix(sharp)
         assert largest_gap(supernet(images), cut(images)) < 1e-5 * scale
 
 
-def test_contiguous_and_index_readings_differ_and_both_keep_the_undilated_network():
+def test_contiguous_and_index_slicings_differ_and_both_keep_the_undilated_network():
     space = small_space("resnet-bottleneck-tiny")
     network, images = pretrained(space), torch.randn(1, 3, 64, 64, dtype=torch.float64)
     arch = space.sample(np.random.default_rng(0))
     with torch.no_grad():
-        cut = [reuse_weights(space, arch, network, reading).double()(images) for reading in ("contiguous", "index")]
+        cut = [reuse_weights(space, arch, network, slicing).double()(images) for slicing in ("contiguous", "index")]
         assert largest_gap(*cut) > 1e-3
-        for reading in ("contiguous", "index"):
-            plain = reuse_weights(space, same_everywhere(space, (1, 1)), network, reading).double()
+        for slicing in ("contiguous", "index"):
+            plain = reuse_weights(space, same_everywhere(space, (1, 1)), network, slicing).double()
             assert largest_gap(plain(images), network(images)) < 1e-6
 
 
@@ -198,13 +198,13 @@ def test_t3_the_cut_network_costs_what_the_pretrained_one_costs(backbone):
 
 
 def test_t6_strided_blocks_keep_their_shapes_for_every_pair():
-    for early, late in GENOTYPES.values():
+    for early, late in DILATION_SETS.values():
         for pair in {*early, *late}:
             block = BlockSpec(
                 kind="bottleneck", in_channels=8, out_channels=16, stride=2, expansion=0.5, dilations=((8, *pair),)
             )
             assert build_block(block)(torch.randn(1, 8, 23, 30)).shape == (1, 16, 12, 15)
-    _, mixture = one_convolution(8, 4, GENOTYPES["C"][1], np.random.default_rng(0))
+    _, mixture = one_convolution(8, 4, DILATION_SETS["C"][1], np.random.default_rng(0))
     mixture.stride = (2, 2)
     for name in IMPLEMENTATIONS:
         mixture.implementation = dict.fromkeys(SIDES, name)
@@ -235,8 +235,8 @@ def test_taps_lie_where_the_dilated_kernels_read():
     assert rows[9:] == [(y, x) for y in (-2, 0, 2) for x in (-3, 0, 3)]
 
 
-def test_the_composite_keeps_a_third_of_the_activations_at_five_genotypes():
-    _, mixture = one_convolution(64, 16, GENOTYPES["C"][0], np.random.default_rng(0))
+def test_the_composite_keeps_a_third_of_the_activations_at_five_dilations():
+    _, mixture = one_convolution(64, 16, DILATION_SETS["C"][0], np.random.default_rng(0))
     mixture, features = mixture.float(), torch.randn(8, 64, 32, 32)
     kept = {}
     for name in IMPLEMENTATIONS:
@@ -248,12 +248,12 @@ def test_the_composite_keeps_a_third_of_the_activations_at_five_genotypes():
 
 
 @pytest.mark.parametrize(
-    ("genotypes", "weights"),
-    [(GENOTYPES["C"][0], "composite"), (GENOTYPES["C"][1], "branches"), (GENOTYPES["A"][1], "branches")],
+    ("dilations", "weights"),
+    [(DILATION_SETS["C"][0], "composite"), (DILATION_SETS["C"][1], "branches"), (DILATION_SETS["A"][1], "branches")],
 )
-def test_the_size_of_a_layer_says_how_it_is_computed(genotypes, weights):
+def test_the_size_of_a_layer_says_how_it_is_computed(dilations, weights):
     """49 taps against 45 in the composite's favour, 121 against 81 and against 27 not."""
-    _, mixture = one_convolution(8, 4, genotypes, np.random.default_rng(0))
+    _, mixture = one_convolution(8, 4, dilations, np.random.default_rng(0))
     assert usual_implementation(mixture) == {"weights": weights, "alpha": "branches"}
 
 

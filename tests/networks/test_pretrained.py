@@ -97,14 +97,14 @@ def test_efficientnet_lite_tells_real_photographs_apart():
     load_efficientnet_lite(backbone, state)
     data = ClassFolder(DATA / "imagenette96", "val", side=96)
     chosen = range(0, len(data), 15)
-    pictures = torch.stack([data[index][0] for index in chosen]).float()
-    pictures = F.interpolate(pictures, size=160, mode="bicubic", antialias=True) / 127.5 - 1
+    images = torch.stack([data[index][0] for index in chosen]).float()
+    images = F.interpolate(images, size=160, mode="bicubic", antialias=True) / 127.5 - 1
     with torch.inference_mode():
-        vectors = backbone.eval()(pictures)[-1].mean(dim=(2, 3))
+        vectors = backbone.eval()(images)[-1].mean(dim=(2, 3))
     logits = vectors @ state["_fc.weight"].t() + state["_fc.bias"]
     own = logits[:, [IMAGENET[name] for name in data.categories]].argmax(dim=1)
     right = (own == torch.tensor([data[index][1] for index in chosen])).double().mean().item()
-    assert right > 0.8  # of ten classes, pictures of 96 pixels enlarged
+    assert right > 0.8  # of ten classes, images of 96 pixels enlarged
     with pytest.raises(ValueError, match=r"do not fit EfficientNet-Lite0.*missing \['_blocks.0"):
         load_efficientnet_lite(backbone, {name: t for name, t in state.items() if "_blocks.0." not in name})
 
@@ -114,10 +114,10 @@ def test_same_padding_is_tensorflows():
     conv = build_conv(Conv(in_channels=1, out_channels=1, kernel=3, stride=2, padding="same", norm=False))
     nn.init.ones_(conv.weight)
     for side, before in ((8, 0), (9, 1)):
-        picture = torch.zeros(1, 1, side, side)
-        picture[0, 0, 0, 0] = 1
-        assert conv(picture).shape[-1] == -(-side // 2)
-        assert conv(picture)[0, 0, 0, 0] == 1  # the first window holds the corner
+        image = torch.zeros(1, 1, side, side)
+        image[0, 0, 0, 0] = 1
+        assert conv(image).shape[-1] == -(-side // 2)
+        assert conv(image)[0, 0, 0, 0] == 1  # the first window holds the corner
         moved = torch.zeros(1, 1, side, side)
         moved[0, 0, 2, 2] = 1
         assert bool(conv(moved)[0, 0, 0, 0] == 1) == (before == 0)

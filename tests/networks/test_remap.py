@@ -1,4 +1,4 @@
-"""Remapping: the named tests (a) to (g) of the specification of FNA, widening without dead channels, refusals."""
+"""Remapping: depth, width and kernels of FNA (section 3), widening without dead channels, refusals."""
 
 import importlib.util
 import time
@@ -15,14 +15,15 @@ from workbench.networks.remap import remap
 from workbench.networks.remap_report import function_gap
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.costs import backbone_cost
-from workbench.spaces.mbconv import FNA_LAYERS, MBStage, efficientnet_lite0_spec, fna_spec, mbconv_spec
+from workbench.spaces.mbconv import FNA_LAYERS, efficientnet_lite0_spec, fna_spec, mbconv_spec
 from workbench.spaces.residual import residual_spec
 
 
 def mbnet(layers, *, channels=(8, 12), strides=(2, 2), name="net"):
     """Two stages of an MBConv net with these layers, (kernel, expansion) each."""
     rows = zip(channels, strides, layers, strict=True)
-    return mbconv_spec(name, [MBStage(channels=c, stride=s, layers=tuple(row)) for c, s, row in rows], (1, 2), stem=6)
+    stages = [(c, s, " ".join(f"k{kernel}e{expansion}" for kernel, expansion in row)) for c, s, row in rows]
+    return mbconv_spec(name, stages, (1, 2), stem=6)
 
 
 def trained(spec, seed=0):

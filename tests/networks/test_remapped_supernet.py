@@ -67,7 +67,7 @@ def test_the_penalty_is_the_papers_formula_and_alpha_feels_it():
     cost_loss(supernet.expected_macs(128), CostPenalty(strength=1.0, base=math.e)).backward()
     for decision, layer in zip(supernet.space.decisions, supernet.choices(), strict=True):
         pull = layer.alpha.grad[0]
-        assert pull[decision.options.index("k7e6")] > 0  # descending makes the dearest operation lighter
+        assert pull[decision.options.index("k7e6")] > 0  # descending makes the costliest operation lighter
         cheapest = SKIP if SKIP in decision.options else "k3e3"
         assert pull[decision.options.index(cheapest)] < 0
 

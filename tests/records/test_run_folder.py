@@ -137,13 +137,10 @@ def test_phase_results_are_found_by_key(tmp_path: Path) -> None:
 def test_names_never_lead_outside(tmp_path: Path) -> None:
     run = start(tmp_path)
     with pytest.raises(ValueError, match="inside"):
-        run.weights("../../weights.safetensors")
-    with pytest.raises(ValueError, match="inside"):
         run.store("../status", "k", {})
     for notebook in ("../x", "a/b", "", ".hidden"):
         with pytest.raises(ValueError, match="plain notebook name"):
             RunFolder.open(tmp_path, notebook, {}, seed=0, data_digest="")
-    assert run.weights("winner/detector.safetensors").parent.is_dir()
 
 
 @pytest.mark.parametrize("record", ["[]", "{}", '{"notebook": "x", "params": 3, "seed": 0, "data_digest": ""}', "{"])

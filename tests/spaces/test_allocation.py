@@ -1,4 +1,4 @@
-"""Golden numbers of the CR-NAS specification, sections 2, 7 and 8: candidates, equal MACs, growing params, tables."""
+"""Golden numbers of CR-NAS: candidates, equal MACs, growing params, tables."""
 
 import time
 from itertools import combinations
@@ -58,7 +58,7 @@ def test_candidates_are_the_compositions_on_the_grid(backbone, blocks, on_grid, 
 
 
 def test_one_grid_serves_several_budgets():
-    """Section 3 of the specification: only the sum that is asked for changes."""
+    """Only the sum that is asked for changes."""
     space = allocation_space("resnet50")
     assert [len(eligible(space, blocks)) for blocks in (8, 16, 33)] == [9, 153, 374]
     assert all(sum(depths_of(space, arch)) == 6 for arch in eligible(space, 6))  # the smallest: 1 + 1 + 2 + 2
@@ -87,7 +87,7 @@ def test_all_candidates_cost_the_same_macs(backbone):
 @given(data=st.data())
 @settings(max_examples=60)
 def test_a_block_moved_to_the_next_stage_costs_the_same_macs_and_four_times_the_weights(data):
-    """Also off the grid and at every size that the coarsest stride divides (section 2 of the specification)."""
+    """Also off the grid and at every size that the coarsest stride divides."""
     backbone = data.draw(st.sampled_from(EQUAL))
     stages = len(layout_named(backbone).depths)
     depths = data.draw(st.lists(st.integers(1, 12), min_size=stages, max_size=stages))
@@ -242,7 +242,7 @@ def test_ablation_repeats_the_main_table_and_gives_the_printed_gains():
     [("R50", 10, 0.26, 0.16), ("R101", 8, -0.16, 0.01), ("R", 18, 0.82, 0.77)],
 )
 def test_correlation_of_accuracy_and_ap_within_and_across_budgets(budget, points, pearson, spearman):
-    """Figure 6 as measured in section 9 of the specification: between the budgets, not within them."""
+    """Figure 6 of CR-NAS: between the budgets, not within them."""
     table = paper_table("crnas_correlation")
     rows = table[table["budget"].isin([budget] if budget != "R" else ["R50", "R101"])]
     top1, ap = rows["top-1"].astype(float), rows["AP"].astype(float)

@@ -1,4 +1,4 @@
-"""Dilations by channel: logit counts of the paper, votes and decoding, both readings, groups that do not fit."""
+"""Dilations by channel: logit counts of the paper, assignments and decoding, both slicings, groups that do not fit."""
 
 import json
 from collections import Counter
@@ -13,7 +13,8 @@ from workbench.spaces.arch import Arch
 from workbench.spaces.branches import Conv, branches, dilation_parts, searched_place, searched_width
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.channel_dilation import (
-    GENOTYPES,
+    DILATION_SETS,
+    assignments,
     base_spec,
     channel_dilation_name,
     channel_order,
@@ -24,13 +25,12 @@ from workbench.spaces.channel_dilation import (
     logits,
     same_everywhere,
     searched_layers,
-    votes,
 )
 from workbench.spaces.costs import backbone_cost
 from workbench.spaces.network_spec import BlockSpec, NetworkSpec
 from workbench.spaces.residual import residual_spec
 
-# Section 3 of the specification: groups in stages 3, 4, 5 of ResNet-50, and logits.
+# Groups in stages 3, 4, 5 of ResNet-50, and logits.
 PAPER = {
     "n1": ((1, 1, 1), 77),
     "n2": ((2, 2, 2), 154),
@@ -89,13 +89,13 @@ def test_all_stages_but_the_first_are_searched(backbone, layers, widths):
             assert searched.stride == 1  # the second 3x3
 
 
-def test_genotype_sets_are_those_of_the_ablation():
-    assert [[len(part) for part in GENOTYPES[name]] for name in "ABC"] == [[2, 3], [3, 5], [5, 9]]
+def test_dilation_sets_are_those_of_the_ablation():
+    assert [[len(part) for part in DILATION_SETS[name]] for name in "ABC"] == [[2, 3], [3, 5], [5, 9]]
     fifty = searched_layers(space_named("channel-dilation-resnet50-n1-C"))
-    assert {layer.stage: len(layer.genotypes) for layer in fifty} == {2: 5, 3: 5, 4: 9}
+    assert {layer.stage: len(layer.dilations) for layer in fifty} == {2: 5, 3: 5, 4: 9}
     tiny = searched_layers(space_named("channel-dilation-resnet-bottleneck-tiny-n1-C"))
-    assert {max(max(pair) for pair in layer.genotypes) for layer in tiny} == {3}  # its last map has 8x8 pixels
-    for early, late in GENOTYPES.values():
+    assert {max(max(pair) for pair in layer.dilations) for layer in tiny} == {3}  # its last map has 8x8 pixels
+    for early, late in DILATION_SETS.values():
         assert early[0] == late[0] == (1, 1) and set(early) <= set(late)
 
 
@@ -112,23 +112,23 @@ def test_path_level_is_one_decision_for_each_layer():
 def test_decoding_keeps_every_channel_param_and_mac(space, seed):
     arch = space.sample(np.random.default_rng(seed))
     plain = base_spec(space)
-    for reading in ("contiguous", "index"):
-        spec = decoded(space, arch, reading)
+    for slicing in ("contiguous", "index"):
+        spec = decoded(space, arch, slicing)
         assert backbone_cost(spec, (97, 130)) == backbone_cost(plain, (97, 130))
         assert (space.macs(arch, 128), space.params(arch)) == backbone_cost(plain, 128)
         for layer, chosen in zip(searched_layers(space), layer_choices(space, arch), strict=True):
             block = spec.blocks[layer.block]
             parts = dilation_parts(block) or ((layer.channels, 1, 1),)
             assert sum(channels for channels, *_ in parts) == layer.channels == searched_width(block)
-            # Equation 5: the channels of a genotype are its votes.
+            # Equation 5: the channels of a dilation are those assigned to it.
             counted = Counter()
-            for channels, *genotype in parts:
-                counted[tuple(genotype)] += channels
-            shares = dict(zip(layer.genotypes, votes(layer, chosen), strict=True))
+            for channels, *dilation in parts:
+                counted[tuple(dilation)] += channels
+            shares = dict(zip(layer.dilations, assignments(layer, chosen), strict=True))
             assert counted == {pair: n * layer.group_channels for pair, n in shares.items() if n}
-            if reading == "contiguous" or foldable(block):
+            if slicing == "contiguous" or foldable(block):
                 assert len(parts) == len(counted)
-            else:  # in their places: neighbours of one genotype together
+            else:  # in their places: neighbours of one dilation together
                 runs = 1 + sum(a != b for a, b in pairwise(chosen))
                 assert len(parts) == runs
     assert space.spec(arch) == decoded(space, arch)
@@ -139,13 +139,13 @@ def test_decoding_keeps_every_channel_param_and_mac(space, seed):
 
 @given(space=spaces(), seed=st.integers(0, 999))
 @settings(max_examples=30)
-def test_the_channel_order_is_a_permutation_that_sorts_groups_by_genotype(space, seed):
+def test_the_channel_order_is_a_permutation_that_sorts_groups_by_dilation(space, seed):
     arch = space.sample(np.random.default_rng(seed))
     for layer, chosen in zip(searched_layers(space), layer_choices(space, arch), strict=True):
-        order = channel_order(layer, chosen)
+        order = channel_order(chosen, layer.group_channels)
         assert sorted(order) == list(range(layer.channels))
-        genotypes = [chosen[channel // layer.group_channels] for channel in order]
-        assert genotypes == sorted(genotypes)
+        dilations = [chosen[channel // layer.group_channels] for channel in order]
+        assert dilations == sorted(dilations)
         # Whole groups move, their channels in the old order.
         width = layer.group_channels
         for start in range(0, layer.channels, width):
@@ -159,7 +159,7 @@ def test_undilated_is_the_network_itself_and_equal_choices_are_equal_layers():
     assert all(dilation_parts(block) == ((searched_width(block), 2, 2),) for block in by_hand.blocks if block.stage > 1)
     split = space_named("channel-dilation-resnet-bottleneck-tiny-n16-C")
     for layer, chosen in zip(searched_layers(split), layer_choices(split, equal_split(split)), strict=True):
-        assert votes(layer, chosen) == (4, 3, 3, 3, 3)
+        assert assignments(layer, chosen) == (4, 3, 3, 3, 3)
     with pytest.raises(ValueError, match=r"\(5, 5\) is not among .* of stage 2"):
         same_everywhere(space, (5, 5))
 
@@ -175,7 +175,7 @@ def test_undilated_is_the_network_itself_and_equal_choices_are_equal_layers():
         ("channel-dilation-resnet50-n0-C", r"is named channel-dilation"),
         ("channel-dilation-resnext101-c4-C", r"32 groups of 8 channels.*would cut them.*multiple of 8, at most n32"),
         ("channel-dilation-resnext101-n64-C", r"would cut them: it asks for 4 channels together"),
-        ("channel-dilation-resnet50-n16-D", r"genotype set is one of A, B, C.*'D'"),
+        ("channel-dilation-resnet50-n16-D", r"dilation set is one of A, B, C.*'D'"),
         ("channel-dilation-resnet5-n16-C", r"Did you mean resnet50\?"),
         ("channel-dilation-resnet50", r"is named channel-dilation-<backbone>-n16-C .* got 'channel-dilation-resnet50'"),
         (

@@ -24,7 +24,7 @@ from workbench.spaces.residual import (
     residual_spec,
 )
 
-# Dilations by stage as section 7 of the specification prints them; of MobileNetV2 by its ten slots.
+# Dilations by stage, from the codes of tables 5 and 6; of MobileNetV2 by its ten slots.
 PUBLISHED = {
     "CR-R18": ((1,), (1,), (2, 1), (2, 1, 3, 2)),
     "CR-R50": ((1,), (1, 2, 1), (1, 1, 2, 3, 1), (1, 2, 1, 3, 2, 2, 3)),

@@ -63,7 +63,7 @@ def test_costs_come_from_the_table_and_equal_those_of_the_specification(name):
 
 
 def test_skipped_layers_drop_out_and_the_rest_keeps_its_order():
-    """Pitfall P14: what follows a skip moves forward, so it will read an earlier layer of the seed."""
+    """What follows a skip moves forward, so it will read an earlier layer of the seed."""
     space = space_named(DETECTION)
     options = [list(decision.options) for decision in space.decisions]
     choices = [row.index("k3e6") for row in options]
@@ -73,7 +73,7 @@ def test_skipped_layers_drop_out_and_the_rest_keeps_its_order():
     assert stage == [(3, 6.0), (7, 3.0), (3, 6.0)]
     moved = [*choices]
     moved[1], moved[2], moved[3] = options[1].index("k7e3"), options[2].index("k3e6"), options[3].index(SKIP)
-    assert space.spec(space.arch(moved)).blocks == spec.blocks  # another genotype of the same network
+    assert space.spec(space.arch(moved)).blocks == spec.blocks  # other choices for the same network
     assert spec.taps == tuple(max(i for i, b in enumerate(spec.blocks) if b.stage == s) for s in (2, 3, 5, 7))
 
 

@@ -128,7 +128,7 @@ def test_blocks_of_mobilenet():
 
 @pytest.mark.parametrize("name", ["resnet-tiny", "resnet-bottleneck-tiny", "mobilenetv2-tiny"])
 def test_tiny_networks_keep_eight_pixels_at_128(name):
-    """On a smaller last map a dilated kernel would read only padding (section 11 of the specification)."""
+    """On a smaller last map a dilated kernel would read only padding."""
     layout, spec = layout_named(name), residual_spec(name)
     assert layout.image_size == 128 and 128 // spec.strides[-1] >= 8
     assert layout.depths == (3, 3, 2) and len(dilatable_blocks(spec)) == 8

@@ -1,4 +1,4 @@
-"""Golden numbers of the DetNAS specification, sections 2.3 and 2.4, to the printed digits."""
+"""Golden numbers of DetNAS, to the printed digits."""
 
 import numpy as np
 import pytest
@@ -89,7 +89,7 @@ def test_wide_network_with_its_released_classifier():
 def test_stem_and_classifier():
     spec = space_named("shuffle-20").spec(space_named("shuffle-20").uniform(0))
     assert round(block_cost(spec.blocks[0], (224, 224))[0].macs / 1e6, 2) == 5.42
-    assert classifier_cost(spec, 224).macs == 33_136_640  # pitfall P5: the original table's value is right
+    assert classifier_cost(spec, 224).macs == 33_136_640  # the original table's value is right
 
 
 def test_space_statistics():

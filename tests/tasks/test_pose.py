@@ -6,7 +6,7 @@ import torch
 from torchvision.transforms import v2
 
 from workbench.data.augmentation import augment_keypoints, augmentation
-from workbench.data.keypoints import PoseCrops, Skeleton
+from workbench.data.keypoints import PoseCrops, mirrored, sigmas
 from workbench.data.scenes.creatures import KEYPOINTS
 from workbench.data.scenes.scene import SceneConfig
 from workbench.data.scenes.tasks import Scenes
@@ -18,14 +18,14 @@ from workbench.tasks.costs import model_costs
 from workbench.tasks.pose import Pose, PoseConfig, SimpleBaseline, find_peaks, peaks_of, unmirror
 from workbench.tasks.pose_metrics import correct_keypoints, evaluate_poses
 
-COCO = Skeleton(keypoints=("nose", *(f"{side}_{part}" for part in
-    ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle") for side in ("left", "right"))))  # fmt: skip
+COCO = ("nose", *(f"{side}_{part}" for part in
+    ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle") for side in ("left", "right")))  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def instances():
     config = SceneConfig(species=("fish", "turtle"), sizes="large", extras=("keypoints",))
-    return PoseCrops(Scenes(config, 0, "train", 8), KEYPOINTS, (64, 48))
+    return PoseCrops(Scenes(config, 0, "train", 8), (64, 48))
 
 
 def perfect(truth, shift=0.0):
@@ -59,9 +59,9 @@ def test_a_peak_at_the_border_stays_inside():
 
 
 def test_left_and_right_change_places_in_a_mirror():
-    assert COCO.mirrored == (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
-    assert Skeleton(keypoints=KEYPOINTS).mirrored == (0, 1, 3, 2, 4)
-    assert COCO.sigmas[0] == 0.026 and Skeleton(keypoints=KEYPOINTS).sigmas == (0.05,) * 5
+    assert mirrored(COCO) == (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
+    assert mirrored(KEYPOINTS) == (0, 1, 3, 2, 4)
+    assert sigmas(COCO)[0] == 0.026 and sigmas(KEYPOINTS) == (0.05,) * 5
     image = torch.zeros(3, 10, 20, dtype=torch.uint8)
     keypoints = torch.tensor([[4.0, 5.0, 2.0], [6.0, 5.0, 2.0], [30.0, 5.0, 2.0]])
     flipped = augment_keypoints(image, keypoints, (1, 0, 2), v2.RandomHorizontalFlip(1.0))[1]
@@ -90,10 +90,10 @@ def test_augmented_keypoints_stay_on_what_they_mark(name):
 
 def test_oks_and_pck_of_known_answers(instances):
     truth = instances.ground_truth()
-    sigmas = instances.skeleton.sigmas
-    best = evaluate_poses(truth, perfect(truth), sigmas, rng=generator(0, "b"))
+    tolerances = sigmas(instances.categories)
+    best = evaluate_poses(truth, perfect(truth), tolerances, rng=generator(0, "b"))
     assert best["AP"] == best["AR"] == best["PCK"] == 1 and best["AP_error"] == 0
-    far = evaluate_poses(truth, perfect(truth, 1000.0), sigmas, rng=generator(0, "b"))
+    far = evaluate_poses(truth, perfect(truth, 1000.0), tolerances, rng=generator(0, "b"))
     assert far["AP"] == far["PCK"] == 0
     for row in truth["annotations"]:  # within a tenth of the long side, and just beyond
         side = max(row["bbox"][2:])
@@ -101,7 +101,7 @@ def test_oks_and_pck_of_known_answers(instances):
         assert correct_keypoints(one, perfect(one, 0.099 * side)) == 1
         assert correct_keypoints(one, perfect(one, 0.101 * side)) == 0
     with pytest.raises(ValueError, match="is not finite"):
-        evaluate_poses(truth, perfect(truth, float("nan")), sigmas, rng=generator(0, "b"))
+        evaluate_poses(truth, perfect(truth, float("nan")), tolerances, rng=generator(0, "b"))
 
 
 def test_similarity_at_a_known_distance(instances):
@@ -120,7 +120,7 @@ def test_the_error_resamples_what_pycocotools_matched(instances):
     poses = perfect(truth)
     for pose in poses[::2]:
         pose["keypoints"][:, 0] += 1000
-    found = evaluate_poses(truth, poses, instances.skeleton.sigmas, rng=generator(0, "b"))
+    found = evaluate_poses(truth, poses, sigmas(instances.categories), rng=generator(0, "b"))
     assert 0.2 < found["AP"] < 0.8 and found["AP_error"] > 0.02
 
 
@@ -153,8 +153,8 @@ def test_the_flip_test_averages_maps_of_the_same_keypoints_at_the_same_pixels():
     image = torch.rand(3, 32, 32)
     with torch.inference_mode():
         found = model([image])[0]["keypoints"]
-        straight, mirrored = model.heat_maps(image[None]), model.heat_maps(image.flip(-1)[None])
-    both = (straight + unmirror(mirrored, 32, 2.0)[:, list(COCO.mirrored)]) / 2
+        straight, flipped = model.heat_maps(image[None]), model.heat_maps(image.flip(-1)[None])
+    both = (straight + unmirror(flipped, 32, 2.0)[:, list(mirrored(COCO))]) / 2
     torch.testing.assert_close(found, find_peaks(both, 2.0)[0])
 
 

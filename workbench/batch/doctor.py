@@ -2,7 +2,7 @@
 
 import os
 import statistics
-import time
+import timeit
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,19 +12,16 @@ from workbench.records.environment import environment
 if TYPE_CHECKING:
     from workbench.data.checks import Problem
 
-MOST_PROBLEMS = 20  # shown per split, and the number of the rest
-
 
 def examine(data: Path | None) -> Iterator[str]:
-    """Sentences about this installation, then about each COCO-format data set at or directly below `data`."""
+    """Sentences about this installation, then about each data set at or directly below `data`."""
     if data is not None and not data.is_dir():
         raise ValueError(f"Expected a data folder, but {data} is none; give an existing folder.")
     found = environment("")
     yield f"Python {found['python']} on {found['platform']}."
     for name, version in found["packages"].items():
         yield f"{name} {version}." if version else f"{name} is missing: install the project again."
-    git = found["git"]
-    if git:
+    if git := found["git"]:
         yield f"Commit {git['commit'] or 'none yet'}{' with local changes' if git['dirty'] else ''}."
     yield f"Device {found['device']}, {found['threads']} threads of {os.cpu_count()} processors."
     yield f"A small network sees {_images_per_second():.0f} images a second (forward only, 128 px, CPU)."
@@ -39,57 +36,39 @@ def _images_per_second() -> float:
     from torchvision.models import shufflenet_v2_x0_5
 
     network, images = shufflenet_v2_x0_5(weights=None).eval(), torch.zeros(8, 3, 128, 128)
-    seconds = []
     with torch.inference_mode():
-        for _ in range(12):
-            start = time.perf_counter()
-            network(images)
-            seconds.append(time.perf_counter() - start)
+        seconds = timeit.repeat(lambda: network(images), number=1, repeat=12)
     return len(images) / statistics.median(seconds[3:])  # the first passes also warm up
 
 
 def _data_health(data: Path) -> Iterator[str]:
-    from workbench.data.checks import check_classes, check_coco, check_splits, mask_folders
+    from workbench.data.checks import refusal
 
-    masked = [root for root in (data, *sorted(data.iterdir())) if root.is_dir() and mask_folders(root, "train")]
-    for root in masked:
-        yield from _mask_health(root)
-    if data in masked:
-        return
-    if (data / "train").is_dir() and not (data / "annotations").is_dir():
-        for split in ("train", "val"):
-            yield from _shown(f"{data}, {split}", check_classes(data, split), "healthy class folders.")
-        yield from _shown(f"{data}, between train, val", check_splits(data), "nothing shared.")
-        return
-    annotations = sorted([*data.glob("annotations/instances_*.json"), *data.glob("*/annotations/instances_*.json")])
-    if not annotations and not masked:
+    nothing = True
+    for root in (data, *sorted(folder for folder in data.iterdir() if folder.is_dir())):
+        for what, problems, healthy in _checks(root, whole=root == data):
+            nothing = False
+            where = f"{root}, {what}"
+            yield str(refusal(problems, where, "repair them")) if problems else f"{where}: {healthy}"
+    if nothing:
         yield f"{data} holds no COCO-format data set (annotations/instances_<split>.json) and no masks."
-    splits: dict[Path, list[str]] = {}
-    for path in annotations:
-        root, split = path.parent.parent, path.stem.removeprefix("instances_")
-        splits.setdefault(root, []).append(split)
-        yield from _shown(f"{root}, {split}", check_coco(root, split), "healthy.")
-    for root, names in splits.items():
-        yield from _shown(f"{root}, between {', '.join(names)}", check_splits(root, names), "nothing shared.")
 
 
-def _mask_health(root: Path) -> Iterator[str]:
-    from workbench.data.checks import check_splits, mask_folders
-    from workbench.data.masks import check_masks, mask_classes
+def _checks(root: Path, whole: bool) -> "Iterator[tuple[str, Sequence[Problem], str]]":
+    """Each thing checked in a folder: its name, its problems, and what to say if there are none."""
+    from workbench.data import checks, masks
 
+    annotated = [path.stem.removeprefix("instances_") for path in sorted(root.glob("annotations/instances_*.json"))]
+    masked = [split for split in ("train", "val", "test") if checks.mask_folders(root, split)]
+    in_classes = ["train", "val"] if whole and not (annotated or masked) and (root / "train").is_dir() else []
+    for split in annotated:
+        yield split, checks.check_coco(root, split), "healthy."
+    for split in in_classes:
+        yield split, checks.check_classes(root, split), "healthy class folders."
     try:
-        classes = mask_classes(root)
-    except ValueError as error:
-        yield f"{root}: {error}"
-        return
-    splits = [split for split in ("train", "val", "test") if mask_folders(root, split)]
-    for split in splits:
-        yield from _shown(f"{root}, {split}", check_masks(root, split, classes), "healthy images with masks.")
-    yield from _shown(f"{root}, between {', '.join(splits)}", check_splits(root, splits), "nothing shared.")
-
-
-def _shown(where: str, problems: "Sequence[Problem]", healthy: str) -> Iterator[str]:
-    yield f"{where}: " + (f"{len(problems)} problems." if problems else healthy)
-    yield from (f"  {problem}" for problem in problems[:MOST_PROBLEMS])
-    if len(problems) > MOST_PROBLEMS:
-        yield f"  ... and {len(problems) - MOST_PROBLEMS} more of {where}."
+        for split in masked:
+            yield split, masks.check_masks(root, split, masks.mask_classes(root)), "healthy images with masks."
+    except ValueError as error:  # no problem: a notebook may name the classes
+        yield "masks", [], str(error)
+    if splits := annotated or masked or in_classes:
+        yield f"between {', '.join(splits)}", checks.check_splits(root, splits), "nothing shared."

@@ -1,12 +1,11 @@
 """Reports of runs: one self-contained HTML page, or Markdown tables aggregated over seeds."""
 
-import base64
 import contextlib
 import html
 import os
 import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,16 +18,8 @@ from workbench.records.files import compiled, digest, fields, read_json, write_t
 from workbench.records.progress import duration
 from workbench.records.run_folder import NOT_IDENTITY, RunFolder
 
-COMMAND = compiled(fields({"notebook": "string", "parameters": "object"}), "the command of a run")
-OBJECT = compiled({"type": "object"}, "a JSON object")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """Runs of one notebook whose parameters differ only in the seed, one run per seed, in the order of the seeds."""
-
-    runs: tuple[RunFolder, ...]
-    left_out: tuple[str, ...]  # sentences: which run was not counted, and why
+COMMAND = compiled(fields({"notebook": "string", "parameters": "object"}), "command")
+OBJECT = compiled({"type": "object"}, "content")
 
 
 def find_runs(paths: Sequence[str | Path]) -> list[RunFolder]:
@@ -38,33 +29,33 @@ def find_runs(paths: Sequence[str | Path]) -> list[RunFolder]:
     """
     found: list[RunFolder] = []
     for path in map(Path, paths):
-        if (path / "params.json").is_file():
-            found.append(RunFolder(path))
-            continue
-        homes = [path, *sorted(child for child in path.glob("*") if child.is_dir())]
-        newest = [max(runs, key=_age) for runs in map(_children, homes) if runs]
+        own = [path] if (path / "params.json").is_file() else []
+        homes = [[file.parent for file in home.glob("*/params.json")] for home in (path, *sorted(path.glob("*")))]
+        newest = own or [max(runs, key=_age) for runs in homes if runs]
         if not newest:
             raise ValueError(f"Expected a run folder (it holds params.json), got {path}; look below runs/.")
-        found += [RunFolder(run) for run in newest]
+        found += map(RunFolder, newest)
     return found
 
 
-def group_runs(runs: Sequence[RunFolder]) -> list[Group]:
-    """Groups in the order of their first run; unfinished runs and older runs of the same seed are left out."""
-    groups: dict[str, list[RunFolder]] = {}
-    for run in runs:
-        groups.setdefault(digest({"notebook": run.notebook, "params": _shared(run)}), []).append(run)
-    result = []
-    for members in groups.values():
-        by_seed: dict[int, RunFolder] = {}
-        left_out = [f"{run.path} is {run.status}" for run in members if run.status != "finished"]
-        finished = {run.path.resolve(): run for run in members if run.status == "finished"}  # a run named twice is one
-        for run in sorted(finished.values(), key=lambda run: _age(run.path)):
-            if run.seed in by_seed:
-                left_out.append(f"{by_seed[run.seed].path} is an older run of seed {run.seed}")
-            by_seed[run.seed] = run
-        result.append(Group(runs=tuple(by_seed[seed] for seed in sorted(by_seed)), left_out=tuple(left_out)))
-    return result
+def group_runs(runs: Sequence[RunFolder]) -> list[tuple[list[RunFolder], list[str]]]:
+    """The newest finished run of each seed, grouped by notebook and other parameters; and sentences on the other runs.
+
+    Groups come in the order of their first run, runs in that of their seeds. The sentences say which runs were left out
+    (unfinished, or older than another of its seed).
+    """
+    groups: dict[str, tuple[dict[int, RunFolder], list[str]]] = {}
+    for run in {run.path.resolve(): run for run in runs}.values():  # a run named twice is one
+        shared = {name: value for name, value in run.params.items() if name not in (*NOT_IDENTITY, "seed")}
+        by_seed, left_out = groups.setdefault(digest({"notebook": run.notebook, "params": shared}), ({}, []))
+        if run.status != "finished":
+            left_out.append(f"{run.path} is {run.status}")
+            continue
+        older, newest = sorted((by_seed.get(run.seed, run), run), key=lambda run: _age(run.path))
+        if older is not newest:
+            left_out.append(f"{older.path} is an older run of seed {run.seed}")
+        by_seed[run.seed] = newest
+    return [([by_seed[seed] for seed in sorted(by_seed)], left_out) for by_seed, left_out in groups.values()]
 
 
 def write_markdown(runs: Sequence[RunFolder], path: str | Path, only: Sequence[str] = ()) -> None:
@@ -75,41 +66,38 @@ def write_markdown(runs: Sequence[RunFolder], path: str | Path, only: Sequence[s
     if unknown := sorted(set(only) - set(table_names(runs))):
         raise ValueError(f"No run of those has a table {unknown[0]!r}; their tables: {', '.join(table_names(runs))}.")
     groups = group_runs(runs)
-    if not any(group.runs for group in groups):
-        raise ValueError(f"Expected a finished run, but {'; '.join(groups[0].left_out)}; finish it first.")
-    sections = [_section(title_of(group.runs[0]), group, only) for group in groups if group.runs]
+    sections = [_section(title_of(found[0]), found, left_out, only) for found, left_out in groups if found]
+    if not sections:
+        raise ValueError(f"Expected a finished run, but {'; '.join(groups[0][1])}; finish it first.")
     write_text(path, _rendered("report.md", sections))
 
 
 def write_html(runs: Sequence[RunFolder], path: str | Path) -> None:
     """Write one page that needs no other file: tables, figures, parameters, costs and environment of each run."""
-    several = [group for group in group_runs(runs) if len(group.runs) > 1]
-    sections = [_section(f"{title_of(group.runs[0])}, {len(group.runs)} seeds", group) for group in several]
+    several = [group for group in group_runs(runs) if len(group[0]) > 1]
+    sections = [_section(f"{title_of(found[0])}, {len(found)} seeds", found, rest) for found, rest in several]
     sections += [_section_of_run(run, Path(path).parent) for run in runs]
     write_text(path, _rendered("report.html", sections))
 
 
-def facts(group: Group) -> dict[str, str]:
+def facts(runs: Sequence[RunFolder], left_out: Sequence[str] = ()) -> dict[str, str]:
     """What every reported number must say of itself: preset, data, seeds, interval, date, commit and command."""
-    runs, first = group.runs, group.runs[0]
-    n = len(runs)
+    first, n = runs[0], len(runs)
     meaning = "no interval (n = 1)" if n == 1 else "cells are mean [95 % t-interval] over the seeds"
-    commits = dict.fromkeys(_commit(run) for run in runs)
-    digests = ", ".join(dict.fromkeys(run.data_digest for run in runs))
     lines = {
         "preset": str(first.params.get("preset", "–")),
-        "data": f"{_sources(first)} (digest {digests})",
-        "seeds": f"{', '.join(str(run.seed) for run in runs)}; n = {n}; {meaning}",
-        "date": ", ".join(dict.fromkeys(run.started[:10] for run in runs)),
-        "git commit": ", ".join(commits),
+        "data": f"{_sources(first)} (digest {_each(run.data_digest for run in runs)})",
+        "seeds": f"{_each(str(run.seed) for run in runs)}; n = {n}; {meaning}",
+        "date": _each(run.started[:10] for run in runs),
+        "git commit": _each(map(_commit, runs)),
         "command": command_of(runs),
     }
-    return {**lines, "left out": "; ".join(group.left_out)} if group.left_out else lines
+    return {**lines, "left out": "; ".join(left_out)} if left_out else lines
 
 
 def command_of(runs: Sequence[RunFolder]) -> str:
     """The command that repeats these runs (they differ only in their seed)."""
-    saved = [_read(run.path / "command.json", COMMAND) for run in runs]
+    saved = [read_json(run.path / "command.json", COMMAND, missing={}) for run in runs]
     if not all(saved):
         return "run by hand in JupyterLab"
     skipped = (*NOT_IDENTITY, "seed") if len(runs) > 1 else NOT_IDENTITY
@@ -124,27 +112,24 @@ def command_of(runs: Sequence[RunFolder]) -> str:
 
 def title_of(run: RunFolder) -> str:
     """The first heading of the executed notebook, or its name."""
-    path = run.path / "notebook.ipynb"
-    if path.is_file():
-        with contextlib.suppress(nbformat.reader.NotJSONError, nbformat.ValidationError):
-            for cell in nbformat.read(path, as_version=4).cells:
-                if cell.cell_type == "markdown" and cell.source.startswith("# "):
-                    return str(cell.source.splitlines()[0].removeprefix("# ").strip())
+    with contextlib.suppress(FileNotFoundError, nbformat.reader.NotJSONError, nbformat.ValidationError):
+        for cell in nbformat.read(run.path / "notebook.ipynb", as_version=4).cells:
+            if cell.cell_type == "markdown" and cell.source.startswith("# "):
+                return str(cell.source.splitlines()[0].removeprefix("# ").strip())
     return run.notebook
 
 
 def _rendered(template: str, sections: Sequence[dict[str, Any]]) -> str:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        loader=jinja2.PackageLoader("workbench.batch"),
         autoescape=jinja2.select_autoescape(["html"]),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals["zip"] = zip
     environment.filters |= {"markdown": _in_markdown, "duration": duration, "macs": partial(number, "macs")}
-    return environment.get_template(template).render(sections=sections)
+    return environment.get_template(template).render(sections=sections, zip=zip)
 
 
 def _in_markdown(text: object) -> str:
@@ -152,49 +137,33 @@ def _in_markdown(text: object) -> str:
     return " ".join(html.escape(str(text), quote=False).replace("|", "\\|").split())
 
 
-def _section(title: str, group: Group, only: Sequence[str] = ()) -> dict[str, Any]:
-    names = [name for name in table_names(group.runs) if not only or name in only]
-    return {"title": title, "facts": facts(group), "tables": [aggregate(group.runs, name) for name in names]}
+def _section(
+    title: str, runs: Sequence[RunFolder], left_out: Sequence[str] = (), only: Sequence[str] = ()
+) -> dict[str, Any]:
+    names = [name for name in table_names(runs) if not only or name in only]
+    return {"title": title, "facts": facts(runs, left_out), "tables": [aggregate(runs, name) for name in names]}
 
 
 def _section_of_run(run: RunFolder, base: Path) -> dict[str, Any]:
-    """What the page shows of one run; links are relative to `base`."""
-    notebook = run.path / "notebook.ipynb"
+    """What the page shows of one run; links are relative to `base`, figures in the order they were drawn."""
+    notebook, figures = run.path / "notebook.ipynb", run.path / "figures"
+    captions = read_json(figures / "captions.json", OBJECT, missing={})
+    paths = sorted(figures.glob("*.png"), key=lambda path: (path.stat().st_mtime_ns, path.name))
     return {
-        **_section(f"{title_of(run)}, seed {run.seed}", Group(runs=(run,), left_out=())),
+        **_section(f"{title_of(run)}, seed {run.seed}", [run]),
         "run": run,
         "scores": run.scores(),
         "notebook": os.path.relpath(notebook, base) if notebook.exists() else "",
-        "figures": _figures(run),
-        "environment": _read(run.path / "env.json"),
+        "figures": [(captions.get(path.name, path.stem), b64encode(path.read_bytes()).decode()) for path in paths],
+        "environment": read_json(run.path / "env.json", OBJECT, missing={}),
     }
 
 
-def _figures(run: RunFolder) -> list[tuple[str, str]]:
-    """The words for each figure and its PNG in base64, in the order they were drawn."""
-    captions = _read(run.path / "figures" / "captions.json")
-    paths = sorted((run.path / "figures").glob("*.png"), key=lambda path: (path.stat().st_mtime_ns, path.name))
-    return [(captions.get(path.name, path.stem), base64.b64encode(path.read_bytes()).decode()) for path in paths]
-
-
-def _read(path: Path, checked: Callable[[object], Any] = OBJECT) -> dict[str, Any]:
-    """The JSON object in a file, empty when there is no file."""
-    return dict(read_json(path, checked)) if path.is_file() else {}
-
-
 def _commit(run: RunFolder) -> str:
-    state = _read(run.path / "env.json").get("git")
+    state = read_json(run.path / "env.json", OBJECT, missing={}).get("git")
     if not isinstance(state, dict):
         return "none (not a git checkout)"
     return str(state.get("commit") or "none yet")[:12] + (" with local changes" if state.get("dirty") else "")
-
-
-def _shared(run: RunFolder) -> dict[str, Any]:
-    return {name: value for name, value in run.params.items() if name not in (*NOT_IDENTITY, "seed")}
-
-
-def _children(folder: Path) -> list[Path]:
-    return [child for child in folder.glob("*") if (child / "params.json").is_file()]
 
 
 def _age(run: Path) -> tuple[int, str]:
@@ -208,3 +177,7 @@ def _sources(run: RunFolder) -> str:
         return str(data)
     named = {name: value for name, value in run.params.items() if name.endswith("_data") and name != "pretrain_data"}
     return ", ".join(f"{name} {value}" for name, value in named.items() if value) or "scenes"
+
+
+def _each(texts: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(texts))

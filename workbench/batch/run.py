@@ -8,10 +8,9 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import nbformat
 import papermill
@@ -23,11 +22,14 @@ from papermill.exceptions import PapermillException, PapermillExecutionError
 from workbench.records.files import base_folder, write_json
 from workbench.records.run_folder import MIME_TYPE, RunFolder
 
-TYPES = (int, float, bool, str, list)
+INTERRUPTED = "interrupted"
+READERS: dict[type, Callable[[str], Any]] = {  # of a parameter's text, by the type of its default
+    **{int: int, float: float, str: str, list: ast.literal_eval},
+    bool: lambda text: {"true": True, "false": False}[text.lower()],
+}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Executed:
+class Executed(NamedTuple):
     """One executed notebook; `run` is None when it never opened a run folder, `error` None when it finished."""
 
     source: Path
@@ -43,7 +45,6 @@ def run_notebooks(
     *,
     parameters: Mapping[str, Any] | None = None,
     sweep: Mapping[str, Sequence[Any]] | None = None,
-    fresh: bool = False,
     echo: TextIO | None = None,
 ) -> Iterator[Executed]:
     """Execute each notebook once per combination of the swept values, yielding each as it ends.
@@ -55,15 +56,15 @@ def run_notebooks(
     given, swept = dict(parameters or {}), dict(sweep or {})
     if twice := sorted(set(given) & set(swept)):
         raise ValueError(f"Expected each parameter once, but {twice} are both set and swept; drop one of the two.")
-    if fresh:
-        given["fresh"] = True
-    jobs: list[tuple[Path, dict[str, Any], dict[str, Any]]] = []
+    jobs = []
     for notebook in map(Path, notebooks):
         known = parameters_of(notebook)
         for values in itertools.product(*swept.values()):
             chosen = {**given, **dict(zip(swept, values, strict=True))}
-            jobs.append((notebook, {name: _checked(notebook, known, name, chosen[name]) for name in chosen}, known))
-    return (_execute(notebook, chosen, known, echo) for notebook, chosen, known in jobs)
+            checked = {name: _checked(notebook, known, name, value) for name, value in chosen.items()}
+            home = base_folder() / str({"runs": "runs", **known, **checked}["runs"])
+            jobs.append((notebook, checked, home))
+    return (_execute(notebook, checked, home, echo) for notebook, checked, home in jobs)
 
 
 def parameters_of(notebook: Path) -> dict[str, Any]:
@@ -92,52 +93,39 @@ def _checked(notebook: Path, known: Mapping[str, Any], name: str, value: Any) ->
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}."
         raise ValueError(f"{notebook} has no parameter {name!r}; {hint}")
-    kind = type(known[name])
-    if kind not in TYPES:
+    kind, found = type(known[name]), value
+    if kind not in READERS:
         raise ValueError(f"Parameter {name!r} of {notebook} has no type that can be set; edit the notebook instead.")
-    problem = f"Parameter {name!r} of {notebook} expects {kind.__name__} (as {known[name]!r}), got {value!r}."
-    if kind is bool:
-        problem += " Write true or false."
-    try:
-        if isinstance(value, str) and kind is bool:
-            value = {"true": True, "false": False}[value.lower()]
-        elif isinstance(value, str) and kind is not str:
-            value = ast.literal_eval(value) if kind is list else kind(value)
-    except (ValueError, SyntaxError, KeyError) as error:
-        raise ValueError(problem) from error
-    if kind is float and type(value) is int:
-        value = float(value)
-    if type(value) is not kind:
-        raise ValueError(problem)
-    return value
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError, SyntaxError, KeyError):  # what cannot be read stays a text
+            found = READERS[kind](value)
+    if kind is float and type(found) is int:
+        found = float(found)
+    if type(found) is not kind:
+        expected = f"{kind.__name__} (as {known[name]!r}){': true or false' if kind is bool else ''}"
+        raise ValueError(f"Parameter {name!r} of {notebook} expects {expected}, got {value!r}.")
+    return found
 
 
 class _ThisInterpreter(AsyncKernelManager):
     """Starts the kernel with the running interpreter, whatever kernels are installed on the machine."""
 
-    @property
-    def kernel_spec(self) -> KernelSpec:
-        package_home = str(Path(__file__).resolve().parents[2])
-        search_path = os.pathsep.join(filter(None, [package_home, os.environ.get("PYTHONPATH")]))
-        return KernelSpec(
-            # Log level 50: each start would else warn that a local kernel talks unencrypted.
-            argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--IPKernelApp.log_level=50"],
-            language="python",
-            display_name="this interpreter",
-            env={
-                "WORKBENCH_HEADLESS": "1",
-                # Without the second renderer nbconvert's HTML of an executed notebook contains no plotly figure.
-                "PLOTLY_RENDERER": "plotly_mimetype+notebook_connected",
-                "PYTHONPATH": search_path,
-            },
-        )
+    kernel_spec = KernelSpec(
+        # Log level 50: each start would else warn that a local kernel talks unencrypted.
+        argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--IPKernelApp.log_level=50"],
+        env={
+            "WORKBENCH_HEADLESS": "1",
+            # Without the second renderer nbconvert's HTML of an executed notebook contains no plotly figure.
+            "PLOTLY_RENDERER": "plotly_mimetype+notebook_connected",
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]),
+        },
+    )
 
 
-def _execute(source: Path, chosen: dict[str, Any], known: Mapping[str, Any], echo: TextIO | None) -> Executed:
-    home = base_folder() / str(chosen.get("runs", known.get("runs", "runs")))
+def _execute(source: Path, chosen: dict[str, Any], home: Path, echo: TextIO | None) -> Executed:
     partial = home / f".{uuid.uuid4().hex}.ipynb"  # hidden until its run folder is known
     home.mkdir(parents=True, exist_ok=True)
-    start, error, interrupted = time.monotonic(), None, False
+    start, error = time.monotonic(), None
     try:
         papermill.execute_notebook(
             str(source),
@@ -151,13 +139,14 @@ def _execute(source: Path, chosen: dict[str, Any], known: Mapping[str, Any], ech
         )
     except PapermillExecutionError as failure:
         error = f"cell In [{failure.exec_count}]: {failure.ename}: {failure.evalue}"
-    except (KeyboardInterrupt, DeadKernelError) as failure:  # a Ctrl-C reaches us as either
-        interrupted = isinstance(failure, KeyboardInterrupt)
-        error = "interrupted" if interrupted else "the kernel died (out of memory, or interrupted)"
+    except KeyboardInterrupt:
+        error = INTERRUPTED
+    except DeadKernelError:  # a Ctrl-C may also reach us as this
+        error = "the kernel died (out of memory, or interrupted)"
     except (PapermillException, RuntimeError, TimeoutError) as failure:
         error = f"the notebook could not be executed: {failure}"
     seconds = time.monotonic() - start
-    run = _run_folder(partial)
+    run = _run_folder(partial) if partial.exists() else None
     kept = run.path / "notebook.ipynb" if run else home / source.name
     if partial.exists():
         partial.replace(kept)
@@ -167,21 +156,15 @@ def _execute(source: Path, chosen: dict[str, Any], known: Mapping[str, Any], ech
             error = "the notebook ended, but its run is not finished; end it with run.finish()"
         if error:
             run.fail(error)
-    if interrupted:
+    if error == INTERRUPTED:
         raise KeyboardInterrupt
-    return Executed(
-        source=source, parameters=chosen, seconds=seconds, notebook=kept, run=run.path if run else None, error=error
-    )
+    return Executed(source, chosen, seconds, kept, run.path if run else None, error)
 
 
 def _run_folder(notebook: Path) -> RunFolder | None:
     """The run that an executed notebook showed last, or None."""
-    if not notebook.exists():
-        return None
-    found = None
-    for cell in nbformat.read(notebook, as_version=4).cells:
-        for output in cell.get("outputs", []):
-            found = output.get("data", {}).get(MIME_TYPE, found)
-    with contextlib.suppress(TypeError, KeyError, ValueError):
-        return RunFolder(found["path"]) if found else None
+    outputs = [output for cell in nbformat.read(notebook, as_version=4).cells for output in cell.get("outputs", [])]
+    shown = [output.data[MIME_TYPE] for output in outputs if MIME_TYPE in output.get("data", {})]
+    with contextlib.suppress(TypeError, LookupError, ValueError):
+        return RunFolder(shown[-1]["path"])
     return None

@@ -13,13 +13,14 @@ from workbench.evaluation.statistics import mean_interval
 from workbench.records.files import compiled, fields, read_json
 from workbench.records.run_folder import RunFolder
 
+NUMBERS = (int, float)  # the types that JSON has; a bool is none
 NAMES = {"type": "array", "items": {"type": "string"}}
 SAVED = compiled(
     fields(
         {"columns": {**NAMES, "minItems": 1}, "rows": {"type": "array", "items": {"type": "object"}}},
         {"title": "string", "note": "string", "index": NAMES, "baseline": NAMES, "paired": NAMES},
     ),
-    "a table",
+    "table",
 )
 
 
@@ -36,11 +37,9 @@ class Table:
 
 def table_names(runs: Sequence[RunFolder]) -> list[str]:
     """Names of the tables of all the runs, those of the first run first, in the order they were written."""
-    names: dict[str, None] = {}
-    for run in runs:
-        paths = sorted((run.path / "tables").glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
-        names.update(dict.fromkeys(path.stem for path in paths))
-    return list(names)
+    homes = [(run.path / "tables").glob("*.json") for run in runs]
+    paths = [sorted(home, key=lambda path: (path.stat().st_mtime_ns, path.name)) for home in homes]
+    return list(dict.fromkeys(path.stem for path in itertools.chain(*paths)))
 
 
 def collect(runs: Sequence[RunFolder], name: str) -> pd.DataFrame:
@@ -48,16 +47,16 @@ def collect(runs: Sequence[RunFolder], name: str) -> pd.DataFrame:
 
     ValueError when no finished run has a table of that name.
     """
-    frames = []
-    for run in runs:
-        if run.status == "finished" and name in table_names([run]):
-            origin = {"run": run.path.name, "seed": run.seed, "date": run.started[:10]}
-            origin |= {key: run.params.get(key, "") for key in ("preset", "data")}
-            frames.append(pd.DataFrame([{**origin, **row} for row in _saved(run, name)["rows"]]))
-    if not frames:
+    found = [run for run in runs if run.status == "finished" and name in table_names([run])]
+    if not found:
         known = ", ".join(table_names(runs)) or "none"
         raise ValueError(f"No finished run of those has a table {name!r}; their tables: {known}.")
-    return pd.concat(frames, ignore_index=True)
+    rows = []
+    for run in found:
+        origin = {"run": run.path.name, "seed": run.seed, "date": run.started[:10]}
+        origin |= {key: run.params.get(key, "") for key in ("preset", "data")}
+        rows += [{**origin, **row} for row in _saved(run, name)["rows"]]
+    return pd.DataFrame(rows)
 
 
 def aggregate(runs: Sequence[RunFolder], name: str) -> Table:
@@ -67,7 +66,7 @@ def aggregate(runs: Sequence[RunFolder], name: str) -> Table:
     are shown once when they agree and joined when not. Differences to baselines are paired by run.
     """
     tables = [_saved(run, name) for run in runs if name in table_names([run])]
-    columns, index, title = tables[0]["columns"], tables[0]["index"], tables[0]["title"] or name
+    first, columns, index = tables[0], tables[0]["columns"], tables[0]["index"]
     if any((table["columns"], table["index"]) != (columns, index) for table in tables):
         raise ValueError(f"Table {name!r} has other columns in other runs; report runs of one version together.")
     # As objects, cells stay what they were: a count stays an int, and shows no interval where all runs agree.
@@ -77,25 +76,24 @@ def aggregate(runs: Sequence[RunFolder], name: str) -> Table:
     keys = [rows[column].map(str) for column in index]
     number_in_run = rows.groupby([run, *keys]).cumcount()  # rows of one name are matched by their order
     row = rows.groupby([*keys, number_in_run], sort=False).ngroup()
-    is_number = rows.map(lambda value: isinstance(value, int | float) and not isinstance(value, bool))
+    is_number = rows.map(lambda value: type(value) in NUMBERS)
     numeric = is_number.any() & (is_number | rows.isna()).all()
     cells: dict[str, pd.Series] = {}
     for column in columns:
-        values = rows[column].groupby(row).agg(list)
         averaged = numeric[column] and column not in index
         shown = partial(cell, column, expected=len(runs)) if averaged else partial(_joined, column)
-        cells[column] = values.map(shown)
-    for baseline, column in itertools.product(tables[0]["baseline"], tables[0]["paired"]):
+        cells[column] = rows[column].groupby(row).agg(list).map(shown)
+    for baseline, column in itertools.product(first["baseline"], first["paired"]):
         values = rows[column].where(is_number[column])
         control = keys[0] == baseline
-        of_run = values[control].set_axis(run[control])
-        differences = (values - run.map(of_run[~of_run.index.duplicated()])).mask(control)
+        of_run = values[control].groupby(run).head(1).droplevel(1)
+        differences = (values - run.map(of_run)).mask(control)
         if differences.notna().any():
-            name = f"{column} − {baseline}"
-            cells[name] = differences.groupby(row).agg(list).map(partial(cell, name, expected=len(runs), signed=True))
+            title = f"{column} − {baseline}"
+            cells[title] = differences.groupby(row).agg(list).map(partial(cell, title, expected=len(runs), signed=True))
     return Table(
-        title=title,
-        note=tables[0]["note"],
+        title=first["title"] or name,
+        note=first["note"],
         columns=tuple(cells),
         numeric=tuple(bool(numeric.get(column, True)) for column in cells),
         rows=tuple(pd.DataFrame(cells).itertuples(index=False, name=None)),
@@ -132,8 +130,7 @@ def number(column: str, value: float, signed: bool = False) -> str:
 
 
 def _joined(column: str, values: Sequence[Any]) -> str:
-    numbers = (int, float)
-    texts = ("–" if v is None else number(column, v) if type(v) in numbers else str(v) for v in values)
+    texts = ("–" if v is None else number(column, v) if type(v) in NUMBERS else str(v) for v in values)
     return ", ".join(dict.fromkeys(texts))
 
 

@@ -1,5 +1,6 @@
 """From samples to batches: augmentations of images with their targets, uint8 to float."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,46 +29,42 @@ def augmentation(name: str, side: int) -> v2.Transform | None:
     """
     flip = v2.RandomHorizontalFlip(0.5)
     whole_boxes = v2.SanitizeBoundingBoxes(labels_getter=lambda inputs: inputs[1]["labels"])
-    if name == "none":
-        return None
-    if name == "flip":
-        return flip
-    if name == "crop":
-        return v2.Compose(
-            [
-                v2.RandomPhotometricDistort(p=0.5),
-                v2.RandomZoomOut(fill=110, side_range=(1.0, 1.5), p=0.3),
-                v2.RandomIoUCrop(min_scale=0.5, trials=20),
-                flip,
-                v2.RandomShortestSize(min_size=[side], max_size=side),
-                whole_boxes,
-            ]
-        )
-    if name == "ssd":
-        zoomed = [v2.RandomZoomOut(fill=110, side_range=(1.0, 4.0)), v2.RandomIoUCrop(min_scale=0.3)]
-        return v2.Compose([v2.RandomPhotometricDistort(), *zoomed, flip, whole_boxes])
-    if name == "classify":
-        cropped = v2.RandomResizedCrop(side, scale=(0.25, 1.0), antialias=True)
-        return v2.Compose([cropped, v2.ColorJitter(0.4, 0.4, 0.4), flip])
-    if name == "scale":
-        scaled = v2.RandomChoice([ScaleBy(factor) for factor in (0.75, 1.0, 1.25, 1.5, 1.75, 2.0)])
-        fill: Any = {tv_tensors.Mask: 255, "others": 110}
-        return v2.Compose([flip, scaled, v2.RandomCrop(side, pad_if_needed=True, fill=fill)])
-    if name == "turn":
-        return v2.Compose([v2.RandomAffine(30, scale=(0.7, 1.3), fill=110), flip])
-    raise ValueError(f"An augmentation is one of none, flip, crop, classify, ssd, scale, turn; got {name!r}.")
+    fill: Any = {tv_tensors.Mask: 255, "others": 110}
+    steps: dict[str, list[v2.Transform]] = {
+        "none": [],
+        "flip": [flip],
+        "crop": [
+            v2.RandomPhotometricDistort(p=0.5),
+            v2.RandomZoomOut(fill=110, side_range=(1.0, 1.5), p=0.3),
+            v2.RandomIoUCrop(min_scale=0.5, trials=20),
+            flip,
+            v2.RandomShortestSize(min_size=[side], max_size=side),
+            whole_boxes,
+        ],
+        "classify": [v2.RandomResizedCrop(side, scale=(0.25, 1.0)), v2.ColorJitter(0.4, 0.4, 0.4), flip],
+        "ssd": [
+            v2.RandomPhotometricDistort(),
+            v2.RandomZoomOut(fill=110, side_range=(1.0, 4.0)),
+            v2.RandomIoUCrop(min_scale=0.3),
+            flip,
+            whole_boxes,
+        ],
+        "scale": [
+            flip,
+            v2.RandomChoice([v2.Lambda(partial(_scaled, factor)) for factor in (0.75, 1.0, 1.25, 1.5, 1.75, 2.0)]),
+            v2.RandomCrop(side, pad_if_needed=True, fill=fill),
+        ],
+        "turn": [v2.RandomAffine(30, scale=(0.7, 1.3), fill=110), flip],
+    }
+    if name not in steps:
+        raise ValueError(f"An augmentation is one of {', '.join(steps)}; got {name!r}.")
+    return v2.Compose(steps[name]) if steps[name] else None
 
 
-class ScaleBy(v2.Transform):
-    """Resizes images and masks by a factor."""
-
-    def __init__(self, factor: float) -> None:
-        super().__init__()
-        self.factor = factor
-
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        size = [max(1, round(side * self.factor)) for side in inpt.shape[-2:]]
-        return v2.functional.resize(inpt, size, antialias=True)
+def _scaled(factor: float, part: Tensor) -> Tensor:
+    """An image or mask resized by a factor."""
+    size = [max(1, round(side * factor)) for side in part.shape[-2:]]
+    return v2.functional.resize(part, size, antialias=True)
 
 
 def augment_detection(image: Tensor, target: Target, augment: v2.Transform | None) -> tuple[Tensor, Target]:

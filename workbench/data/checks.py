@@ -5,35 +5,40 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypeVar
 
 from workbench.data.images import ENDINGS, image_fault, image_files
 from workbench.records.files import inside, read_json
 
 # Annotation tools round, and some count pixels inclusively: boxes that overhang by no more than this are clipped.
 OVERHANG = 1.0  # pixels
+MOST_SHOWN = 20  # problems in one error
+
+CocoFiles = tuple[Path, Path, dict[str, Any]]  # of one split: the annotation file, the folder of images, what it says
+Found = TypeVar("Found")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Problem:
-    """One sentence naming file and id. Severity "box": the annotation may be dropped and the rest used."""
+    """One sentence naming file and id. Where it is only a bad box, that annotation may be dropped and the rest used."""
 
     text: str
-    severity: Literal["error", "box"] = "error"
-    annotation: int | None = None  # the id of the annotation at fault
+    bad_box: int | None = None  # the id of its annotation
 
     def __str__(self) -> str:
         return self.text
 
 
-@dataclass(frozen=True, kw_only=True)
-class CocoFiles:
-    """Where one split of a COCO-format folder lies, and its annotations as read."""
-
-    annotations: Path
-    images: Path
-    content: dict[str, Any]
+def refusal(problems: Sequence[Problem], where: str, advice: str = "mend the files named here") -> ValueError:
+    """The error about several problems: how many, the first ones, and how many are left out."""
+    lines = [
+        f"{where} has {len(problems)} problem(s); {advice}.",
+        *(f"- {problem}" for problem in problems[:MOST_SHOWN]),
+    ]
+    left = len(problems) - MOST_SHOWN
+    return ValueError("\n".join(lines + [f"- and {left} more"] * (left > 0)))
 
 
 def check_coco(root: str | Path, split: str, *, decode: bool = True) -> list[Problem]:
@@ -42,8 +47,8 @@ def check_coco(root: str | Path, split: str, *, decode: bool = True) -> list[Pro
     `decode=False` reads only the first and last bytes of each image (minutes less on full COCO).
     """
     files, problems = read_coco(root, split, decode=decode)
-    if files is not None and any("keypoints" in row for row in files.content["categories"]):
-        problems += check_keypoints(files.content, str(files.annotations))
+    if files is not None and any("keypoints" in row for row in files[2]["categories"]):
+        problems += _check_keypoints(files[2], str(files[0]))
     return problems
 
 
@@ -61,105 +66,89 @@ def read_coco(
     if path is None:
         found = ", ".join(sorted(file.name for file in choices[0].parent.glob("*.json"))) or "no JSON file"
         text = f"Expected annotations at {choices[0]}, but found {found} there; name another split or move the file."
-        return None, [Problem(text=text)]
+        return None, [Problem(text)]
     try:
         content = read_json(path)
     except ValueError as error:
-        return None, [Problem(text=str(error))]
-    problems = check_annotations(content, str(path))
-    if any(problem.severity == "error" for problem in problems):
+        return None, [Problem(str(error))]
+    problems = _check_annotations(content, str(path))
+    if any(problem.bad_box is None for problem in problems):
         return None, problems
     if keypoints:
-        problems += check_keypoints(content, str(path))
+        problems += _check_keypoints(content, str(path))
     years = [root / "images" / split, root / split, root / "images" / f"{split}2017", root / f"{split}2017"]
     folders = [*years, root / "images"]
     names = [image["file_name"] for image in content["images"]]
     images = next((folder for name in names for folder in folders if (folder / name).is_file()), None)
     if images is None:
         tried = ", ".join(str(folder) for folder in folders)
-        problems.append(Problem(text=f"{path} lists {len(names)} images, but none lies in any of: {tried}."))
-        return None, problems
+        return None, [*problems, Problem(f"{path} lists {len(names)} images, but none lies in any of: {tried}.")]
     for image in content["images"]:
         try:
             file = inside(images, image["file_name"])
         except ValueError as error:
-            problems.append(Problem(text=f"{path}: image id {image['id']}: {error}"))
+            problems.append(Problem(f"{path}: image id {image['id']}: {error}"))
             continue
-        fault = image_fault(file, (image["width"], image["height"]), decode=decode)
-        if fault is not None:
-            problems.append(Problem(text=f"{file} (image id {image['id']}) {fault}."))
-    return CocoFiles(annotations=path, images=images, content=content), problems
+        if (fault := image_fault(file, (image["width"], image["height"]), decode=decode)) is not None:
+            problems.append(Problem(f"{file} (image id {image['id']}) {fault}."))
+    return (path, images, content), problems
 
 
-def check_annotations(content: object, where: str) -> list[Problem]:
+def _check_annotations(content: object, where: str) -> list[Problem]:
     """Problems of the parsed annotation file alone: keys and types, ids, references, boxes."""
     if not isinstance(content, dict):
-        return [Problem(text=f"{where} should hold one JSON object, but holds a {type(content).__name__}.")]
-    problems = [
-        Problem(text=f"{where} has no list {table!r}; COCO instances need images, annotations and categories.")
-        for table in _KEYS
-        if not isinstance(content.get(table), list)
-    ]
-    if problems:
-        return problems
-    for table in _KEYS:
-        problems += _check_rows(content[table], table, where)
-    if problems:  # the checks below read these keys
-        return problems
+        return [Problem(f"{where} should hold one JSON object, but holds a {type(content).__name__}.")]
+    if missing := [table for table in _KEYS if not isinstance(content.get(table), list)]:
+        needed = "COCO instances need images, annotations and categories."
+        return [Problem(f"{where} has no list {table!r}; {needed}") for table in missing]
+    if faults := [fault for table in _KEYS for fault in _row_faults(content[table], table)]:
+        return [Problem(f"{where}: {fault}") for fault in faults]  # the checks below read these keys
     if not content["images"] or not content["categories"]:
-        return [Problem(text=f"{where} lists no images or no categories; there is nothing to use in it.")]
+        return [Problem(f"{where} lists no images or no categories; there is nothing to use in it.")]
     images = {image["id"]: image for image in content["images"]}
     categories = {category["id"] for category in content["categories"]}
+    problems = []
     for annotation in content["annotations"]:
         about = f"{where}: annotation id {annotation['id']}"
         if annotation["category_id"] not in categories:
-            problems.append(Problem(text=f"{about} has the unknown category id {annotation['category_id']}."))
+            problems.append(Problem(f"{about} has the unknown category id {annotation['category_id']}."))
         if annotation["image_id"] not in images:
-            problems.append(Problem(text=f"{about} belongs to the unknown image id {annotation['image_id']}."))
+            problems.append(Problem(f"{about} belongs to the unknown image id {annotation['image_id']}."))
             continue
         image = images[annotation["image_id"]]
-        fault = box_fault(annotation["bbox"], image["width"], image["height"])
-        if fault is not None:
+        if (fault := box_fault(annotation["bbox"], image["width"], image["height"])) is not None:
             text = f"{about} (image {image['file_name']}) has the box {annotation['bbox']}, which {fault}."
-            problems.append(Problem(text=text, severity="box", annotation=annotation["id"]))
+            problems.append(Problem(text, bad_box=annotation["id"]))
     return problems
 
 
-def check_keypoints(content: Mapping[str, Any], where: str) -> list[Problem]:
-    """Problems of the keypoints alone: named by the categories, three numbers for each. Never raises."""
+def _check_keypoints(content: Mapping[str, Any], where: str) -> list[Problem]:
+    """Problems of the keypoints alone: named by the categories, three numbers for each."""
     names = content["categories"][0].get("keypoints")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        return [Problem(text=f"{where}: the categories name no keypoints; give annotations that have them.")]
+        return [Problem(f"{where}: the categories name no keypoints; give annotations that have them.")]
     if any(category.get("keypoints") != names for category in content["categories"]):
-        return [Problem(text=f"{where}: the categories name different keypoints; use one skeleton for all.")]
-    problems = []
-    for annotation in content["annotations"]:
-        if (fault := _keypoint_fault(annotation.get("keypoints"), len(names))) is not None:
-            problems.append(Problem(text=f"{where}: annotation id {annotation['id']} {fault}."))
-    return problems
+        return [Problem(f"{where}: the categories name different keypoints; use one skeleton for all.")]
+    faults = ((row["id"], _keypoint_fault(row.get("keypoints"), len(names))) for row in content["annotations"])
+    return [Problem(f"{where}: annotation id {number} {fault}.") for number, fault in faults if fault is not None]
 
 
 def class_folders(root: str | Path, split: str) -> list[Path]:
     """The class folders of a split in alphabetical order; hidden ones are passed over."""
-    folder = Path(root) / split
-    inner = folder.iterdir() if folder.is_dir() else iter(())
-    return sorted(path for path in inner if path.is_dir() and not path.name.startswith("."))
+    return sorted(path for path in Path(root, split).glob("[!.]*") if path.is_dir())
 
 
 def check_classes(root: str | Path, split: str, *, decode: bool = True) -> list[Problem]:
     """Every problem of one split of class folders `root/split/class/image`. Never raises."""
-    classes = class_folders(root, split)
+    classes = {folder: image_files(folder) for folder in class_folders(root, split)}
     if not classes:
         text = f"Expected one folder per class in {Path(root) / split}, but found none; sort the images into them."
-        return [Problem(text=text)]
-    problems = []
-    for category in classes:
-        files = image_files(category)
-        if not files:
-            problems.append(Problem(text=f"{category} holds no image ({', '.join(ENDINGS)})."))
-        faults = ((file, image_fault(file, decode=decode)) for file in files)
-        problems += [Problem(text=f"{file} {fault}.") for file, fault in faults if fault is not None]
-    return problems
+        return [Problem(text)]
+    empty = [
+        Problem(f"{folder} holds no image ({', '.join(ENDINGS)}).") for folder, files in classes.items() if not files
+    ]
+    faults = ((file, image_fault(file, decode=decode)) for files in classes.values() for file in files)
+    return empty + [Problem(f"{file} {fault}.") for file, fault in faults if fault is not None]
 
 
 def mask_folders(root: str | Path, split: str) -> tuple[Path, Path] | None:
@@ -177,8 +166,8 @@ def check_splits(
     Serves COCO folders (those with `annotations/`), and folders of masks and of classes, which have no ids.
     """
     problems: list[Problem] = []
-    files: dict[str, list[Path]] = {}
-    ids: dict[int, list[str]] = defaultdict(list)
+    files: list[tuple[str, Path]] = []
+    ids: list[tuple[str, int]] = []
     categories: dict[str, list[Any]] = {}
     for split in splits:
         if (Path(root) / "annotations").is_dir():
@@ -186,67 +175,50 @@ def check_splits(
             if coco is None:
                 problems += faults
                 continue
-            for image in coco.content["images"]:
-                ids[image["id"]].append(split)
-            files[split] = [coco.images / image["file_name"] for image in coco.content["images"]]
-            categories[split] = sorted((row["id"], row["name"]) for row in coco.content["categories"])
+            _, folder, content = coco
+            ids += [(split, image["id"]) for image in content["images"]]
+            found = [folder / image["file_name"] for image in content["images"]]
+            categories[split] = sorted((row["id"], row["name"]) for row in content["categories"])
         elif masked := mask_folders(root, split):
-            files[split], categories[split] = image_files(masked[0]), []
+            found, categories[split] = image_files(masked[0]), []
         else:
             folders = class_folders(root, split)
-            files[split] = [file for folder in folders for file in image_files(folder)]
+            found = [file for folder in folders for file in image_files(folder)]
             categories[split] = [folder.name for folder in folders]
-    for number, owners in ids.items():
-        if len(owners) > 1:
-            text = f"image id {number} is in the splits {' and '.join(owners)}; give every image its own id."
-            problems.append(Problem(text=f"{root}: {text}"))
+        files += [(split, file) for file in found if file.is_file()]
+    for group in _shared(ids, lambda number: number):
+        where = f"is in the splits {' and '.join(split for split, _ in group)}"
+        problems.append(Problem(f"{root}: image id {group[0][1]} {where}; give every image its own id."))
     first = next(iter(categories), "")
-    for split, found in categories.items():
-        if found != categories[first]:
+    for split in categories:
+        if categories[split] != categories[first]:
             text = f"the categories of {split} differ from those of {first}, so labels would mean other things."
-            problems.append(Problem(text=f"{root}: {text}"))
-    return problems + identical_files(files)
-
-
-def identical_files(files: Mapping[str, Iterable[Path]]) -> list[Problem]:
-    """One problem for each image whose very bytes lie in more than one split."""
-    same: dict[object, list[tuple[str, Path]]] = defaultdict(list)
-    for split, paths in files.items():
-        for path in paths:
-            if path.is_file():
-                same[path.stat().st_size].append((split, path))
-    for group in list(same.values()):
-        if len({split for split, _ in group}) > 1:  # files of different lengths need no reading
-            for split, path in group:
-                same[hashlib.sha256(path.read_bytes()).hexdigest()].append((split, path))
-    problems = []
-    for content, group in same.items():
-        if isinstance(content, str) and len({split for split, _ in group}) > 1:
-            where = " and ".join(f"{path} ({split})" for split, path in group)
-            problems.append(Problem(text=f"{where} are the same image; keep it in one split."))
+            problems.append(Problem(f"{root}: {text}"))
+    for candidates in _shared(files, lambda file: file.stat().st_size):  # other files need no reading
+        for same in _shared(candidates, lambda file: hashlib.sha256(file.read_bytes()).digest()):
+            where = " and ".join(f"{file} ({split})" for split, file in same)
+            problems.append(Problem(f"{where} are the same image; keep it in one split."))
     return problems
 
 
-def summary(problems: Sequence[Problem], what: str, advice: str, shown: int = 20) -> str:
-    """The message of an error about several problems: how many, the first ones, and how many are left out."""
-    lines = [f"{what} has {len(problems)} problem(s); {advice}."]
-    lines += [f"- {problem}" for problem in problems[:shown]]
-    if len(problems) > shown:
-        lines.append(f"- and {len(problems) - shown} more")
-    return "\n".join(lines)
+def _shared(found: Iterable[tuple[str, Found]], key: Callable[[Found], object]) -> list[list[tuple[str, Found]]]:
+    """Groups of what has the same key in more than one split, as pairs of split and found thing."""
+    groups: dict[object, list[tuple[str, Found]]] = defaultdict(list)
+    for split, thing in found:
+        groups[key(thing)].append((split, thing))
+    return [group for group in groups.values() if len({split for split, _ in group}) > 1]
 
 
-def _is_integer(value: Any) -> bool:
+def _is_integer(value: Any, least: int = 1 - 2**53) -> bool:
     # JSON knows integers of any length; what floats cannot hold would fail later, far from its file.
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53
+    return type(value) is int and least <= value < 2**53
+
+
+_is_size = partial(_is_integer, least=1)
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, float) or _is_integer(value)
-
-
-def _is_size(value: Any) -> bool:
-    return _is_integer(value) and value > 0
+    return type(value) is float or _is_integer(value)
 
 
 def _is_text(value: Any) -> bool:
@@ -269,7 +241,7 @@ _KEYS: dict[str, dict[str, Callable[[Any], bool]]] = {
 _OPTIONAL = ("area", "iscrowd")
 
 
-def _check_rows(rows: list[object], table: str, where: str) -> list[Problem]:
+def _row_faults(rows: list[object], table: str) -> list[str]:
     """Missing keys, wrong types and repeated ids in one table."""
     faults, ids = [], Counter[int]()
     for position, row in enumerate(rows):
@@ -284,8 +256,7 @@ def _check_rows(rows: list[object], table: str, where: str) -> list[Problem]:
                 faults.append(f"{about} lacks the key {key!r}.")
         if _is_integer(row.get("id")):
             ids[row["id"]] += 1
-    faults += [f"the id {number} stands {count} times in {table!r}." for number, count in ids.items() if count > 1]
-    return [Problem(text=f"{where}: {fault}") for fault in faults]
+    return faults + [f"the id {number} stands {n} times in {table!r}." for number, n in ids.items() if n > 1]
 
 
 def box_fault(box: Sequence[float], width: int, height: int) -> str | None:

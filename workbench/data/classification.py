@@ -3,13 +3,12 @@
 import json
 from os import listdir
 from pathlib import Path
-from typing import Any
 
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from workbench.data.checks import check_classes, class_folders, summary
-from workbench.data.images import MEMORY_LIMIT, Memory, image_files, read_image, to_tensor
+from workbench.data.checks import check_classes, class_folders, refusal
+from workbench.data.images import image_files, read_image, to_tensor
 from workbench.data.sets import Views
 from workbench.records.files import digest, read_json, write_text
 
@@ -19,40 +18,24 @@ class ClassFolder(Views):
 
     Labels follow the alphabetical order of the class folders, ids that of the files. Everything is checked first:
     ValueError lists the problems. A folder that was found healthy is not looked through again: its list of files is
-    kept in `cache`, if one is given, until a class folder changes. What was decoded last stays in memory, up to
-    `memory_limit` bytes.
+    kept in `cache`, if one is given, until a class folder changes.
     """
 
-    def __init__(
-        self,
-        root: str | Path,
-        split: str,
-        *,
-        side: int,
-        cache: str | Path | None = None,
-        memory_limit: int = MEMORY_LIMIT,
-    ) -> None:
+    def __init__(self, root: str | Path, split: str, *, side: int, cache: str | Path | None = None) -> None:
         if side < 1:
             raise ValueError(f"side is a number of pixels of at least 1, but is {side}; 96 is usual.")
-        self.name = f"{Path(root).resolve().name}-{split}"
-        classes = _files(root, split, cache)
-        self.categories: tuple[str, ...] = tuple(classes)
         self.side = side
-        self._files = [
-            (Path(root) / split / name / file, label)
-            for label, (name, files) in enumerate(classes.items())
-            for file, _ in files
-        ]
+        classes = _files(root, split, cache)
+        listing = [(name, file, length) for name, files in classes.items() for file, length in files]
+        labels = {name: label for label, name in enumerate(classes)}
+        self._files = [(Path(root) / split / name / file, labels[name]) for name, file, _ in listing]
         # Names and lengths stand for the content: reading all of ImageNet for a digest would take many minutes.
-        listing = [[name, file, length] for name, files in classes.items() for file, length in files]
-        self._source = {"files": digest(listing), "split": split, "side": side}
-        self._memory = Memory(memory_limit)
-        self._choose(tuple(range(len(self._files))))
+        source = {"files": digest(listing), "split": split, "side": side}
+        super().__init__(f"{Path(root).resolve().name}-{split}", classes, range(len(listing)), source)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        number = self.ids[index]
-        path, label = self._files[number]
-        return self._memory.get(number, lambda: _read(path, self.side)).clone(), label
+        path, label = self._files[self.ids[index]]
+        return self.memory.get(self.ids[index], lambda: _read(path, self.side)).clone(), label
 
     @property
     def labels(self) -> tuple[int, ...]:
@@ -68,27 +51,19 @@ def _files(root: str | Path, split: str, cache: str | Path | None) -> dict[str, 
     """
     folders = class_folders(root, split)
     state = {folder.name: [folder.stat().st_mtime_ns, len(listdir(folder))] for folder in folders}
-    path = None if cache is None else Path(cache) / f"classes-{digest(str((Path(root) / split).resolve()))}.json"
-    if path is not None and path.is_file() and (kept := _kept(path)) is not None and kept["state"] == state:
-        files: dict[str, list[tuple[str, int]]] = kept["files"]
-        return files
-    if problems := check_classes(root, split, decode=False):
-        raise ValueError(summary(problems, f"{root} ({split})", "mend the files named here"))
-    files = {folder.name: [(file.name, file.stat().st_size) for file in image_files(folder)] for folder in folders}
-    if path is not None:
-        content = {"state": state, "files": files}
-        write_text(path, json.dumps({**content, "digest": digest(content)}))
-    return files
-
-
-def _kept(path: Path) -> dict[str, Any] | None:
-    """What an earlier start found, or None when its file is damaged."""
+    path = Path(cache or "") / f"classes-{digest(str((Path(root) / split).resolve()))}.json"
     try:
-        content = read_json(path)
-        found = content.pop("digest")
-    except (ValueError, AttributeError, TypeError, KeyError):
-        return None
-    return content if found == digest(content) else None
+        kept = read_json(path) if cache is not None else {}
+        if kept["digest"] == digest([state, kept["files"]]):
+            return dict(kept["files"])
+    except (ValueError, TypeError, KeyError):
+        pass  # none yet, or damaged
+    if problems := check_classes(root, split, decode=False):
+        raise refusal(problems, f"{root} ({split})")
+    files = {folder.name: [(file.name, file.stat().st_size) for file in image_files(folder)] for folder in folders}
+    if cache is not None:
+        write_text(path, json.dumps({"files": files, "digest": digest([state, files])}))
+    return files
 
 
 def _read(path: Path, side: int) -> Tensor:

@@ -4,32 +4,30 @@ import hashlib
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from workbench.data.checks import Problem, read_coco, summary
-from workbench.data.images import MEMORY_LIMIT, Memory, read_image, served_size, to_tensor
+from workbench.data.checks import read_coco, refusal
+from workbench.data.images import read_image, served_size, to_tensor
 from workbench.data.sets import Views, coco_truth
-
-BadBoxes = Literal["few", "drop", "error"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Annotated:
-    """One image's file, its size as annotated and as served, and its M objects in pixels as served."""
+    """One image's file, its size (width, height) as annotated and as served, and its M objects in pixels as served.
+
+    `objects` are `boxes` (M, 4) xyxy, `labels` (M,) in 1..K, `area` (M,), `iscrowd` (M,), and where they were asked for
+    `keypoints` (M, K, 3) x, y, visibility.
+    """
 
     path: Path
-    stored_size: tuple[int, int]  # (width, height)
+    stored_size: tuple[int, int]
     size: tuple[int, int]
-    boxes: NDArray[np.float64]  # (M, 4) xyxy
-    labels: NDArray[np.int64]  # (M,) 1..K
-    area: NDArray[np.float64]  # (M,)
-    iscrowd: NDArray[np.int64]  # (M,)
-    keypoints: NDArray[np.float64]  # (M, K, 3) x, y, visibility; K is 0 unless they were asked for
+    objects: dict[str, NDArray[Any]]
 
     def read(self) -> Tensor:
         return to_tensor(read_image(self.path, self.stored_size), self.size)
@@ -43,7 +41,7 @@ class CocoFolder(Views):
     targets then have `keypoints` (M, K, 3), and `keypoint_names` names them.
     Everything is checked first: ValueError lists the problems. Boxes that have no area or leave their image are dropped
     and listed in `dropped` while they are "few" (at most one in a hundred of this split, one always), all of them with
-    `bad_boxes="drop"`, none with "error". What was decoded last stays in memory, up to `memory_limit` bytes.
+    `bad_boxes="drop"`, none with "error".
     """
 
     def __init__(
@@ -54,109 +52,88 @@ class CocoFolder(Views):
         max_size: int | None = None,
         bad_boxes: str = "few",
         keypoints: bool = False,
-        memory_limit: int = MEMORY_LIMIT,
     ) -> None:
-        choice = chosen(bad_boxes)
         files, problems = read_coco(root, split, decode=False, keypoints=keypoints)
-        bad = tuple(problem for problem in problems if problem.severity == "box")
-        if files is None or len(bad) < len(problems):
-            raise ValueError(summary(problems, f"{root} ({split})", "mend the files named here"))
-        boxes = len(files.content["annotations"])
-        if len(bad) > {"error": 0, "few": max(1, boxes // 100), "drop": boxes}[choice]:
+        self.dropped = tuple(problem for problem in problems if problem.bad_box is not None)  # also on a view: of all
+        if files is None or len(self.dropped) < len(problems):
+            raise refusal(problems, f"{root} ({split})")
+        annotations, folder, content = files
+        boxes = len(content["annotations"])
+        if len(self.dropped) > most_dropped(bad_boxes, boxes):
             advice = f'these are bad boxes, out of {boxes}; mend them, or go on without them with bad_boxes="drop"'
-            raise ValueError(summary(bad, f"{root} ({split})", advice))
-        categories = sorted(files.content["categories"], key=lambda category: category["id"])
-        self.keypoint_names: tuple[str, ...] = tuple(categories[0]["keypoints"]) if keypoints else ()
-        self.name = f"{Path(root).resolve().name}-{split}"
-        self.categories: tuple[str, ...] = tuple(category["name"] for category in categories)
-        self.dropped: tuple[Problem, ...] = bad  # of the whole folder, also on a view
+            raise refusal(self.dropped, f"{root} ({split})", advice)
+        categories = sorted(content["categories"], key=lambda category: category["id"])
+        self.keypoint_names = tuple(categories[0]["keypoints"]) if keypoints else ()
         labels = {category["id"]: label for label, category in enumerate(categories, start=1)}
-        unusable = {problem.annotation for problem in bad}
-        objects: dict[int, list[dict[str, Any]]] = defaultdict(list)
-        for annotation in files.content["annotations"]:
-            if annotation["id"] not in unusable:
-                objects[annotation["image_id"]].append(annotation)
+        unusable = {problem.bad_box for problem in self.dropped}
+        rows: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        for row in content["annotations"]:
+            if row["id"] not in unusable:
+                row["label"] = labels[row["category_id"]]
+                rows[row["image_id"]].append(row)
         self._images = {
-            image["id"]: _annotated(
-                image, objects[image["id"]], labels, files.images, max_size, len(self.keypoint_names)
-            )
-            for image in files.content["images"]
+            image["id"]: _annotated(image, rows[image["id"]], folder, max_size, len(self.keypoint_names))
+            for image in content["images"]
         }
-        with files.annotations.open("rb") as file:
-            self._source = {
-                "annotations": hashlib.file_digest(file, "sha256").hexdigest(),
-                "split": split,
-                "files": [[image.path.name, image.path.stat().st_size] for image in self._images.values()],
-                "max_size": max_size,
-                "bad_boxes": "drop" if bad else "error",  # what was done, so that asking for more changes no digest
-                **({"keypoints": True} if keypoints else {}),
-            }
-        self._memory = Memory(memory_limit)
-        self._choose(tuple(self._images))
+        source = {
+            "annotations": hashlib.sha256(annotations.read_bytes()).hexdigest(),
+            "split": split,
+            "files": [[image.path.name, image.path.stat().st_size] for image in self._images.values()],
+            "max_size": max_size,
+            "bad_boxes": "drop" if self.dropped else "error",  # what was done, not what might have been
+        }
+        source |= {"keypoints": True} if keypoints else {}
+        names = (category["name"] for category in categories)
+        super().__init__(f"{Path(root).resolve().name}-{split}", names, self._images, source)
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
         number = self.ids[index]
-        return self._memory.get(number, self._images[number].read).clone(), self.target(index)
+        return self.memory.get(number, self._images[number].read).clone(), self.target(index)
 
     def target(self, index: int) -> dict[str, Any]:
         """The target alone; no image is decoded."""
         number = self.ids[index]
-        image = self._images[number]
-        target = {
-            "boxes": torch.tensor(image.boxes, dtype=torch.float32),
-            "labels": torch.tensor(image.labels),
-            "area": torch.tensor(image.area, dtype=torch.float32),
-            "iscrowd": torch.tensor(image.iscrowd),
-            "image_id": number,
-        }
-        if self.keypoint_names:
-            target["keypoints"] = torch.tensor(image.keypoints, dtype=torch.float32)
-        return target
+        columns = {name: torch.tensor(column) for name, column in self._images[number].objects.items()}
+        target = {name: column.float() if column.is_floating_point() else column for name, column in columns.items()}
+        return {**target, "image_id": number}
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
         """(height, width) of every image as served; nothing is decoded."""
-        sizes = (self._images[number].size for number in self.ids)
-        return [(height, width) for width, height in sizes]
+        return [self._images[number].size[::-1] for number in self.ids]
 
     def ground_truth(self) -> dict[str, Any]:
         """The annotations as a COCO dict, with boxes and sizes as served and category ids 1..K."""
-        images = [self._images[number] for number in self.ids]
-        columns = ([image.boxes, image.labels, image.area, image.iscrowd] for image in images)
-        objects = (zip(*(column.tolist() for column in four), strict=True) for four in columns)
+        images = (self._images[number].objects for number in self.ids)
+        objects = ([image[name] for name in ("boxes", "labels", "area", "iscrowd")] for image in images)
         return coco_truth(self.ids, self.sizes, objects, self.categories)
 
 
-def chosen(bad_boxes: str) -> BadBoxes:
-    """What to do with bad boxes; ValueError when it is none of the choices."""
-    if bad_boxes not in get_args(BadBoxes):
-        raise ValueError(f"The parameter bad_boxes is one of {', '.join(get_args(BadBoxes))}; got {bad_boxes!r}.")
-    return cast(BadBoxes, bad_boxes)
+def most_dropped(bad_boxes: str, boxes: int) -> int:
+    """How many of `boxes` may be dropped; ValueError when `bad_boxes` is none of the choices."""
+    most = {"few": max(1, boxes // 100), "drop": boxes, "error": 0}
+    if bad_boxes not in most:
+        raise ValueError(f"The parameter bad_boxes is one of {', '.join(most)}; got {bad_boxes!r}.")
+    return most[bad_boxes]
 
 
 def _annotated(
-    image: dict[str, Any],
-    objects: list[dict[str, Any]],
-    labels: dict[int, int],
-    folder: Path,
-    max_size: int | None,
-    keypoints: int,
+    image: dict[str, Any], rows: list[dict[str, Any]], folder: Path, max_size: int | None, keypoints: int
 ) -> Annotated:
     """One checked image entry and its annotations, scaled to `max_size` and clipped to the image."""
     stored = (image["width"], image["height"])
     size = served_size(stored, max_size)
     scale = np.array([size[0] / stored[0], size[1] / stored[1]])  # the sides round apart, so each has its own
-    xywh = np.array([row["bbox"] for row in objects], dtype=np.float64).reshape(-1, 4)
+    xywh = np.array([row["bbox"] for row in rows], dtype=np.float64).reshape(-1, 4)
     corners = np.stack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)  # (M, 2, 2): which corner, x or y
-    area = np.array([row.get("area", row["bbox"][2] * row["bbox"][3]) for row in objects], dtype=np.float64)
-    points = np.array([row["keypoints"] for row in objects] if keypoints else [], dtype=np.float64)
-    return Annotated(
-        path=folder / image["file_name"],
-        stored_size=stored,
-        size=size,
-        boxes=(np.clip(corners, 0, stored) * scale).reshape(-1, 4),
-        labels=np.array([labels[row["category_id"]] for row in objects], dtype=np.int64),
-        area=area * scale.prod(),
-        iscrowd=np.array([row.get("iscrowd", 0) for row in objects], dtype=np.int64),
-        keypoints=points.reshape(len(objects) if keypoints else 0, keypoints, 3) * np.array([*scale, 1.0]),
-    )
+    area = np.array([row.get("area", row["bbox"][2] * row["bbox"][3]) for row in rows], dtype=np.float64)
+    objects = {
+        "boxes": (np.clip(corners, 0, stored) * scale).reshape(-1, 4),
+        "labels": np.array([row["label"] for row in rows], dtype=np.int64),
+        "area": area * scale.prod(),
+        "iscrowd": np.array([row.get("iscrowd", 0) for row in rows], dtype=np.int64),
+    }
+    if keypoints:
+        points = np.array([row["keypoints"] for row in rows], dtype=np.float64).reshape(-1, keypoints, 3)
+        objects["keypoints"] = points * np.array([*scale, 1.0])
+    return Annotated(path=folder / image["file_name"], stored_size=stored, size=size, objects=objects)

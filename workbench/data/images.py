@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 MEMORY_LIMIT = 2 * 2**30  # bytes of decoded or drawn images that one data set keeps: 40,000 of 128 x 128 pixels
 
-_ORIENTATION = 0x0112  # the EXIF tag
-_SIDEWAYS = (5, 6, 7, 8)  # its values that swap width and height
+_SIDEWAYS = (5, 6, 7, 8)  # orientations in EXIF that swap width and height
 # A whole JPEG ends with its end-of-image marker, a whole PNG with its IEND chunk.
 _LAST_BYTES = (b"\xff\xd9", b"IEND\xaeB`\x82")
 
@@ -52,7 +51,7 @@ def image_fault(path: Path, size: tuple[int, int] | None = None, *, decode: bool
     try:
         with Image.open(path) as image:
             stored = image.size
-            sideways = image.getexif().get(_ORIENTATION) in _SIDEWAYS
+            sideways = image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 16))
             whole = file.read().endswith(_LAST_BYTES)
@@ -83,8 +82,8 @@ def to_tensor(image: Image.Image, size: tuple[int, int] | None = None) -> Tensor
 class Memory:
     """What was read or drawn, by number: what was used last stays, up to `limit` bytes; the rest is made again."""
 
-    def __init__(self, limit: int) -> None:
-        self.limit, self.used = limit, 0
+    def __init__(self) -> None:
+        self.limit, self.used = MEMORY_LIMIT, 0
         self._kept: OrderedDict[int, Any] = OrderedDict()
 
     def __contains__(self, number: int) -> bool:

@@ -11,9 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 from workbench.data.coco import CocoFolder
-from workbench.data.images import MEMORY_LIMIT, Memory, to_tensor
+from workbench.data.images import to_tensor
 from workbench.data.scenes.tasks import Scenes
-from workbench.data.sets import Views
+from workbench.data.sets import Views, coco_truth
 
 Points = npt.NDArray[np.float64]
 
@@ -23,45 +23,31 @@ CONTEXT = 1.25  # side of a crop over that of the box (SimpleBaseline)
 _COCO_SIGMAS = (26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89)
 _PAIRS = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 _COCO_KEYPOINTS = ["nose", *(f"{side}_{part}" for part in _PAIRS for side in ("left", "right"))]
-_USUAL_SIGMA = 0.05  # for other skeletons
 
 
-@dataclass(frozen=True, kw_only=True)
-class Skeleton:
-    """Named keypoints: for each the one on the other side, and their tolerances (sigmas of OKS)."""
+def mirrored(keypoints: Sequence[str]) -> tuple[int, ...]:
+    """For each named keypoint the place of the one on the other side: left_x and right_x change places."""
+    swapped, split = {"left": "right", "right": "left"}, (name.partition("_") for name in keypoints)
+    twins = [swapped.get(side, side) + line + rest for side, line, rest in split]
+    places = {name: place for place, name in enumerate(keypoints)}
+    return tuple(places.get(twin, place) for place, twin in enumerate(twins))
 
-    keypoints: tuple[str, ...]
 
-    @property
-    def mirrored(self) -> tuple[int, ...]:
-        """left_x and right_x change places."""
-        swapped = {"left": "right", "right": "left"}
-        places = []
-        for index, name in enumerate(self.keypoints):
-            side, _, rest = name.partition("_")
-            twin = f"{swapped[side]}_{rest}" if side in swapped else name
-            places.append(self.keypoints.index(twin) if twin in self.keypoints else index)
-        return tuple(places)
-
-    @property
-    def sigmas(self) -> tuple[float, ...]:
-        """COCO's own for its 17 keypoints, 0.05 for all keypoints of another skeleton."""
-        if list(self.keypoints) == _COCO_KEYPOINTS:
-            return tuple(sigma / 1000 for sigma in _COCO_SIGMAS)
-        return (_USUAL_SIGMA,) * len(self.keypoints)
+def sigmas(keypoints: Sequence[str]) -> tuple[float, ...]:
+    """The tolerances of OKS: COCO's own for its 17 keypoints, 0.05 for all keypoints of another skeleton."""
+    if list(keypoints) == _COCO_KEYPOINTS:
+        return tuple(sigma / 1000 for sigma in _COCO_SIGMAS)
+    return (0.05,) * len(keypoints)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Instance:
-    """One person or animal: its image, box and keypoints in the image, and where its crop lies."""
+    """One person or animal: its image, and its box and keypoints there."""
 
-    number: int  # its id: that of the image and its place among the image's objects
     image: int  # index
     box: list[float]  # xyxy
     area: float
     keypoints: Points  # (K, 3)
-    corner: tuple[float, float]  # of the crop, in pixels of the image
-    scale: float  # pixels of the crop per pixel of the image
 
 
 class PoseCrops(Views):
@@ -69,23 +55,12 @@ class PoseCrops(Views):
 
     The target has `keypoints` (K, 3): x, y in pixels of the crop and visibility (0 not labelled, 1 hidden, 2 visible),
     and `image_id`. Instances without a labelled keypoint are left out and counted in `skipped`; ValueError when none is
-    left. Crops have the box's centre and 1.25 times its size, in the shape of `size` (height, width); those used last
-    stay in memory, up to `memory_limit` bytes. An instance's id is that of its image times 1000, and its place there.
+    left. Crops have the box's centre and 1.25 times its size, in the shape of `size` (height, width). An instance's id
+    is that of its image times 1000, and its place there.
     """
 
-    def __init__(
-        self,
-        source: CocoFolder | Scenes,
-        keypoints: Sequence[str],
-        size: tuple[int, int],
-        memory_limit: int = MEMORY_LIMIT,
-    ) -> None:
-        self.source = source
-        self.skeleton = Skeleton(keypoints=tuple(keypoints))
-        self.categories = self.skeleton.keypoints
-        self.name = f"{source.name} instances"
-        self.size = size
-        self.skipped = 0
+    def __init__(self, source: CocoFolder | Scenes, size: tuple[int, int]) -> None:
+        self.source, self.size, self.skipped = source, size, 0
         self._instances: dict[int, _Instance] = {}
         for index, image_id in enumerate(source.ids):
             target = source.target(index)
@@ -94,16 +69,16 @@ class PoseCrops(Views):
                 labelled = bool((points[:, 2] > 0).any())
                 self.skipped += not crowd and not labelled
                 if labelled and not crowd:
-                    number = INSTANCES * image_id + place
-                    self._instances[number] = _instance(number, index, box, float(area), points, size)
+                    self._instances[INSTANCES * image_id + place] = _Instance(
+                        image=index, box=box.double().tolist(), area=float(area), keypoints=points.double().numpy()
+                    )
         if not self._instances:
             raise ValueError(
                 f"{source.name} has no instance with a labelled keypoint ({self.skipped} without any); give images"
                 " whose keypoints have a visibility of 1 or 2."
             )
-        self._memory = Memory(memory_limit)
-        self._source = {"pictures": source.digest, "size": list(size)}  # a name of old: it goes into the digest
-        self._choose(tuple(self._instances))
+        origin = {"pictures": source.digest, "size": list(size)}  # a name of old: it goes into the digest
+        super().__init__(f"{source.name} instances", source.keypoint_names, self._instances, origin)
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
         number = self.ids[index]
@@ -112,7 +87,7 @@ class PoseCrops(Views):
         inside = ((keypoints[:, :2] >= 0) & (keypoints[:, :2] < self.size[::-1])).all(axis=1)
         keypoints[~inside, 2] = 0  # beyond the crop nothing can be learned
         target = {"keypoints": torch.tensor(keypoints, dtype=torch.float32), "image_id": number}
-        return self._memory.get(number, lambda: self._cut(self._instances[number])).clone(), target
+        return self.memory.get(number, lambda: self._cut(number)).clone(), target
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
@@ -121,47 +96,35 @@ class PoseCrops(Views):
 
     def to_image(self, index: int, points: Points) -> Points:
         """Points (K, 2) of crop `index` in pixels of its image."""
-        instance = self._instances[self.ids[index]]
-        return np.asarray(points) / instance.scale + instance.corner
+        corner, scale = self._window(self.ids[index])
+        return np.asarray(points) / scale + corner
 
     def to_crop(self, index: int, points: Points) -> Points:
         """Points (K, 2) of the image in pixels of crop `index`."""
-        instance = self._instances[self.ids[index]]
-        return (np.asarray(points) - instance.corner) * instance.scale
+        corner, scale = self._window(self.ids[index])
+        return (np.asarray(points) - corner) * scale
 
     def ground_truth(self) -> dict[str, Any]:
         """COCO keypoint annotations; each instance is an image of its own, because its place is given (no detector)."""
-        annotations, images, sizes = [], [], self.source.sizes
-        for number in self.ids:
-            instance = self._instances[number]
-            x1, y1, x2, y2 = instance.box
-            height, width = sizes[instance.image]
-            images.append({"id": number, "width": width, "height": height})
-            row: dict[str, Any] = {
-                "id": number + 1,
-                "image_id": number,
-                "category_id": 1,
-                "iscrowd": 0,
-                "area": instance.area,
-            }
-            row |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "keypoints": instance.keypoints.ravel().tolist()}
-            annotations.append(row | {"num_keypoints": int((instance.keypoints[:, 2] > 0).sum())})
-        category = {"id": 1, "name": "instance", "keypoints": list(self.categories)}
-        return {"images": images, "annotations": annotations, "categories": [category]}
+        instances, sizes = [self._instances[number] for number in self.ids], self.source.sizes
+        objects = [(np.array([row.box]), np.ones(1, int), np.array([row.area]), np.zeros(1, int)) for row in instances]
+        truth = coco_truth(self.ids, [sizes[row.image] for row in instances], objects, ["instance"])
+        truth["categories"][0]["keypoints"] = list(self.categories)
+        for annotation, instance in zip(truth["annotations"], instances, strict=True):
+            annotation["keypoints"] = instance.keypoints.ravel().tolist()
+            annotation["num_keypoints"] = int((instance.keypoints[:, 2] > 0).sum())
+        return truth
 
-    def _cut(self, instance: _Instance) -> Tensor:
+    def _window(self, number: int) -> tuple[tuple[float, float], float]:
+        """The corner of a crop in pixels of its image, and how many pixels of the crop one of these makes."""
+        (x1, y1, x2, y2), (height, width) = self._instances[number].box, self.size
+        scale = min(height / max(y2 - y1, 1.0), width / max(x2 - x1, 1.0)) / CONTEXT
+        return ((x1 + x2) / 2 - width / 2 / scale, (y1 + y2) / 2 - height / 2 / scale), scale
+
+    def _cut(self, number: int) -> Tensor:
         """The crop; beyond the image's border it is grey."""
-        image = Image.fromarray(self.source[instance.image][0].permute(1, 2, 0).numpy())
-        step, (x, y) = 1 / instance.scale, instance.corner
-        matrix = (step, 0.0, x, 0.0, step, y)
+        image = Image.fromarray(self.source[self._instances[number].image][0].permute(1, 2, 0).numpy())
+        (x, y), scale = self._window(number)
+        matrix = (1 / scale, 0.0, x, 0.0, 1 / scale, y)
         affine, bilinear = Image.Transform.AFFINE, Image.Resampling.BILINEAR
         return to_tensor(image.transform(self.size[::-1], affine, matrix, bilinear, fillcolor=(110, 110, 110)))
-
-
-def _instance(number: int, index: int, box: Tensor, area: float, points: Tensor, size: tuple[int, int]) -> _Instance:
-    x1, y1, x2, y2 = sides = box.double().tolist()
-    height, width = size
-    scale = min(height / max(y2 - y1, 1.0), width / max(x2 - x1, 1.0)) / CONTEXT
-    corner = ((x1 + x2) / 2 - width / 2 / scale, (y1 + y2) / 2 - height / 2 / scale)
-    keypoints = points.double().numpy()
-    return _Instance(number=number, image=index, box=sides, area=area, keypoints=keypoints, corner=corner, scale=scale)

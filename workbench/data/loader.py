@@ -1,21 +1,26 @@
 """The data sets of a run for any task, from what a notebook's parameters name: generated scenes or folders."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from workbench.data.checks import Problem, check_splits
+from workbench.data.checks import check_splits
 from workbench.data.classification import ClassFolder
-from workbench.data.coco import CocoFolder, chosen
+from workbench.data.coco import CocoFolder, most_dropped
 from workbench.data.keypoints import PoseCrops
 from workbench.data.masks import Classes, MaskFolder
-from workbench.data.scenes.creatures import KEYPOINTS, SPECIES
+from workbench.data.scenes.creatures import SPECIES
 from workbench.data.scenes.scene import SceneConfig
 from workbench.data.scenes.tasks import SceneCrops, SceneMasks, Scenes
-from workbench.data.sets import ClassificationSet, split_train
+from workbench.data.sets import split_train
 from workbench.records.files import base_folder, digest
 
+ClassificationSet = ClassFolder | SceneCrops
+DetectionSet = CocoFolder | Scenes
+SegmentationSet = MaskFolder | SceneMasks
 TaskName = Literal["detection", "segmentation", "pose"]
 FEW_FILES = 20_000  # are compared byte by byte between splits; `doctor --data` does it for more
 
@@ -81,56 +86,31 @@ def load_data(
 
     A relative folder is looked for from the current directory, from the repository's root and below WORKBENCH_DATA.
     """
-    chosen(bad_boxes)
+    most_dropped(bad_boxes, 0)  # refuses a wrong word even where no box is read
     if "scenes" in (data, pretrain_data or data) and plan.train_images == 0:
         raise ValueError(
             "This preset has no number of scenes to draw; it needs data and pretrain_data to be folders"
             f" (of the task's format; class folders), got {data!r} and {pretrain_data!r}."
         )
-    if data == "scenes":
-        train, search, test = _scenes(plan, task, seed)
-        full: Any = train
-        dropped: tuple[Problem, ...] = ()
-    else:
-        whole, unseen = _folder(plan, task, find_folder(data), classes, void, bad_boxes)
-        dropped = (*getattr(whole, "dropped", ()), *getattr(unseen, "dropped", ()))
-        full, train, search, test = whole, *split_train(whole, plan.search_share, seed), unseen
-        if task == "pose":  # cut by image, so that no two people of one image stand on both sides
-            names = whole.keypoint_names
-            full, train, search, test = (PoseCrops(part, names, plan.pose_crop) for part in (full, train, search, test))
+    folder = None if data == "scenes" else find_folder(data)
+    sets = _folder(plan, task, folder, seed, classes, void, bad_boxes) if folder else _scenes(plan, task, seed)
+    dropped = [box for name in ("full_train", "test") for box in getattr(sets[name], "dropped", ())]
+    if task == "pose":  # cut by image, so that no two people of one image stand on both sides
+        people = {part: PoseCrops(part, plan.pose_crop) for part in dict.fromkeys(sets.values())}
+        sets = {name: people[part] for name, part in sets.items()}
     kind = {"detection": "", "segmentation": "semantic maps of ", "pose": "single people or animals of "}[task]
-    source = "generated scenes" if data == "scenes" else find_folder(data).name
-    side = f"{plan.image_side} px" if plan.image_side else "full size"
-    described = f"{kind}{source}, {side} ({len(train)} / {len(search)} / {len(test)} images)"
+    source, side = folder.name if folder else "generated scenes", f"{plan.image_side} px"
+    parts = [sets[name] for name in ("train", "search", "test")]
+    counts = " / ".join(str(len(part)) for part in parts)
+    described = f"{kind}{source}, {side if plan.image_side else 'full size'} ({counts} images)"
     if dropped:
         first = " ".join(str(box) for box in dropped[:3])
         described += f"; {len(dropped)} bad boxes dropped ({'the first: ' if len(dropped) > 3 else ''}{first})"
-    if skipped := sum(getattr(part, "skipped", 0) for part in (train, search, test)):
+    if skipped := sum(getattr(part, "skipped", 0) for part in parts):
         described += f"; {skipped} without a labelled keypoint left out"
     crops, said = _crops(plan, pretrain_data, seed, runs)
-    parts = (full, train, search, test, *crops)
-    return Data(
-        train=train,
-        search=search,
-        full_train=full,
-        test=test,
-        crops=crops[0],
-        crops_search=crops[1],
-        crops_test=crops[2],
-        digest=digest([part.digest for part in parts]),
-        description=described + said,
-    )
-
-
-def _scenes(plan: DataPlan, task: TaskName, seed: int) -> tuple[Any, Any, Any]:
-    """Scenes to train on, to search by and to test on."""
-    config = _config(plan, "keypoints") if task == "pose" else _config(plan)
-    kind = SceneMasks if task == "segmentation" else Scenes
-    sizes = {"train": plan.train_images, "search": plan.search_images, "test": plan.test_images}
-    parts: list[Any] = [kind(config, seed, split, size) for split, size in sizes.items()]
-    if task == "pose":
-        parts = [PoseCrops(part, KEYPOINTS, plan.pose_crop) for part in parts]
-    return parts[0], parts[1], parts[2]
+    sets |= crops
+    return Data(**sets, digest=digest([part.digest for part in sets.values()]), description=described + said)
 
 
 def _config(plan: DataPlan, *extras: str) -> SceneConfig:
@@ -138,56 +118,67 @@ def _config(plan: DataPlan, *extras: str) -> SceneConfig:
     return SceneConfig(image_size=side, classes="species", species=plan.species, sizes=plan.sizes, extras=extras)
 
 
-def _folder(plan: DataPlan, task: TaskName, folder: Path, classes: str, void: int, bad_boxes: str) -> tuple[Any, Any]:
-    """All that may be trained on, and what is reported."""
-    size, splits = plan.image_side or None, ("train", "val")
+def _scenes(plan: DataPlan, task: TaskName, seed: int) -> dict[str, Any]:
+    config = _config(plan, "keypoints") if task == "pose" else _config(plan)
+    kind = SceneMasks if task == "segmentation" else Scenes
+    sizes = {"train": plan.train_images, "search": plan.search_images, "test": plan.test_images}
+    sets = {split: kind(config, seed, split, size) for split, size in sizes.items()}
+    return {"full_train": sets["train"], **sets}
+
+
+def _folder(
+    plan: DataPlan, task: TaskName, folder: Path, seed: int, classes: str, void: int, bad_boxes: str
+) -> dict[str, Any]:
     if task == "segmentation":
         named = Classes(names=tuple(map(str.strip, classes.split(","))), void=void) if classes else None
-        sets: list[Any] = [MaskFolder(folder, split, classes=named, max_size=size) for split in splits]
+        read: Callable[[str], Any] = partial(MaskFolder, folder, classes=named, max_size=plan.image_side or None)
     else:
         pose = task == "pose"  # people are cut out at full size
-        options: dict[str, Any] = {"max_size": None if pose else size, "bad_boxes": bad_boxes, "keypoints": pose}
-        sets = [CocoFolder(folder, split, **options) for split in splits]
-        if sets[0].keypoint_names != sets[1].keypoint_names:
-            raise ValueError(f"The splits of {folder} name other keypoints: {[part.keypoint_names for part in sets]}.")
-    _must_be_apart(folder, sets[0], sets[1], keypoints=task == "pose")
-    return sets[0], sets[1]
+        size = None if pose else plan.image_side or None
+        read = partial(CocoFolder, folder, max_size=size, bad_boxes=bad_boxes, keypoints=pose)
+    whole, unseen = _both(folder, read)
+    train, search = split_train(whole, plan.search_share, seed)
+    return {"full_train": whole, "train": train, "search": search, "test": unseen}
 
 
-def _crops(plan: DataPlan, name: str, seed: int, runs: str) -> tuple[tuple[Any, Any, Any], str]:
+def _crops(plan: DataPlan, name: str, seed: int, runs: str) -> tuple[dict[str, Any], str]:
     """Classification images to train on, to search by and to test on, and what a description says of them."""
     if name in ("scenes", ""):
         few = max(64, plan.crops // 8)
         sizes = {"train": plan.crops if name else 1, "search": few, "test": few}
-        crops, search, test = (
+        seen, ranked, reported = (
             SceneCrops(_config(plan), seed, split, size, side=plan.crop_side) for split, size in sizes.items()
         )
-        said = f"; pre-training on {crops.name} ({len(crops)} images at {plan.crop_side} px)" if name else ""
-        return (crops, search, test), said
-    folder, cache = find_folder(name), base_folder() / runs / "cache" if runs else None
-    whole, reported = (ClassFolder(folder, split, side=plan.crop_side, cache=cache) for split in ("train", "val"))
-    _must_be_apart(folder, whole, reported)
-    rest, ranked = split_train(whole, plan.crops_search_share or 0.01, seed)
-    seen = rest if plan.crops_search_share else whole
-    also = f"{len(ranked)} {'more kept unseen' if seen is rest else 'of them also'} for searches by accuracy"
-    said = f"; pre-training on {whole.name} ({len(seen)} images at {plan.crop_side} px, {also})"
-    return (seen, ranked, reported), said
+        said = f"; pre-training on {seen.name} ({len(seen)} images at {plan.crop_side} px)" if name else ""
+    else:
+        folder, cache = find_folder(name), base_folder() / runs / "cache" if runs else None
+        whole, reported = _both(folder, partial(ClassFolder, folder, side=plan.crop_side, cache=cache))
+        rest, ranked = split_train(whole, plan.crops_search_share or 0.01, seed)
+        seen = rest if plan.crops_search_share else whole
+        also = f"{len(ranked)} {'more kept unseen' if seen is rest else 'of them also'} for searches by accuracy"
+        said = f"; pre-training on {whole.name} ({len(seen)} images at {plan.crop_side} px, {also})"
+    return {"crops": seen, "crops_search": ranked, "crops_test": reported}, said
 
 
-def _must_be_apart(folder: Path, train: Any, test: Any, *, keypoints: bool = False) -> None:
+def _both(folder: Path, read: Callable[[str], Any]) -> tuple[Any, Any]:
+    """All that may be trained on, and what is reported: of the same classes, and no image in both."""
+    train, test = read("train"), read("val")
+    names = [getattr(part, "keypoint_names", ()) for part in (train, test)]
+    if names[0] != names[1]:
+        raise ValueError(f"The splits of {folder} name other keypoints: {names}.")
     if train.categories != test.categories:
         lists = " and ".join(", ".join(part.categories[:9]) for part in (train, test))
         raise ValueError(f"The splits train and val of {folder} must name the same classes; they name {lists}.")
-    if len(train) + len(test) < FEW_FILES and (problems := check_splits(folder, keypoints=keypoints)):
+    if len(train) + len(test) < FEW_FILES and (problems := check_splits(folder, keypoints=bool(names[0]))):
         raise ValueError(f"The reported split must be unseen in training: {problems[0]}")
+    return train, test
 
 
 def find_folder(name: str) -> Path:
     """The folder `name`: as given, from the repository's root, or below WORKBENCH_DATA; else a ValueError."""
     tried = _places(name)
-    for path in tried:
-        if path.is_dir():
-            return path
+    if found := [path for path in tried if path.is_dir()]:
+        return found[0]
     places = " and ".join(str(path) for path in dict.fromkeys(tried))
     raise ValueError(f"The data folder {name!r} was not found (looked at {places}); give scenes or an existing folder.")
 

@@ -8,25 +8,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from jsonschema import Draft202012Validator
 from PIL import Image
 from torch import Tensor
 from torchvision.datasets import Cityscapes
 
-from workbench.data.checks import Problem, mask_folders, summary
-from workbench.data.images import MEMORY_LIMIT, Memory, image_fault, image_files, read_image, served_size, to_tensor
+from workbench.data.checks import Problem, mask_folders, refusal
+from workbench.data.images import image_fault, image_files, read_image, served_size, to_tensor
 from workbench.data.sets import Views
-from workbench.records.files import digest, read_json
+from workbench.records.files import compiled, digest, read_json
 
 VOID = 255  # pixels without a class: not learned, not counted
-_CLASSES_FILE = {
-    "required": ["classes"],
-    "properties": {
-        "classes": {"type": "array", "items": {"type": "string", "minLength": 1}},
-        "void": {"type": "integer"},
-    },
-    "type": "object",
-}
+_NAMES = {"type": "array", "items": {"type": "string", "minLength": 1}}
+_CLASSES = {"type": "object", "required": ["classes"], "properties": {"classes": _NAMES, "void": {"type": "integer"}}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +49,11 @@ def mask_classes(root: str | Path) -> Classes:
             ' ({"classes": ["road", ...], "void": 255}).'
         )
     content = read_json(path)
-    if not Draft202012Validator(_CLASSES_FILE).is_valid(content):
-        raise ValueError(f'{path} should hold {{"classes": [names, from number 0 on], "void": number}}.')
-    return Classes(names=tuple(content["classes"]), void=content.get("void", VOID))
+    try:
+        compiled(_CLASSES, '{"classes": [names, from number 0 on], "void": number}')(content)
+    except ValueError as error:
+        raise ValueError(f"{path} is {error}; correct it.") from error
+    return Classes(names=tuple(content["classes"]), void=int(content.get("void", VOID)))
 
 
 class MaskFolder(Views):
@@ -71,46 +66,37 @@ class MaskFolder(Views):
     """
 
     def __init__(
-        self,
-        root: str | Path,
-        split: str,
-        *,
-        classes: Classes | None = None,
-        max_size: int | None = None,
-        memory_limit: int = MEMORY_LIMIT,
+        self, root: str | Path, split: str, *, classes: Classes | None = None, max_size: int | None = None
     ) -> None:
         self._table = np.arange(256, dtype=np.uint8)  # from the number in a file to the class
         if (Path(root) / "leftImg8bit").is_dir():
-            self.name = f"cityscapes-{split}"
+            source = "cityscapes"
             self._pairs, names = _cityscapes(root, split, self._table)
         else:
-            named = mask_classes(root) if classes is None else classes
+            source, named = Path(root).resolve().name, mask_classes(root) if classes is None else classes
             if problems := check_masks(root, split, named):
-                raise ValueError(summary(problems, f"{root} ({split})", "mend the files named here"))
-            self.name = f"{Path(root).resolve().name}-{split}"
+                raise refusal(problems, f"{root} ({split})")
             self._table[named.void] = VOID
             self._pairs, names = _pairs(root, split), named.names
-        self.categories: tuple[str, ...] = names
         self._sizes = []  # (width, height) as served
         for image, _ in self._pairs:
             with Image.open(image) as opened:
                 self._sizes.append(served_size(opened.size, max_size))
         # Masks may be relabelled at the same length, so their bytes are hashed; images stand by name and length.
         listing = [[i.name, i.stat().st_size, sha256(mask.read_bytes()).hexdigest()] for i, mask in self._pairs]
-        content = {"files": digest(listing), "classes": list(names), "table": self._table.tolist()}
-        self._source = {**content, "split": split, "max_size": max_size}
-        self._memory = Memory(memory_limit)
-        self._choose(tuple(range(len(self._pairs))))
+        files: dict[str, object] = {"files": digest(listing), "classes": names, "table": self._table.tolist()}
+        more = {"split": split, "max_size": max_size}
+        super().__init__(f"{source}-{split}", names, range(len(self._pairs)), files | more)
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
         number = self.ids[index]
-        both = self._memory.get(number, lambda: self._read(number)).clone()  # (4, H, W): the image, then the classes
+        both = self.memory.get(number, lambda: self._read(number)).clone()  # (4, H, W): the image, then the classes
         return both[:3], {"semantic": both[3].long(), "image_id": number}
 
     def target(self, index: int) -> dict[str, Any]:
         """The target alone; no image is decoded for it."""
         number = self.ids[index]
-        if number in self._memory:
+        if number in self.memory:
             return self[index][1]
         return {"semantic": self._read_mask(number).long(), "image_id": number}
 
@@ -158,7 +144,7 @@ def check_masks(root: str | Path, split: str, classes: Classes) -> list[Problem]
     folders = mask_folders(root, split)
     if folders is None:
         text = f"Expected images in {Path(root) / split / 'images'} and masks in {Path(root) / split / 'masks'}."
-        return [Problem(text=text)]
+        return [Problem(text)]
     pairs = _pairs(root, split)
     problems = [] if pairs else [f"{folders[0]} holds no image."]
     for image, mask in pairs:
@@ -168,7 +154,7 @@ def check_masks(root: str | Path, split: str, classes: Classes) -> list[Problem]
             problems.append(f"{image} has no mask {mask.name} in {folders[1]}.")
         elif (fault := _mask_fault(image, mask, classes)) is not None:
             problems.append(f"{mask} {fault}.")
-    return [Problem(text=text) for text in problems]
+    return [Problem(text) for text in problems]
 
 
 def _mask_fault(image_path: Path, path: Path, classes: Classes) -> str | None:

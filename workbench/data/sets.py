@@ -1,74 +1,31 @@
 """What every data set here is: images in a fixed order with ids and a digest, and views on a part of them."""
 
 import copy
-from collections.abc import Iterable, Sequence
-from typing import Any, Protocol, Self, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self, TypeVar
 
-from torch import Tensor
-
+from workbench.data.images import Memory
 from workbench.records.files import digest
 from workbench.records.seeds import generator
 
 Target = dict[str, Any]
-Row = tuple[Sequence[float], int, float, int]  # of an object: box (xyxy), label, area, whether it is a crowd
-
-
-class DataSet(Protocol):
-    """Images in a fixed order: uint8 (3, H, W), each with what belongs to it."""
-
-    name: str
-    categories: tuple[str, ...]
-    ids: tuple[int, ...]
-    digest: str
-
-    def __len__(self) -> int: ...
-    def take(self, indices: Any) -> Self: ...
-
-
-class ClassificationSet(DataSet, Protocol):
-    """Images with one label each, in 0..K-1."""
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]: ...
-    @property
-    def labels(self) -> tuple[int, ...]: ...  # of every image, nothing is decoded
-
-
-class TargetSet(DataSet, Protocol):
-    """Images with a target each, of any task."""
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Target]: ...
-    @property
-    def sizes(self) -> list[tuple[int, int]]: ...  # (height, width) of every image, nothing is decoded
-
-
-class DetectionSet(TargetSet, Protocol):
-    """Targets have xyxy `boxes` in pixels and `labels` in 1..K."""
-
-    def ground_truth(self) -> dict[str, Any]: ...
-
-
-class SegmentationSet(TargetSet, Protocol):
-    """Targets have `semantic`, int64 (H, W) with classes from 0; 255 is void."""
-
-    def target(self, index: int) -> Target: ...  # alone, no image is decoded
-
-
-class PoseSet(TargetSet, Protocol):
-    """One person (or animal) in each image, `categories` are its keypoints; see `keypoints.PoseCrops`."""
-
-    def ground_truth(self) -> dict[str, Any]: ...
-    def to_image(self, index: int, points: Any) -> Any: ...
+Columns = Sequence[Any]  # arrays of an image's objects: boxes (M, 4) xyxy, labels, areas, whether each is a crowd
 
 
 class Views:
     """A data set with ids in order, a digest of its source and of those ids, and views on some of them.
 
-    A class sets its source, then chooses all of its ids; `data[i]` is then what belongs to `ids[i]`.
+    `data[i]` is what belongs to `ids[i]`. What was decoded or drawn last stays in `memory`, which views share.
     """
 
     ids: tuple[int, ...]
     digest: str
-    _source: dict[str, object]
+
+    def __init__(self, name: str, categories: Iterable[str], ids: Iterable[int], source: Mapping[str, object]) -> None:
+        self.name, self.categories = name, tuple(categories)
+        self.memory = Memory()
+        self._source = source
+        self._choose(tuple(ids))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -102,19 +59,19 @@ def split_train(data: Data, fraction: float, seed: int) -> tuple[Data, Data]:
         raise ValueError("Cutting a search split needs every image once, but ids repeat; take each index only once.")
     count = min(max(1, round(fraction * len(ids))), len(ids) - 1)
     search = {ids[place] for place in generator(seed, "search split").permutation(len(ids))[:count]}
-    parts = [[index for index, number in enumerate(data.ids) if (number in search) == wanted] for wanted in (0, 1)]
-    return data.take(parts[0]), data.take(parts[1])
+    train, cut = ([n for n, number in enumerate(data.ids) if (number in search) == wanted] for wanted in (False, True))
+    return data.take(train), data.take(cut)
 
 
 def coco_truth(
-    ids: Sequence[int], sizes: Sequence[tuple[int, int]], objects: Iterable[Iterable[Row]], categories: Sequence[str]
+    ids: Sequence[int], sizes: Sequence[tuple[int, int]], objects: Iterable[Columns], categories: Sequence[str]
 ) -> dict[str, Any]:
     """A COCO dict of images (ids, heights and widths), the objects of each, and the names of the classes 1..K."""
     annotations: list[dict[str, Any]] = []
-    for image_id, rows in zip(ids, objects, strict=True):
-        for (x1, y1, x2, y2), label, area, crowd in rows:
-            row = {"id": len(annotations) + 1, "image_id": image_id, "category_id": label}
-            annotations.append(row | {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": area, "iscrowd": crowd})
+    for image_id, columns in zip(ids, objects, strict=True):
+        for (x1, y1, x2, y2), *rest in zip(*(column.tolist() for column in columns), strict=True):
+            row = {"id": len(annotations) + 1, "image_id": image_id, "bbox": [x1, y1, x2 - x1, y2 - y1]}
+            annotations.append(row | dict(zip(("category_id", "area", "iscrowd"), rest, strict=True)))
     images = [{"id": n, "width": width, "height": height} for n, (height, width) in zip(ids, sizes, strict=True)]
     names = [{"id": label, "name": name} for label, name in enumerate(categories, start=1)]
     return {"images": images, "annotations": annotations, "categories": names}

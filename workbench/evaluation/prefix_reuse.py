@@ -6,19 +6,18 @@ batch; scores are the same as without.
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from workbench.evaluation.recalibration import averaging, batch_norms
+from workbench.evaluation.recalibration import ImageBatches, averaging, batch_norms
 from workbench.networks.count import evaluating
 from workbench.networks.supernet import Prefix, Supernet
 from workbench.spaces.costs import ImageSize, block_cost, height_width
 from workbench.spaces.space import SearchSpace
-from workbench.tasks.task import Task
 
 Batches = list[Prefix]
 
@@ -29,9 +28,8 @@ class PrefixReuse:
 
     model: nn.Module
     supernet: Supernet
-    task: Task
-    calibration: Iterable[list[Tensor]]
-    scoring: Iterable[list[Tensor]]
+    calibration: ImageBatches
+    scored: ImageBatches
     known: dict[tuple[int, ...], tuple[Batches, Batches]] = field(default_factory=dict)
     seconds: float = 0.0  # spent on building prefixes
 
@@ -56,10 +54,10 @@ class PrefixReuse:
         parts: list[Batches] = []
         try:
             with evaluating(self.model), torch.no_grad():
-                for batches in (self.calibration, self.scoring):
+                for batches in (self.calibration, self.scored):
                     seen.clear()
                     for images in batches:
-                        self.task.run_layers(self.model, images)
+                        batches.task.run_layers(self.model, images)
                     parts.append([Prefix(0, batch, ()) for batch in seen])
         finally:
             handle.remove()
@@ -67,11 +65,11 @@ class PrefixReuse:
 
     def _advance(self, calibration: Batches, scoring: Batches, choices: tuple[int, ...]) -> tuple[Batches, Batches]:
         """One decision further: batch statistics from the calibration batches, then the scoring batches with them."""
-        supernet = self.supernet
-        supernet.choose(choices)
+        self.supernet.choose(choices)
+        undecided = (index for index, answered in enumerate(self.supernet.decisions) if len(choices) in answered)
         with evaluating(self.model), torch.no_grad():
-            for index in range(calibration[0].start, segment_of_decision(supernet, len(choices))):
-                with averaging(batch_norms(supernet.blocks[index])):
+            for index in range(calibration[0].start, next(undecided, len(self.supernet.blocks))):
+                with averaging(batch_norms(self.supernet.blocks[index])):
                     calibration = [self._step(prefix, index) for prefix in calibration]
                 scoring = [self._step(prefix, index) for prefix in scoring]
         return calibration, scoring
@@ -80,12 +78,6 @@ class PrefixReuse:
         features = self.supernet.blocks[index](prefix.features)
         tapped = (features,) if index in self.supernet.taps else ()
         return Prefix(index + 1, features, (*prefix.maps, *tapped))
-
-
-def segment_of_decision(supernet: Supernet, decision: int) -> int:
-    """Index of the supernet's module that decides `decision`; the number of modules when nothing is left to decide."""
-    places = (index for index, answered in enumerate(supernet.decisions) if decision in answered)
-    return next(places, len(supernet.blocks))
 
 
 def prefix_bytes(space: SearchSpace, image_size: ImageSize, images: int, kept: int) -> int:
@@ -104,51 +96,39 @@ def beam_macs(space: SearchSpace, width: int, image_size: ImageSize) -> tuple[in
 
     The options of a decision must cost the same, as dilations do.
     """
-    size, segments = height_width(image_size), []
-    for segment in space.segments(space.uniform(0)):
-        macs = 0
+    size = height_width(image_size)
+    macs: list[int] = []  # of each segment
+    places: dict[int, int] = {}  # of each decision: its segment
+    for index, segment in enumerate(space.segments(space.uniform(0))):
+        places |= dict.fromkeys(segment.decisions, index)
+        macs.append(0)
         for block in segment.blocks:
             cost, size = block_cost(block, size)
-            macs += cost.macs
-        segments.append((segment.decisions, macs))
-    total = sum(macs for _, macs in segments)
-    places = {decision: index for index, (answered, _) in enumerate(segments) for decision in answered}
+            macs[index] += cost.macs
     recomputed = reused = done = 0
     kept = 1
     for decision, part in enumerate(space.decisions):
         start, candidates = places[decision], kept * len(part.options)
-        recomputed += candidates * total
-        before = sum(macs for _, macs in segments[done:start])  # each kept prefix goes one decision further
-        reused += kept * before + candidates * sum(macs for _, macs in segments[start:])
+        recomputed += candidates * sum(macs)
+        reused += kept * sum(macs[done:start]) + candidates * sum(macs[start:])  # kept prefixes go one decision further
         done, kept = start, min(width, candidates)
     return recomputed, reused
 
 
-@dataclass
-class Clock:
-    """Seconds spent inside a module."""
-
-    seconds: float = 0.0
-    started: float = 0.0
-
-
 @contextmanager
-def clocked(module: nn.Module) -> Iterator[Clock]:
-    """Measures the wall-clock seconds of `module`'s forward passes while the context is open.
+def clocked(module: nn.Module) -> Iterator[list[float]]:
+    """A list that gets the wall-clock seconds of each forward pass of `module` while the context is open.
 
     Right on the CPU; on CUDA, where calls return before they are done, it is not.
     """
-    clock = Clock()
-
-    def start(_module: nn.Module, _inputs: object) -> None:
-        clock.started = time.perf_counter()
-
-    def stop(_module: nn.Module, _inputs: object, _output: object) -> None:
-        clock.seconds += time.perf_counter() - clock.started
-
-    handles = [module.register_forward_pre_hook(start), module.register_forward_hook(stop)]
+    started: list[float] = []
+    seconds: list[float] = []
+    handles = [
+        module.register_forward_pre_hook(lambda *_: started.append(time.perf_counter())),
+        module.register_forward_hook(lambda *_: seconds.append(time.perf_counter() - started.pop())),
+    ]
     try:
-        yield clock
+        yield seconds
     finally:
         for handle in handles:
             handle.remove()

@@ -2,15 +2,15 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
 from torch import nn
 
 from workbench.evaluation.prefix_reuse import PrefixReuse
-from workbench.evaluation.recalibration import keeping_statistics, recalibrate
+from workbench.evaluation.recalibration import ImageBatches, keeping_statistics, recalibrate
 from workbench.networks.supernet import Prefix, Supernet
 from workbench.records.progress import Progress, silent
 from workbench.records.run_folder import RunFolder
@@ -19,24 +19,6 @@ from workbench.search.query import Searcher
 from workbench.spaces.arch import Arch
 from workbench.spaces.costs import ImageSize
 from workbench.tasks.task import Task
-
-
-@dataclass(frozen=True)
-class ImageBatches:
-    """Batches of the same images at every iteration, made when they are needed: 4,000 of COCO are 15 GB."""
-
-    task: Task
-    data: Any
-    indices: Sequence[int]
-    batch_size: int
-    device: torch.device
-
-    def __iter__(self) -> Iterator[list[torch.Tensor]]:
-        for start in range(0, len(self.indices), self.batch_size):
-            yield self.task.batch(self.data, self.indices[start : start + self.batch_size], self.device)[0]
-
-    def __len__(self) -> int:
-        return -(-len(self.indices) // self.batch_size)
 
 
 @dataclass(kw_only=True)
@@ -65,9 +47,7 @@ class Scorer:
 
     def __post_init__(self) -> None:
         if self.reuse is not None and not self.recalibrated:
-            raise ValueError(
-                "Reused prefixes carry recalibrated statistics; score with recalibrated=True or reuse=None."
-            )
+            raise ValueError("Reused prefixes have recalibrated statistics; use recalibrated=True or reuse=None.")
 
     def __call__(self, arch: Arch, *, phase: str, step: int, completions: Sequence[Arch] = ()) -> Score:
         """The score, or a row with the error that killed the candidate; an illegal architecture is a bug and raises."""
@@ -103,24 +83,20 @@ class Scorer:
         )
 
     def _metrics(self, networks: list[Arch], arch: Arch) -> dict[str, float]:
-        calibrating: list[Prefix] = []
-        scoring: list[Prefix] = []
-        if self.reuse is not None:
-            calibrating, scoring = self.reuse.features(arch.choices[:-1])  # what candidates of one parent share
+        # What candidates of one parent share.
+        calibrating, scoring = self.reuse.features(arch.choices[:-1]) if self.reuse else ([], [])
 
-        def prepare(index: int, prefixes: list[Prefix]) -> None:
+        def prepare(prefixes: Sequence[Prefix], index: int) -> None:
             self.supernet.activate(networks[index % len(networks)])
-            if self.reuse is not None:
-                self.reuse.supernet.prefix = prefixes[index]
+            self.supernet.prefix = prefixes[index] if prefixes else None
 
         self.supernet.activate(networks[0])
         try:
             if self.recalibrated:
-                recalibrate(self.model, self.task, self.calibration, lambda index: prepare(index, calibrating))
-            return self.measure(self.model, lambda index: prepare(index, scoring))
+                recalibrate(self.model, self.task, self.calibration, partial(prepare, calibrating))
+            return self.measure(self.model, partial(prepare, scoring))
         finally:
-            if self.reuse is not None:
-                self.reuse.supernet.prefix = None
+            self.supernet.prefix = None
 
 
 def _of_the_machine(failure: Exception) -> bool:
@@ -156,11 +132,8 @@ def run_search(
     run.store(f"search {phase}", origin, {"evaluations": evaluations})
     scores: list[Score] = []
     step = 0
-    while len(scores) < evaluations:
+    while (left := evaluations - len(scores)) > 0 and (queries := searcher.ask(min(generation, left))):
         new: list[Score] = []
-        queries = searcher.ask(min(generation, evaluations - len(scores)))
-        if not queries:
-            break
         for query in queries:
             row = recorded.get(query.arch)
             if row is None:

@@ -1,5 +1,6 @@
 """Figures of architectures and of their search: blocks as strips, alpha, rankings of allocations, the beam's trace."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from workbench.evaluation.statistics import Interval
 from workbench.insight.style import BLUE, GREEN, ORANGE, PURPLE, RIGHT, SKY, VERMILLION, new_axes, tau_text
 from workbench.records.score import Score
 from workbench.search.relaxation import Logits, softmax
-from workbench.spaces.network_spec import BlockSpec, NetworkSpec
+from workbench.spaces.network_spec import NetworkSpec
 from workbench.spaces.space import SearchSpace
 
 OPERATION_COLOURS = (SKY, GREEN, BLUE, ORANGE)  # op ids 0 to 3 of the shuffle spaces
@@ -39,30 +40,28 @@ def plot_strips(
     *,
     notes: Mapping[str, str] | None = None,
     channels: Mapping[int, int] | None = None,
-    ax: Axes | None = None,
 ) -> Axes:
     """One row for each network, a bar for each block. Stages start at the same place in all rows, so a gap is a block
     that others have, and blocks can be seen to move. `legend`: colours by their names; `channels` by stage.
     """
-    stages = sorted({cell.stage for row in rows.values() for cell in row})
-    widths = [max(sum(cell.stage == stage for cell in row) for row in rows.values()) for stage in stages]
-    starts = np.cumsum([0.0, *(width + 0.8 for width in widths)]).tolist()
-    ax = ax or new_axes(min(13.0, max(7.0, 3.0 + 0.3 * starts[-1])), 1.1 + 0.52 * len(rows))
+    counts = [Counter(cell.stage for cell in row) for row in rows.values()]
+    widths = {stage: max(count[stage] for count in counts) for stage in sorted(set().union(*counts))}
+    *starts, end = np.cumsum([0.0, *(width + 0.8 for width in widths.values())]).tolist()
+    ax = new_axes(min(13.0, max(7.0, 3.0 + 0.3 * end)), 1.1 + 0.52 * len(rows))
     for line, (name, row) in enumerate(rows.items()):
-        places = dict(zip(stages, starts, strict=False))
+        places = dict(zip(widths, starts, strict=True))
         for cell in row:
             left, top = places[cell.stage], line + 0.9 - cell.height
             places[cell.stage] += 1
             ax.add_patch(Rectangle((left + 0.05, top), 0.9, cell.height, color=cell.colour))
             ink = "black" if sum(to_rgb(cell.colour)) > 1.6 else "white"
-            if cell.text:
-                ax.text(left + 0.5, line + 0.86, cell.text, ha="center", va="bottom", fontsize=8, color=ink)
+            ax.text(left + 0.5, line + 0.86, cell.text, ha="center", va="bottom", fontsize=8, color=ink)
         if notes is not None:
-            ax.text(starts[-1], line + 0.6, notes[name], va="center", fontsize=9)
-    for stage, start, width in zip(stages, starts, widths, strict=False):
+            ax.text(end, line + 0.6, notes[name], va="center", fontsize=9)
+    for (stage, width), start in zip(widths.items(), starts, strict=True):
         label = f"stage {stage}" + (f"\n{channels[stage]} ch" if channels else "")
         ax.text(start + width / 2, -0.05, label, ha="center", va="bottom", fontsize=9)
-    ax.set(xlim=(-0.2, starts[-1] * 1.16 + 2), ylim=(len(rows), -0.1), xticks=[])
+    ax.set(xlim=(-0.2, end * 1.16 + 2), ylim=(len(rows), -0.1), xticks=[])
     ax.set_yticks([line + 0.55 for line in range(len(rows))], list(rows))
     ax.tick_params(length=0)
     ax.grid(False)
@@ -78,18 +77,20 @@ def plot_layers(specs: Mapping[str, NetworkSpec]) -> Axes:
     "3:2" is a 3x3 kernel with dilation 2.
     """
     words = {"mbconv": "expansion {:g}", "bottleneck": "inner width {:g}", "basic": "basic block"}
-    layers = {name: [block for block in spec.blocks if block.kind in words] for name, spec in specs.items()}
-    rows, notes = {}, {}
-    for name, blocks in layers.items():
-        rows[name] = [
-            Cell(b.stage, WIDTH_COLOURS.get(b.expansion, PURPLE), _kernel(b), 0.11 * b.kernel) for b in blocks
-        ]
+    rows: dict[str, list[Cell]] = {}
+    legend, notes, channels = {}, {}, {}
+    for name, spec in specs.items():
+        blocks = [block for block in spec.blocks if block.kind in words]
+        rows[name] = []
+        for block in reversed(blocks):  # so that a stage keeps the channels of its first block
+            colour = WIDTH_COLOURS.get(block.expansion, PURPLE)
+            rate = max((height for _, height, _ in block.dilations), default=1)
+            text = f"{block.kernel}:{rate}" if rate > 1 else str(block.kernel)
+            rows[name].insert(0, Cell(block.stage, colour, text, 0.11 * block.kernel))
+            legend[block.expansion] = words[block.kind].format(block.expansion), colour
+            channels[block.stage] = block.out_channels
         notes[name] = "depths " + ".".join(str(len(list(run))) for _, run in groupby(b.stage for b in blocks))
-    every = [block for blocks in layers.values() for block in blocks]
-    used = {block.expansion: words[block.kind].format(block.expansion) for block in every}
-    legend = {label: WIDTH_COLOURS.get(expansion, PURPLE) for expansion, label in sorted(used.items())}
-    channels = {block.stage: block.out_channels for block in reversed(every)}
-    return plot_strips(rows, legend, notes=notes, channels=channels)
+    return plot_strips(rows, dict(legend[key] for key in sorted(legend)), notes=notes, channels=channels)
 
 
 def plot_alpha(space: SearchSpace, epochs: Mapping[str, Sequence[Logits]]) -> Axes:
@@ -105,9 +106,8 @@ def plot_alpha(space: SearchSpace, epochs: Mapping[str, Sequence[Logits]]) -> Ax
     grids = {}
     for name, alphas in epochs.items():
         weights = [row for logits in alphas for row in softmax(np.asarray(logits, dtype=float))]
-        grids[name] = np.full((len(space.decisions), len(options)), np.nan)
-        for row, (decision, values) in enumerate(zip(space.decisions, weights, strict=True)):
-            grids[name][row, [options.index(option) for option in decision.options]] = values
+        named = [dict(zip(d.options, row, strict=True)) for d, row in zip(space.decisions, weights, strict=True)]
+        grids[name] = pd.DataFrame(named, columns=options).to_numpy()
     low, top = (float(f([f(grid) for grid in grids.values()])) for f in (np.nanmin, np.nanmax))
     for ax, (name, grid) in zip(axes[0], grids.items(), strict=True):
         image = ax.imshow(grid, aspect="auto", cmap="cividis", vmin=low, vmax=max(top, low + 1e-6))
@@ -124,8 +124,7 @@ def plot_alpha(space: SearchSpace, epochs: Mapping[str, Sequence[Logits]]) -> Ax
     centres = [end - len(block) / 2 - 0.5 for block, end in zip(blocks, ends, strict=True)]
     axes[0][0].set_yticks(centres, names, fontsize=8)
     figure.colorbar(image, ax=list(axes[0]), label="weight: softmax(alpha)", shrink=0.8)
-    first: Axes = axes[0][0]
-    return first
+    return axes[0][0]
 
 
 def plot_ranking(
@@ -136,18 +135,17 @@ def plot_ranking(
     x, y = frame["centre of mass"], frame[metric]
     ax.errorbar(x, y, yerr=frame[f"{metric}_error"], fmt="none", ecolor="0.8", zorder=1)
     ax.scatter(x, y, s=26, color=BLUE, zorder=2)
-    labels: dict[tuple[int, ...], str] = {}
+    places = dict(zip(frame["depths"], zip(x, y, strict=True), strict=True))
+    names: dict[tuple[int, ...], list[str]] = {}
     for name, depths in chosen.items():
-        labels[depths] = f"{labels[depths]}, {name}" if depths in labels else name
-    for (depths, label), colour in zip(labels.items(), (ORANGE, VERMILLION, GREEN, PURPLE), strict=False):
-        row = frame[frame["depths"] == depths]
-        if len(row):
-            point = (float(row["centre of mass"].iloc[0]), float(row[metric].iloc[0]))
-            text = f"{label} {list(depths)}"
-            ax.scatter(*point, s=90, marker="D", facecolor="none", edgecolor=colour, linewidth=2, zorder=3, label=text)
+        if depths in places:
+            names.setdefault(depths, []).append(name)
+    for (depths, same), colour in zip(names.items(), (ORANGE, VERMILLION, GREEN, PURPLE), strict=False):
+        (left, top), label = places[depths], f"{', '.join(same)} {list(depths)}"
+        ax.scatter(left, top, s=90, marker="D", facecolor="none", edgecolor=colour, linewidth=2, label=label)
     ax.set(xlabel="centre of mass: mean stage of a block (right is deep)", ylabel=f"{metric} on the search split (0-1)")
     ax.set_title(f"Kendall's tau with depth: {tau_text(tau)}")
-    if labels:
+    if names:
         ax.legend(**RIGHT)
     return ax
 
@@ -155,28 +153,23 @@ def plot_ranking(
 def plot_beam(scores: Sequence[Score], metric: str, width: int, names: Sequence[str], ax: Axes | None = None) -> Axes:
     """The candidates of every step, coloured by the dilation they try; filled ones survive into the next step."""
     ax = ax or new_axes(8.5, 4.0)
-    steps = sorted({score.step for score in scores})
-    for step in steps:
-        row = sorted((s for s in scores if s.step == step and not s.error), key=lambda s: -s.metrics[metric])
-        for rank, score in enumerate(row):
-            option = score.arch.choices[-1]
-            colour = DILATION_COLOURS[option + 1]
-            face = colour if rank < width else "none"
-            ax.scatter(step + 0.18 * (option - 1), score.metrics[metric], s=42, facecolor=face, edgecolor=colour)
-    tops = [max(s.metrics[metric] for s in scores if s.step == step and not s.error) for step in steps]
-    ax.plot(steps, tops, color="0.5", linewidth=1, zorder=0)
-    errors = [s.metrics[f"{metric}_error"] for s in scores if f"{metric}_error" in s.metrics]
-    if errors:
-        ax.errorbar([-0.7], [float(np.median(tops))], yerr=float(np.median(errors)), color="0.35", capsize=4)
-        ax.annotate("standard error\nof one score", (-0.7, float(np.median(tops))), xytext=(4, 10),
-                    textcoords="offset points", fontsize=8, color="0.35")  # fmt: skip
-    ax.set_xticks(steps, [name.replace("stage ", "s").replace(" block ", "b") for name in names], fontsize=9)
+    rows = [{"step": s.step, "option": s.arch.choices[-1], **s.metrics} for s in scores if not s.error]
+    frame = pd.DataFrame(rows)
+    kept = frame.groupby("step")[metric].rank(ascending=False, method="first") <= width
+    for option, (rate, colour) in enumerate(DILATION_COLOURS.items()):
+        for face, part in ((colour, frame[kept]), ("none", frame[~kept])):
+            part = part[part["option"] == option]
+            ax.scatter(part["step"] + 0.18 * (rate - 2), part[metric], s=42, facecolor=face, edgecolor=colour)
+    tops = frame.groupby("step")[metric].max()
+    ax.plot(tops, color="0.5", linewidth=1, zorder=0)
+    if f"{metric}_error" in frame:
+        place = (-0.7, float(tops.median()))
+        ax.errorbar(*place, yerr=frame[f"{metric}_error"].median(), color="0.35", capsize=4)
+        ax.annotate("standard error\nof one score", place, xytext=(4, 10), textcoords="offset points", fontsize=8,
+                    color="0.35")  # fmt: skip
+    short = [name.replace("stage ", "s").replace(" block ", "b") for name in names]
+    ax.set_xticks(range(len(names)), short, fontsize=9)
     ax.set(xlabel="block decided (stage and block)", ylabel=f"{metric} on the search split (0-1)")
     handles = [Patch(color=colour, label=f"dilation {rate}") for rate, colour in DILATION_COLOURS.items()]
     ax.legend(handles=handles, title=f"filled: the {width} kept", **RIGHT)
     return ax
-
-
-def _kernel(block: BlockSpec) -> str:
-    rates = {rate for _, rate, _ in block.dilations} - {1}
-    return f"{block.kernel}:{max(rates)}" if rates else str(block.kernel)

@@ -66,18 +66,8 @@ def plot_area_sides(
         sigma = float(np.mean(moment_sigma(values)))
         ax.plot(thresholds, sigma * np.sqrt(2 * np.pi * np.log(1 / thresholds)), ":", color=colour, linewidth=1.2)
     ax.axvline(LUO, color="0.6", linewidth=1)
-    ax.annotate(
-        "Luo's 4.55 %",
-        (LUO, 0.03),
-        xycoords=("data", "axes fraction"),
-        rotation=90,
-        ha="right",
-        fontsize=8,
-        color="0.35",
-    )
-    ax.set(
-        xscale="log", xlabel="threshold t as a share of the peak (log)", ylabel="A(t): side of the area above t (px)"
-    )
+    ax.text(LUO, 0.03, "Luo's 4.55 %", transform=ax.get_xaxis_transform(), rotation=90, ha="right", color="0.35")
+    ax.set(xscale="log", xlabel="threshold t (share of the peak, log)", ylabel="A(t): side of the area above t (px)")
     ax.set_xticks([0.01, 0.1, 0.5], ["1 %", "10 %", "50 %"])
     ax.set_ylim(0, 1.15 * ax.get_ylim()[1])
     circles = "; circles: the paper's figure" if measured else ""

@@ -2,7 +2,8 @@
 
 import copy
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -32,6 +33,7 @@ from workbench.spaces.network_spec import NetworkSpec
 
 Mode = Literal["trained", "linearised", "structure"]
 ChannelRule = Literal["probes", "sum_abs", "relu"]
+BATCH = 8  # images in one pass
 RECTIFIERS = ("relu", "relu_", "relu6", "hardtanh", "hardtanh_")
 
 
@@ -80,7 +82,6 @@ def measure_field(
     unit: tuple[int, int] | None = None,
     probes: int = 8,
     share: float = SHARE,
-    batch_size: int = 8,
     rng: np.random.Generator | None = None,
 ) -> Field:
     """The field of one unit of map `level` of `module`, which returns a list, a dict or one map; it stays as it was.
@@ -106,37 +107,26 @@ def measure_field(
         raise ValueError("Probes are random signs: pass rng, a numpy generator.")
     total = torch.zeros(size, dtype=torch.float64)
     with evaluating(working), torch.enable_grad():
-        for chunk in inputs.split(batch_size):
+        for chunk in inputs.split(BATCH):
             chunk = chunk.clone().requires_grad_()
-            if mode == "trained":
+            with nullcontext() if mode == "trained" else Linearised():
                 features = map_at(working(chunk), level)
-            else:
-                with Linearised():
-                    features = map_at(working(chunk), level)
-            place = _unit(features, unit)
-            outputs = features[:, :, place[0], place[1]]
-            for turn in range(count):
-                score = _score(outputs, rule, rng)
-                (gradient,) = torch.autograd.grad(score, chunk, retain_graph=turn + 1 < count)
-                total += _squashed(gradient, rule).double().cpu()
+            height, width = features.shape[-2:]
+            row, column = unit or ((height - 1) // 2, (width - 1) // 2)
+            if not (0 <= row < height and 0 <= column < width):
+                raise ValueError(f"The map has {height} x {width} units; {(row, column)} is none of them.")
+            for gradient in _gradients(features[:, :, row, column], chunk, rule, count, rng):
+                total += gradient
     values = total / (len(inputs) * count)
-    stride = _stride(module, level, size, features)
-    centre = (float(place[0] * stride), float(place[1] * stride))
     values = values.sqrt() if rule == "probes" else values
+    strides = getattr(module, "strides", None)
+    stride = strides[level] if strides else int(2 ** round(float(np.log2(size[0] / height))))
+    centre = (float(row * stride), float(column * stride))
     return Field(
-        map=values,
-        centre=centre,
-        unit=place,
-        level=level,
-        stride=stride,
-        patch=size,
-        mode=mode,
-        channel_rule=rule,
-        probes=count,
-        images=len(inputs) if mode == "trained" else 0,
-        share=share if mode == "structure" else None,
-        truncated=_warn_if_cut(values, centre),
-    )
+        map=values, centre=centre, unit=(row, column), level=level, stride=stride, patch=size, mode=mode,
+        channel_rule=rule, probes=count, images=len(inputs) if mode == "trained" else 0,
+        share=share if mode == "structure" else None, truncated=_warn_if_cut(values, centre),
+    )  # fmt: skip
 
 
 def structure_field(
@@ -157,21 +147,18 @@ def constant_copy(module: nn.Module, share: float = SHARE) -> nn.Module:
     if not 0 <= share <= 1:
         raise ValueError(f"The share of the signal through the residual branch lies in 0-1; got {share}.")
     twin = copy.deepcopy(module)
-    with torch.no_grad():
-        for layer in twin.modules():
-            if isinstance(layer, nn.Conv2d):
-                layer.weight.fill_(1 / layer.weight[0].numel())
-                if layer.bias is not None:
-                    layer.bias.zero_()
-            elif isinstance(layer, _BatchNorm | FrozenBatchNorm2d):
-                values = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0 - layer.eps}
-                for name, value in values.items():
-                    if (tensor := getattr(layer, name)) is not None:
-                        tensor.fill_(value)
     for layer in twin.modules():
-        if isinstance(layer, ResidualUnit):
+        values: dict[str, float] = {}
+        if isinstance(layer, nn.Conv2d):
+            values = {"weight": 1 / layer.weight[0].numel(), "bias": 0.0}
+        elif isinstance(layer, _BatchNorm | FrozenBatchNorm2d):
+            values = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0 - layer.eps}
+        elif isinstance(layer, ResidualUnit):
             layer.main.register_forward_hook(lambda _layer, _inputs, features: share * features)
             layer.shortcut.register_forward_hook(lambda _layer, _inputs, features: (1 - share) * features)
+        for name, value in values.items():
+            if (tensor := getattr(layer, name)) is not None:
+                nn.init.constant_(tensor, value)
     return twin
 
 
@@ -185,9 +172,12 @@ class Linearised(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name in RECTIFIERS:
             return args[0]
+        options = dict(kwargs or {})
         if name == "max_pool2d":
-            return _average_pool(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+            func = F.avg_pool2d
+            for of_max_only in ("dilation", "return_indices"):
+                options.pop(of_max_only, None)
+        return func(*args, **options)
 
 
 def map_at(output: Any, level: int) -> Tensor:
@@ -203,8 +193,7 @@ def map_at(output: Any, level: int) -> Tensor:
 
 
 def _check(mode: str, rule: str, probes: int, size: tuple[int, int], module: nn.Module) -> None:
-    strides = getattr(module, "strides", (1,))
-    least = max(strides) if isinstance(strides, tuple) else 1
+    least = max(getattr(module, "strides", (1,)))
     if not all(isinstance(side, int) and side >= least for side in size):
         raise ValueError(
             f"An input patch is at least one stride of the coarsest map wide ({least} pixels); got {size}."
@@ -234,35 +223,20 @@ def _inputs(
     return images.to(weight.device, weight.dtype)
 
 
-def _unit(features: Tensor, unit: tuple[int, int] | None) -> tuple[int, int]:
-    height, width = features.shape[-2:]
-    place = unit or ((height - 1) // 2, (width - 1) // 2)
-    if not (0 <= place[0] < height and 0 <= place[1] < width):
-        raise ValueError(f"The map has {height} x {width} units; {place} is none of them.")
-    return place
+def _gradients(
+    outputs: Tensor, inputs: Tensor, rule: str, count: int, rng: np.random.Generator | None
+) -> Iterator[Tensor]:
+    """How much each pixel moves one unit's `outputs` (N, C), summed over images and input channels, `count` times.
 
-
-def _score(outputs: Tensor, rule: str, rng: np.random.Generator | None) -> Tensor:
-    """The number whose gradient is taken; images do not touch each other, so one backward pass serves all."""
-    if rule == "probes":
-        assert rng is not None
-        signs = torch.from_numpy(rng.integers(0, 2, size=tuple(outputs.shape)) * 2.0 - 1)
-        return (outputs * signs.to(outputs)).sum()
-    return F.relu(outputs).sum() if rule == "relu" else outputs.sum()
-
-
-def _squashed(gradient: Tensor, rule: str) -> Tensor:
-    """(N, 3, H, W) -> (H, W), summed over images and input channels."""
-    if rule == "probes":
-        return gradient.square().sum(dim=(0, 1))
-    return (gradient.relu() if rule == "relu" else gradient.abs()).sum(dim=(0, 1))
-
-
-def _stride(module: nn.Module, level: int, size: tuple[int, int], features: Tensor) -> int:
-    strides = getattr(module, "strides", None)
-    if isinstance(strides, Sequence) and -len(strides) <= level < len(strides):
-        return int(strides[level])
-    return int(2 ** round(float(np.log2(size[0] / features.shape[-2]))))
+    Images do not touch each other, so one backward pass serves all of them.
+    """
+    for turn in range(count):
+        score = F.relu(outputs) if rule == "relu" else outputs
+        if rng is not None and rule == "probes":
+            score = outputs * torch.from_numpy(rng.integers(0, 2, size=tuple(outputs.shape)) * 2.0 - 1).to(outputs)
+        (gradient,) = torch.autograd.grad(score.sum(), inputs, retain_graph=turn + 1 < count)
+        squashed = {"probes": Tensor.square, "sum_abs": Tensor.abs, "relu": Tensor.relu}[rule](gradient)
+        yield squashed.sum(dim=(0, 1)).double().cpu()
 
 
 def _warn_if_cut(values: Tensor, centre: tuple[float, float]) -> bool:
@@ -272,27 +246,16 @@ def _warn_if_cut(values: Tensor, centre: tuple[float, float]) -> bool:
             "The unit has no gradient at all (dead ReLUs, or channels that cancel): choose another unit, more images or"
             " the rule probes."
         )
-    sigma = moment_sigma(values, border=True)
-    for axis, name in enumerate(("height", "width")):
-        side = values.shape[axis]
-        room = 2 * min(centre[axis] + 0.5, side - centre[axis] - 0.5)
-        if 6 * sigma[axis] > room:
+    for side, place, sigma, name in zip(
+        values.shape, centre, moment_sigma(values, border=True), ("height", "width"), strict=True
+    ):
+        room = 2 * min(place + 0.5, side - place - 0.5)
+        if 6 * sigma > room:
             warnings.warn(
                 f"The input patch is smaller than the field: around the unit it has {room:.0f} px of {name}, but sigma"
-                f" is at least {sigma[axis]:.0f} px, so at least {6 * sigma[axis]:.0f} px are needed; use a larger"
-                " patch or report the sizes as truncated.",
+                f" is at least {sigma:.0f} px, so at least {6 * sigma:.0f} px are needed; use a larger patch or report"
+                " the sizes as truncated.",
                 stacklevel=3,
             )
             return True
     return False
-
-
-def _average_pool(
-    features: Tensor,
-    kernel_size: int,
-    stride: int | None = None,
-    padding: int = 0,
-    ceil_mode: bool = False,
-    **_max_only: Any,
-) -> Tensor:
-    return F.avg_pool2d(features, kernel_size, stride, padding, ceil_mode)

@@ -9,29 +9,28 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 from torchvision.ops import nms
 
-from workbench.evaluation.statistics import Interval, best_so_far
+from workbench.evaluation.statistics import Interval, smoothed
 from workbench.insight.style import BLACK, BLUE, GREEN, ORANGE, RIGHT, SERIES, SKY, new_axes, tau_text, without_frame
 from workbench.records.ledger import Entry
 from workbench.records.score import Score
 
 LEDGER_COLOURS = {"pretrain": SKY, "refresh": GREEN, "finetune": BLUE, "train": BLUE, "test": BLACK, "search": ORANGE}
+SIZES = {"AP_rel_s": "small objects", "AP_rel_m": "middle objects", "AP_rel_l": "large objects"}
 PHASE_COLOURS = {"evolution": BLUE, "random": ORANGE, "DetNAS": BLUE, "FNA": BLUE, "best-scored random": ORANGE}
 
 
-def plot_losses(losses: Mapping[str, Sequence[float]], ax: Axes | None = None, window: int = 20) -> Axes:
-    """Training losses: every step faint, a running mean over `window` steps bold, labelled at its end."""
+def plot_losses(losses: Mapping[str, Sequence[float]], ax: Axes | None = None) -> Axes:
+    """Training losses: every step faint, a running mean over at most 20 steps bold."""
     ax = ax or new_axes()
     for index, (label, values) in enumerate(losses.items()):
-        colour = f"C{index}"
-        width = max(1, min(window, len(values) // 5))
-        smooth = np.convolve(values, np.ones(width) / width, mode="valid")
-        ax.plot(values, color=colour, alpha=0.2, linewidth=0.8)
-        ax.plot(np.arange(len(smooth)) + width - 1, smooth, color=colour, linewidth=1.8, label=label)
+        ax.plot(values, color=f"C{index}", alpha=0.2, linewidth=0.8)
+        window = max(1, min(20, len(values) // 5))
+        ax.plot(smoothed(values, window), color=f"C{index}", linewidth=1.8, label=label)
     low = min(min(values) for values in losses.values())
     high = max(float(np.percentile(values, 98)) for values in losses.values())
     ax.set(xlabel="step", ylabel="loss", ylim=(0.95 * low, 1.05 * high))
@@ -47,17 +46,16 @@ def plot_trajectory(searches: Mapping[str, Sequence[Score]], metric: str = "AP",
         values = [score.metrics.get(metric, np.nan) for score in scores]
         count = np.arange(1, len(values) + 1)
         ax.plot(count, values, ".", color=colour, alpha=0.45)
-        ax.step(count, best_so_far(np.nan_to_num(values, nan=0.0).tolist()), where="post", color=colour, label=label)
+        ax.step(count, np.fmax.accumulate([0.0, *values])[1:], where="post", color=colour, label=label)
     most = max([2, *(len(scores) for scores in searches.values())])
-    good = [score for scores in searches.values() for score in scores if f"{metric}_error" in score.metrics]
-    if good:  # how far one score would move with other search images
-        error = float(np.median([score.metrics[f"{metric}_error"] for score in good]))
-        level = float(np.median([score.metrics[metric] for score in good]))
+    good = pd.DataFrame([score.metrics for scores in searches.values() for score in scores])
+    if f"{metric}_error" in good:  # how far one score would move with other search images
+        level, error = good[[metric, f"{metric}_error"]].median()
         left = 1 - max(0.4, 0.03 * most)
         ax.errorbar([left], [level], yerr=error, color="0.35", capsize=4, label="median score ± its standard error")
     ax.set_xticks([tick for tick in MaxNLocator(integer=True).tick_values(1, most) if 1 <= tick <= most])
     ax.set(xlabel="architectures evaluated", ylabel=f"{metric} on the search split (0-1)")
-    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    ax.legend(**RIGHT)
     return ax
 
 
@@ -81,8 +79,7 @@ def plot_epochs(
             values = frame[column] / scale
             ax.plot(frame["epoch"], values, style, color=colour, markersize=4, label=f"{name}: {column}")
         if levels is not None:
-            label = f"{name}: seed network"
-            ax.axhline(levels[name] / scale, color=colour, linestyle=":", linewidth=1, label=label)
+            ax.axhline(levels[name] / scale, color=colour, ls=":", lw=1, label=f"{name}: seed network")
     if warm_epochs:
         ax.axvspan(0.5, warm_epochs + 0.5, color="0.93", zorder=0)
         place = (0.5 + warm_epochs / 2, 0.5)
@@ -120,92 +117,77 @@ def plot_groups(
     colours: Sequence[Any] = SERIES,
     numbers: bool = False,
     level: float | None = None,
-    ax: Axes | None = None,
 ) -> Axes:
     """Grouped bars: a group for each row, a bar for each column, numbers on top if wanted, and a dotted `level`."""
-    ax = ax or new_axes(max(6.0, 1.0 + 0.8 * len(frame)), 3.5)
-    width = 0.8 / len(frame.columns)
-    for index, (colour, name) in enumerate(zip(colours, frame.columns, strict=False)):
-        places = np.arange(len(frame)) + (index - (len(frame.columns) - 1) / 2) * width
-        bars = ax.bar(places, frame[name], 0.92 * width, color=colour, label=str(name))
-        if numbers:
-            ax.bar_label(bars, fmt="%.2f", fontsize=8)
+    ax = new_axes(max(6.0, 1.0 + 1.05 * len(frame)), 3.5)
+    frame.plot.bar(ax=ax, width=0.8, color=list(colours[: len(frame.columns)]), xlabel="", ylabel=ylabel)
+    for bars in ax.containers if numbers else ():
+        ax.bar_label(bars, fmt="%.2f", fontsize=8)  # type: ignore[arg-type]
     if level is not None:
         ax.axhline(level, color="0.4", linestyle=":", linewidth=1)
-    ax.set_xticks(range(len(frame)), [fill(str(name), 14) for name in frame.index], fontsize=9)
-    ax.set(ylabel=ylabel)
+    ax.set_xticks(range(len(frame)), [fill(str(name), 12) for name in frame.index], fontsize=9, rotation=0)
     ax.grid(False, axis="x")
     ax.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=9)
     return ax
 
 
-def plot_sizes(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
+def plot_sizes(frame: pd.DataFrame) -> Axes:
     """Test AP of each network by size of the objects (thirds of the data set's own sizes)."""
-    columns = {"AP_rel_s": "small objects", "AP_rel_m": "middle objects", "AP_rel_l": "large objects"}
-    sizes = frame.set_index("network")[list(columns)].rename(columns=columns)
-    return plot_groups(sizes, "AP on the test split (0-1)", colours=(SKY, GREEN, BLUE), ax=ax)
+    sizes = frame.set_index("network")[list(SIZES)].rename(columns=SIZES)
+    return plot_groups(sizes, "AP on the test split (0-1)", colours=(SKY, GREEN, BLUE))
 
 
 def plot_parts(
-    rows: Mapping[str, Mapping[str, float]],
+    frame: pd.DataFrame,
     colours: Mapping[str, Any],
     xlabel: str,
     *,
-    notes: Mapping[str, str] | None = None,
+    notes: Sequence[str] = (),
     hatched: Collection[tuple[str, str]] = (),
     ax: Axes | None = None,
 ) -> Axes:
-    """A bar for each row, made of coloured parts one after the other, with a note behind it; some parts are hatched."""
-    ax = ax or new_axes(8.0, 0.9 + 0.36 * len(rows))
-    for place, (name, parts) in enumerate(rows.items()):
-        left = 0.0
-        for part, size in parts.items():
-            hatch = "///" if (name, part) in hatched else None
-            ax.barh(place, size, left=left, color=colours[part], hatch=hatch, edgecolor="white", height=0.8)
-            left += size
-        if notes is not None:
-            ax.text(left, place, f" {notes[name]}", va="center", fontsize=9)
-    ax.set_yticks(range(len(rows)), list(rows), fontsize=9)
+    """A bar for each row, made of a coloured part for each column, with a note behind it; some parts are hatched."""
+    ax = ax or new_axes(8.0, 0.9 + 0.36 * len(frame))
+    parts = frame[[part for part in colours if part in frame]].fillna(0.0)
+    parts.plot.barh(ax=ax, stacked=True, width=0.8, edgecolor="white", color=dict(colours), ylabel="")
+    for bars, part in zip(ax.containers, parts, strict=True):
+        for bar, name in zip(bars, parts.index, strict=True):
+            bar.set_hatch("///" if (name, part) in hatched else None)
+    for place, (total, note) in enumerate(zip(parts.sum(axis=1), notes, strict=False)):
+        ax.text(total, place, f" {note}", va="center", fontsize=9)
+    ax.tick_params(axis="y", labelsize=9)
     ax.margins(x=0.25 if notes else 0)
-    ax.set(xlabel=xlabel, ylim=(len(rows) - 0.4, -0.6))
+    ax.set(xlabel=xlabel, ylim=(len(parts) - 0.4, -0.6))
     ax.grid(False, axis="y")
-    used = {part for parts in rows.values() for part in parts}
-    handles = [Patch(facecolor=colour, edgecolor="0.6", label=p) for p, colour in colours.items() if p in used]
-    ax.legend(handles=handles, **RIGHT)
+    ax.legend(**RIGHT)
     return ax
 
 
 def plot_ledger(entries: Sequence[Entry]) -> Axes:
     """Where the time went: a bar for each network or search, in parts; hatched parts were taken from the cache."""
-    bars: dict[str, dict[str, float]] = {}
-    cached = set()
+    rows = []
     for entry in entries:
         verb, _, name = entry.phase.partition(" ")
         named = verb in LEDGER_COLOURS and name and not name.startswith("(")  # "search (remap)" is one name
         part, label = (verb, name) if named else ("search", entry.phase)
-        parts = bars.setdefault(label, {})
-        parts[part] = parts.get(part, 0.0) + entry.seconds
-        if entry.cached:
-            cached.add((label, part))
+        rows.append({"label": label, "part": part, "seconds": entry.seconds, "cached": entry.cached})
+    sums = pd.DataFrame(rows).groupby(["label", "part"], sort=False)[["seconds", "cached"]].sum()
+    seconds = sums["seconds"].unstack(sort=False)
+    cached = set(sums.index[sums["cached"] > 0])
     known = {label for label, _ in cached}
-    notes = {
-        label: f"{sum(parts.values()):.0f} s{' (partly cached)' if label in known else ''}"
-        for label, parts in bars.items()
-    }
-    return plot_parts(bars, LEDGER_COLOURS, "seconds", notes=notes, hatched=cached)
+    words = {True: " (partly cached)", False: ""}
+    notes = [f"{total:.0f} s{words[label in known]}" for label, total in seconds.sum(axis=1).items()]
+    return plot_parts(seconds, LEDGER_COLOURS, "seconds", notes=notes, hatched=cached)
 
 
-def plot_comparison(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
+def plot_comparison(frame: pd.DataFrame) -> Axes:
     """Test AP of each network with its bootstrap error over test images, MACs and params below the name."""
-    ax = ax or new_axes(8, 0.9 + 0.5 * len(frame))
+    ax = new_axes(8, 0.9 + 0.5 * len(frame))
     rows = np.arange(len(frame))
     colours = [PHASE_COLOURS.get(str(name), "0.45") for name in frame["network"]]
-    ax.barh(rows, frame["AP"], color=colours, height=0.6)
-    ax.errorbar(frame["AP"], rows, xerr=frame["AP error"], fmt="none", ecolor="black", capsize=3)
-    names = [
-        f"{name}\n{macs / 1e6:.1f} MMACs, {params / 1e3:.0f}k params"
-        for name, macs, params in zip(frame["network"], frame["MACs"], frame["params"], strict=True)
-    ]
+    ax.barh(rows, frame["AP"], xerr=frame["AP error"], color=colours, height=0.6, capsize=3)
+    costs = zip(frame["network"], frame["MACs"] / 1e6, frame["params"] / 1e3, strict=True)
+    names = [f"{name}\n{macs:.1f} MMACs, {params:.0f}k params" for name, macs, params in costs]
     ax.set_yticks(rows, names, fontsize=9)
     ax.invert_yaxis()
     ax.set(xlabel="AP on the test split (0-1); bar: bootstrap standard error over test images, one training seed")
@@ -225,8 +207,7 @@ def plot_maps(
         ax.set_title(title, fontsize=9)
         without_frame(ax)
     figure.colorbar(image, ax=list(axes[0]), shrink=0.8, pad=0.02, label=label)
-    first: Axes = axes[0][0]
-    return first
+    return axes[0][0]
 
 
 def plot_detections(
@@ -244,35 +225,21 @@ def plot_detections(
     """
     ax = ax or new_axes(4, 4)
     ax.imshow(image.permute(1, 2, 0).numpy())
-    if truth is not None:
-        for box in truth["boxes"].tolist():
-            ax.add_patch(_box(box, "white", 0.8, ":"))
-    scores = found.get("scores")
-    kept = list(range(len(found["boxes"])))
+    dotted: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.8, "linestyle": ":"}
+    styles = [(box, dotted) for box in truth["boxes"]] if truth is not None else []
+    scores, kept = found.get("scores"), list(range(len(found["boxes"])))
     if scores is not None:
         order = nms(found["boxes"], torch.as_tensor(scores), 0.7).tolist()
         kept = [index for index in reversed(order) if float(scores[index]) >= threshold]  # the surest on top
     for index in kept:
-        box, label = found["boxes"][index].tolist(), int(found["labels"][index])
+        box, label = found["boxes"][index], int(found["labels"][index])
         colour = SERIES[(label - 1) % len(SERIES)]
-        ax.add_patch(_box(box, colour, 1.6, "-"))
+        styles.append((box, {"edgecolor": colour, "linewidth": 1.6}))
         text = categories[label - 1] + ("" if scores is None else f" {float(scores[index]):.2f}")
-        ax.text(
-            box[0],
-            max(box[1] - 1, 7),
-            text,
-            fontsize=6.5,
-            color="black",
-            va="bottom",
-            clip_on=True,
-            bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.6, "alpha": 0.85},
-        )
+        patch = {"facecolor": colour, "edgecolor": "none", "pad": 0.6, "alpha": 0.85}
+        left, top = float(box[0]), max(float(box[1]) - 1, 7)
+        ax.text(left, top, text, fontsize=6.5, color="black", va="bottom", clip_on=True, bbox=patch)
+    for (left, top, right, bottom), style in ((box.tolist(), style) for box, style in styles):
+        ax.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, **style))
     without_frame(ax)
     return ax
-
-
-def _box(box: Sequence[float], colour: Any, width: float, style: str) -> Rectangle:
-    left, top, right, bottom = box
-    return Rectangle(
-        (left, top), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=width, linestyle=style
-    )

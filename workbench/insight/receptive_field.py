@@ -6,7 +6,7 @@ sum over layers and needs no network. Axes are (height, width) and lengths are p
 """
 
 from dataclasses import replace
-from math import gcd, lcm
+from math import ceil, gcd, lcm
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,8 +14,8 @@ import numpy.typing as npt
 from scipy.ndimage import uniform_filter
 from scipy.optimize import minimize_scalar
 
-from workbench.spaces.branches import Chain, Conv, Part, branches, dilation_parts, searched_width
-from workbench.spaces.network_spec import BlockSpec, NetworkSpec
+from workbench.spaces.branches import Chain, Conv, branches, dilation_parts, searched_width
+from workbench.spaces.network_spec import BlockSpec, NetworkSpec, Part
 
 Pair = tuple[float, float]
 Map = npt.NDArray[np.float64]
@@ -52,8 +52,7 @@ def chain_spread(chain: Chain, axis: int, step: int = 1) -> Spread:
 
 def theoretical_field(spec: NetworkSpec) -> tuple[tuple[int, int], ...]:
     """Height and width of the theoretical field of each tapped map; of parallel chains the longer counts."""
-    rows = [[round(1 + spread.extent) for spread in _cumulated(spec, axis, SHARE)] for axis in (0, 1)]
-    return tuple(zip(*rows, strict=True))
+    return tuple((round(1 + high.extent), round(1 + wide.extent)) for high, wide in _cumulated(spec, SHARE))
 
 
 def predicted_sigma(spec: NetworkSpec, share: float = SHARE) -> tuple[Pair, ...]:
@@ -64,8 +63,7 @@ def predicted_sigma(spec: NetworkSpec, share: float = SHARE) -> tuple[Pair, ...]
     """
     if not 0 <= share <= 1:
         raise ValueError(f"The share of the signal through the residual branch lies in 0-1; got {share}.")
-    rows = [[spread.variance**0.5 for spread in _cumulated(spec, axis, share)] for axis in (0, 1)]
-    return tuple(zip(*rows, strict=True))
+    return tuple((high.variance**0.5, wide.variance**0.5) for high, wide in _cumulated(spec, share))
 
 
 def patch_side(spec: NetworkSpec, level: int = -1, *, sigmas: float = 6.0, share: float = SHARE) -> int:
@@ -77,8 +75,7 @@ def patch_side(spec: NetworkSpec, level: int = -1, *, sigmas: float = 6.0, share
     stride = spec.strides[-1]
     sigma, whole = max(predicted_sigma(spec, share)[level]), max(theoretical_field(spec)[level])
     wanted = min(sigmas * sigma, whole) + stride  # the centre unit may lie half a stride off the centre of the patch
-    count = int(-(-wanted // stride))
-    return stride * (count + 1 - count % 2)
+    return stride * (ceil(wanted / stride) // 2 * 2 + 1)
 
 
 def narrowed(spec: NetworkSpec) -> NetworkSpec:
@@ -88,22 +85,22 @@ def narrowed(spec: NetworkSpec) -> NetworkSpec:
     number does not matter: four, or as many as the shares need. ValueError for ShuffleNetV2 blocks, whose field depends
     on how the channels are split.
     """
-    parts = [_least_parts(block) for block in spec.blocks]
-    basic = [block.kind == "basic" for block in spec.blocks]
-    least = lcm(4, *(_width(part) for part, full in zip(parts, basic, strict=True) if full))
+    shares = [_least_shares(block) for block in spec.blocks]
+    basic = [width for block, (width, _) in zip(spec.blocks, shares, strict=True) if block.kind == "basic"]
+    least = lcm(4, *basic)
     blocks: list[BlockSpec] = []
-    for block, part in zip(spec.blocks, parts, strict=True):
+    for block, (width, parts) in zip(spec.blocks, shares, strict=True):
         if width_matters(block):
             raise ValueError(f"The field of a {block.kind} block depends on its channels; measure it at full width.")
         entering = blocks[-1].out_channels if blocks else block.in_channels
         # Blocks that change their width have another shortcut (or none), so widths must change where they did.
         leaving = entering if block.in_channels == block.out_channels else (2 * least if entering == least else least)
         plain = replace(block, in_channels=entering, out_channels=leaving, groups=1, dilations=())
-        if part and block.kind != "basic":  # the searched convolution gets just the channels that the shares need
-            inner = _width(part) * (-(-4 // _width(part)))
+        if parts and block.kind != "basic":  # the searched convolution gets just the channels that the shares need
+            inner = width * ceil(4 / width)
             plain = replace(plain, expansion=inner / (leaving if block.kind == "bottleneck" else entering))
-        factor = searched_width(plain) // _width(part) if part else 1
-        blocks.append(replace(plain, dilations=tuple((factor * n, height, width) for n, height, width in part)))
+        factor = searched_width(plain) // width
+        blocks.append(replace(plain, dilations=tuple((factor * n, high, wide) for n, high, wide in parts)))
     return replace(spec, blocks=tuple(blocks))
 
 
@@ -112,29 +109,27 @@ def width_matters(block: BlockSpec) -> bool:
     return block.kind in ("shuffle", "xception") or block.shortcut == "pad"
 
 
-def _least_parts(block: BlockSpec) -> tuple[Part, ...]:
-    """The dilations of a block and their shares, as the smallest whole numbers."""
+def _least_shares(block: BlockSpec) -> tuple[int, list[Part]]:
+    """The dilations of a block with their shares as the smallest whole numbers, and before them the sum of those."""
     parts = dilation_parts(block)
     divisor = gcd(*(channels for channels, _, _ in parts))
-    return tuple((channels // divisor, height, width) for channels, height, width in parts)
+    shares = [(channels // divisor, height, width) for channels, height, width in parts]
+    return max(1, sum(share for share, _, _ in shares)), shares
 
 
-def _width(parts: tuple[Part, ...]) -> int:
-    return max(1, sum(channels for channels, _, _ in parts))
-
-
-def _cumulated(spec: NetworkSpec, axis: int, share: float) -> list[Spread]:
-    """Extent and variance from the input to each tapped map."""
-    extent = variance = 0.0
-    step, found = 1, []
-    for block in spec.blocks:
-        main, *others = (chain_spread(chain, axis, step) for chain in branches(block).values())
-        extent += max(spread.extent for spread in (main, *others))
-        # Steps have mean zero, so the variance of a mixture is the mixture of the variances.
-        variance += share * main.variance + (1 - share) * others[0].variance if others else main.variance
-        step *= block.stride
-        found.append(Spread(extent, variance))
-    return [found[tap] for tap in spec.taps]
+def _cumulated(spec: NetworkSpec, share: float) -> list[tuple[Spread, Spread]]:
+    """Along height and width, what lies between the input and each tapped map."""
+    found: list[list[Spread]] = [[], []]
+    for axis, spreads in enumerate(found):
+        extent, variance, step = 0.0, 0.0, 1
+        for block in spec.blocks:
+            main, *others = (chain_spread(chain, axis, step) for chain in branches(block).values())
+            extent += max(spread.extent for spread in (main, *others))
+            # Steps have mean zero, so the variance of a mixture is the mixture of the variances.
+            variance += share * main.variance + (1 - share) * others[0].variance if others else main.variance
+            step *= block.stride
+            spreads.append(Spread(extent, variance))
+    return [(found[0][tap], found[1][tap]) for tap in spec.taps]
 
 
 class GaussianFit(NamedTuple):
@@ -147,10 +142,9 @@ class GaussianFit(NamedTuple):
 
 
 class FieldSizes(NamedTuple):
-    """The sizes of one map, in pixels where nothing else is said.
+    """The sizes of one map, in pixels where nothing else is said, with their values for a Gaussian.
 
-    They disagree on maps that are no Gaussian: report several. Closed values for a
-    Gaussian stand behind each.
+    They disagree on maps that are no Gaussian: report several.
     """
 
     side_05: float  # A(0.0455), Luo's size: 4.41 sigma
@@ -168,11 +162,10 @@ class FieldSizes(NamedTuple):
 
 def field_sizes(values: Any, centre: Pair | None = None, *, theoretical: tuple[int, int] | None = None) -> FieldSizes:
     """All sizes of a map (H, W) around `centre` (default: its peak); ValueError for a map that is no field."""
-    field = as_map(values)
-    luo, tenth, quarter, middle = (area_side(field, threshold) for threshold in (LUO, 0.1, 0.25, 0.5))
-    fit, half = gaussian_fit(field, centre), area_ratio(field, 0.5, centre)
+    luo, tenth, quarter, middle = (area_side(values, threshold) for threshold in (LUO, 0.1, 0.25, 0.5))
+    fit, half = gaussian_fit(values, centre), area_ratio(values, 0.5, centre)
     whole = float("nan") if theoretical is None else (theoretical[0] * theoretical[1]) ** 0.5
-    sizes = (luo, tenth, quarter, middle, luo / middle, *moment_sigma(field), fit.sigma, fit.r2, half, luo / whole)
+    sizes = (luo, tenth, quarter, middle, luo / middle, *moment_sigma(values), fit.sigma, fit.r2, half, luo / whole)
     return FieldSizes(*sizes)
 
 
@@ -188,9 +181,9 @@ def as_map(values: Any) -> Map:
 
 
 def smoothed(values: Any, side: int) -> Map:
-    """Mean over boxes of an odd `side`: stacks of dilated or strided kernels leave a lattice, which is no extent.
+    """Mean over boxes of an odd `side`, the period of the lattice that dilated or strided kernels leave.
 
-    A lattice is closed when `side` is its period; a smaller box leaves ripples.
+    The lattice is no extent; a smaller box leaves ripples.
     """
     if side < 1 or side % 2 == 0:
         raise ValueError(f"A box has an odd side, so that the field stays where it is; got {side}.")
@@ -207,20 +200,19 @@ def area_side(values: Any, threshold: float) -> float:
 def moment_sigma(values: Any, *, border: bool = False) -> Pair:
     """Standard deviation along height and width about the centroid, after the mean of the border is subtracted.
 
-    Of all sizes the one most sensitive to the tail, and to an input patch that cuts it off, above all with the `border`
-    left in.
+    The size most sensitive to the tail, and to an input patch that cuts it off, above all with the `border` left in.
     """
     field = as_map(values)
     if not border:
         edge = np.concatenate([field[0], field[-1], field[1:-1, 0], field[1:-1, -1]])
         above = np.clip(field - edge.mean(), 0, None)
         field = above if above.max() > 0 else field
-    sigmas = []
+    variances = []
     for axis in (1, 0):
         mass = field.sum(axis=axis) / field.sum()
         place = np.arange(len(mass))
-        sigmas.append(float(((place - mass @ place) ** 2 @ mass) ** 0.5))
-    return sigmas[0], sigmas[1]
+        variances.append((place - mass @ place) ** 2 @ mass)
+    return float(variances[0] ** 0.5), float(variances[1] ** 0.5)
 
 
 def gaussian_fit(values: Any, centre: Pair | None = None) -> GaussianFit:

@@ -13,30 +13,17 @@ from workbench.records.run_folder import RunFolder
 
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = mpl.color_sequences["okabe_ito"]
 SERIES = (BLUE, ORANGE, GREEN, VERMILLION, SKY, PURPLE, BLACK)
-RIGHT: dict[str, Any] = {
-    "loc": "center left",
-    "bbox_to_anchor": (1.0, 0.5),
-    "fontsize": 9,
-}  # a legend outside, to the right
+RIGHT: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "fontsize": 9}  # a legend outside
 
 
 def use_style() -> None:
     """Okabe-Ito colours, legible sizes, light grid; for a notebook's first cell."""
-    plt.rcParams.update(
-        {
-            "axes.prop_cycle": cycler(color=SERIES),
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "axes.axisbelow": True,
-            "grid.alpha": 0.25,
-            "font.size": 10,
-            "axes.titlesize": 11,
-            "axes.titlelocation": "left",
-            "figure.constrained_layout.use": True,
-            "legend.frameon": False,
-        }
-    )
+    mpl.rc("axes", prop_cycle=cycler(color=SERIES), grid=True, axisbelow=True, titlesize=11, titlelocation="left")
+    mpl.rc("axes.spines", top=False, right=False)
+    mpl.rc("grid", alpha=0.25)
+    mpl.rc("font", size=10)
+    mpl.rc("figure.constrained_layout", use=True)
+    mpl.rc("legend", frameon=False)
 
 
 def new_axes(width: float = 8.0, height: float = 3.6) -> Axes:
@@ -55,10 +42,7 @@ def tau_text(tau: Interval) -> str:
 
 
 def show(run: RunFolder, ax: Axes, name: str, alt: str) -> None:
-    """Saves the figure that `ax` belongs to as `figures/<name>.png` of the run and displays it.
-
-    `alt` is for readers who cannot see it.
-    """
+    """Saves the figure of `ax` as `figures/<name>.png` of the run and displays it; `alt` is for who cannot see it."""
     figure = ax.figure.get_figure(root=True)
     assert figure is not None
     run.save_figure(figure, name, alt)

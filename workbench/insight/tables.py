@@ -40,7 +40,6 @@ def ranking_table(scores: Sequence[Score], metric: str) -> pd.DataFrame:
     for score in scores:
         if score.error is None:
             depths = depths_of(space_named(score.arch.space), score.arch)
-            cost = {"MACs": score.macs, "params": score.params}
-            rows.append({"depths": depths, "centre of mass": centre_of_mass(depths), **score.metrics, **cost})
-    frame = pd.DataFrame(rows)
-    return frame.sort_values([metric, "params"], ascending=[False, True]).reset_index(drop=True)
+            named = {"depths": depths, "centre of mass": centre_of_mass(depths)}
+            rows.append(named | score.metrics | {"MACs": score.macs, "params": score.params})
+    return pd.DataFrame(rows).sort_values([metric, "params"], ascending=[False, True], ignore_index=True)

@@ -19,17 +19,14 @@ def editor(
     """
     if headless():
         return draw(list(start))
-    controls = [
-        widgets.IntSlider(value=value, min=1, max=options, description=name)
-        if isinstance(options, int)
-        else widgets.Dropdown(
-            options=[(option, index) for index, option in enumerate(options)],
-            value=value,
-            description=name,
-            layout=widgets.Layout(width="180px"),
-        )
-        for (name, options), value in zip(menus.items(), start, strict=True)
-    ]
+    controls: list[widgets.Widget] = []
+    for (name, options), value in zip(menus.items(), start, strict=True):
+        if isinstance(options, int):
+            controls.append(widgets.IntSlider(value=value, min=1, max=options, description=name))
+        else:
+            numbered = [(option, index) for index, option in enumerate(options)]
+            width = widgets.Layout(width="180px")
+            controls.append(widgets.Dropdown(options=numbered, value=value, description=name, layout=width))
     image = widgets.Output()
 
     def redraw(_change: object = None) -> None:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 
 from workbench.evaluation.prefix_reuse import beam_macs, clocked
 from workbench.insight.architecture_plots import DILATION_COLOURS, Cell, plot_strips
+from workbench.insight.plots import SIZES
 from workbench.insight.receptive_field import predicted_sigma
 from workbench.insight.style import PURPLE, SERIES, new_axes
 from workbench.insight.widgets import editor
@@ -34,38 +35,33 @@ def reuse_table(experiment: Experiment, supernet: TrainedSupernet, *, measured: 
     The two beams must agree in every score, which the column `largest difference` shows. Seconds are empty when a
     search was interrupted; one row alone says that prefixes do not fit into memory and were computed again.
     """
+    plan, run = experiment.plan, experiment.run
     plain = scorer(experiment, supernet, experiment.task)
-    macs = beam_macs(
-        supernet.supernet.space, experiment.plan.beam.width, input_sizes(experiment.plan, experiment.data)[0]
-    )  # recomputed, reused
     ways = {"recomputed": plain, "reused": reusing(experiment, plain)}
+    macs = beam_macs(supernet.supernet.space, plan.beam.width, input_sizes(plan, experiment.data)[0])
+    frame = pd.DataFrame({"prefixes": list(ways), "backbone MACs per image": macs})
     if ways["reused"].reuse is None:
-        gib = prefix_memory(experiment, plain) / 2**30
-        return pd.DataFrame(
-            [{"prefixes": f"recomputed ({gib:.1f} GiB would be needed)", "backbone MACs per image": macs[0]}]
-        )
-    rows = [
-        dict(zip(("prefixes", "backbone MACs per image"), row, strict=True)) for row in zip(ways, macs, strict=True)
-    ]
+        needed = f"recomputed ({prefix_memory(experiment, plain) / 2**30:.1f} GiB would be needed)"
+        return frame.head(1).assign(prefixes=needed)
     if measured:
-        scores: dict[str, list[Score]] = {}
-        for row, (way, judge) in zip(rows, ways.items(), strict=True):
+        scores: list[list[Score]] = []
+        clocks = []
+        for way, judge in ways.items():
             phase = f"beam, {way}"
-            known = experiment.run.load(f"clock {phase}", judge.origin)
-            whole = not experiment.run.scores(phase)
+            known = run.load(f"clock {phase}", judge.origin)
+            whole = not run.scores(phase)
             with clocked(supernet.supernet) as clock:
-                scores[way] = beam(experiment, judge, phase=phase, reuse=False)
-            built = judge.reuse.seconds if judge.reuse else 0.0
+                scores.append(beam(experiment, judge, phase=phase, reuse=False))
             if known is None:
-                known = {"seconds": clock.seconds + built if whole else float("nan")}
-                experiment.run.store(f"clock {phase}", judge.origin, {"seconds": known["seconds"]} if whole else {})
-            row["backbone seconds"] = known.get("seconds", float("nan"))
-            row["seconds"] = sum(score.seconds for score in scores[way])
-        pairs = zip(scores["recomputed"], scores["reused"], strict=True)
-        metric = experiment.plan.fitness
-        gap = max(abs(a.metrics[metric] - b.metrics[metric]) for a, b in pairs)
-        rows = [{**row, "largest difference": gap} for row in rows]
-    return pd.DataFrame(rows)
+                built = judge.reuse.seconds if judge.reuse else 0.0
+                known = {"seconds": sum(clock) + built} if whole else {}
+                run.store(f"clock {phase}", judge.origin, known)
+            clocks.append(known.get("seconds", float("nan")))
+        frame["backbone seconds"] = clocks
+        frame["seconds"] = [sum(score.seconds for score in row) for row in scores]
+        pairs = zip(*scores, strict=True)
+        frame["largest difference"] = max(abs(a.metrics[plan.fitness] - b.metrics[plan.fitness]) for a, b in pairs)
+    return frame
 
 
 def architecture_of(result: Result) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -81,18 +77,10 @@ def architecture_table(results: Sequence[Result]) -> pd.DataFrame:
     rows = []
     for result in results:
         depths, rates = architecture_of(result)
-        sizes = {name: result.metrics.get(name, float("nan")) for name in ("AP_rel_s", "AP_rel_m", "AP_rel_l")}
-        codes = {"blocks": ".".join(map(str, depths)), "dilations": "".join(map(str, rates))}
-        sigma = predicted_sigma(result.network.spec)[-1][0]
-        rows.append(
-            {
-                "network": result.network.name,
-                **codes,
-                "centre of mass": centre_of_mass(depths),
-                "sigma": sigma,
-                **sizes,
-            }
-        )
+        row: dict[str, Any] = {"network": result.network.name, "blocks": ".".join(map(str, depths))}
+        row |= {"dilations": "".join(map(str, rates)), "centre of mass": centre_of_mass(depths)}
+        row["sigma"] = predicted_sigma(result.network.spec)[-1][0]
+        rows.append(row | {size: result.metrics.get(size, float("nan")) for size in SIZES})
     return pd.DataFrame(rows)
 
 
@@ -110,13 +98,14 @@ def alone_against_supernet(results: Sequence[Result], scores: Sequence[Score], m
 
 def plot_networks(specs: Mapping[str, NetworkSpec], image_size: ImageSize = 224) -> Axes:
     """Residual networks: colour and number are the dilation of a block."""
-    rows: dict[str, list[Cell]] = {}
+    rows, notes = {}, {}
     for name, spec in specs.items():
         blocks = [spec.blocks[index] for index in dilatable_blocks(spec)]
         rates = [block.dilations[0][1] if block.dilations else 1 for block in blocks]
         pairs = zip(blocks, rates, strict=True)
         rows[name] = [Cell(b.stage, DILATION_COLOURS.get(r, PURPLE), str(r) if r > 1 else "") for b, r in pairs]
-    notes = {name: f"{_short(backbone_cost(spec, image_size).params)} params" for name, spec in specs.items()}
+        count = backbone_cost(spec, image_size).params
+        notes[name] = f"{count / 1e6:.1f}M params" if count >= 1e6 else f"{count / 1e3:.0f}k params"
     return plot_strips(rows, {f"dilation {rate}": colour for rate, colour in DILATION_COLOURS.items()}, notes=notes)
 
 
@@ -136,22 +125,16 @@ def allocation_line(backbone: str, depths: Sequence[int], image_size: ImageSize)
     """Blocks, MACs, params and the predicted spread of the field of an allocation, in words."""
     spec = residual_spec(backbone, depths)
     cost, sigma = backbone_cost(spec, image_size), predicted_sigma(spec)[-1][0]
-    return (
-        f"{sum(depths)} blocks: {cost.macs / 1e6:.1f} MMACs, {cost.params / 1e3:.0f}k params, sigma of the last map"
-        f" {sigma:.0f} px"
-    )
+    costs = f"{cost.macs / 1e6:.1f} MMACs, {cost.params / 1e3:.0f}k params"
+    return f"{sum(depths)} blocks: {costs}, sigma of the last map {sigma:.0f} px"
 
 
-def plot_params(groups: Mapping[str, tuple[Sequence[float], Sequence[float]]], ax: Axes | None = None) -> Axes:
+def plot_params(groups: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Axes:
     """Params (millions) against centre of mass of every allocation of one budget; their MACs are equal."""
-    ax = ax or new_axes(7, 3.4)
+    ax = new_axes(7, 3.4)
     for (label, (centres, params)), colour in zip(groups.items(), SERIES, strict=False):
         ax.scatter(centres, np.asarray(params) / 1e6, s=14, color=colour, alpha=0.7, label=label)
     ax.set(xlabel="centre of mass: mean stage of a block", ylabel="backbone params (millions)")
     ax.set_ylim(bottom=0)
     ax.legend()
     return ax
-
-
-def _short(count: int) -> str:
-    return f"{count / 1e6:.1f}M" if count >= 1e6 else f"{count / 1e3:.0f}k"

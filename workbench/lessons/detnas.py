@@ -20,10 +20,7 @@ from workbench.spaces.space import SearchSpace
 
 
 def recalibration_check(experiment: Experiment, supernet: TrainedSupernet, scores: Sequence[Score]) -> pd.DataFrame:
-    """The first few recorded architectures scored again without recalibration.
-
-    Columns `key`, `with`, `without` (AP).
-    """
+    """The first few recorded architectures scored again without recalibration: `key`, and AP `with` and `without`."""
     judge = scorer(experiment, supernet, experiment.task, recalibrated=False)
     rows = [score for score in scores if score.error is None][: experiment.plan.recalibration_check]
     known = {score.arch: score for score in experiment.run.scores("without recalibration")}
@@ -78,19 +75,10 @@ def plot_cost_histogram(
     for label, sample in samples.items():
         ax.hist(sample, bins=bins, density=True, histtype="step", linewidth=1.8, label=label)
     if limit is not None:
-        first = np.asarray(next(iter(samples.values())))
-        share = float((first <= limit).mean())
+        share = float(np.mean(np.asarray(next(iter(samples.values()))) <= limit))
         ax.axvline(limit, color=VERMILLION, linestyle="--")
-        ax.annotate(
-            f"limit: {share:.0%} of uniform\npaths are within",
-            (limit, 0.94),
-            xycoords=("data", "axes fraction"),
-            xytext=(6, 0),
-            textcoords="offset points",
-            va="top",
-            color=VERMILLION,
-            fontsize=9,
-        )
+        note = f" limit: {share:.0%} of uniform\n paths are within"
+        ax.text(limit, 0.94, note, transform=ax.get_xaxis_transform(), va="top", color=VERMILLION, fontsize=9)
     ax.set(xlabel=xlabel, ylabel="density", yticks=[])
     ax.legend(loc="upper left")
     return ax

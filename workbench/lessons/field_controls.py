@@ -77,20 +77,10 @@ TINY = ProbePlan(
 )
 SMOKE = replace(
     TINY,
-    train_images=32,
-    search_images=8,
-    test_images=8,
-    distances=(48,),
-    budget=5,
-    layouts=((1, 1, 3), (3, 1, 1)),
-    starts=1,
-    recipe=_FEW,
-    supernet=_FEW,
-    eel_recipe=_FEW,
-    eel_supernet=_FEW,
-    scoring=ScoringPart(calibration_images=8, calibration_batch=4, batch=4),
-    beam=BeamPart(width=2, completions=2),
-)
+    train_images=32, search_images=8, test_images=8, distances=(48,), budget=5, layouts=((1, 1, 3), (3, 1, 1)),
+    starts=1, recipe=_FEW, supernet=_FEW, eel_recipe=_FEW, eel_supernet=_FEW,
+    scoring=ScoringPart(calibration_images=8, calibration_batch=4, batch=4), beam=BeamPart(width=2, completions=2),
+)  # fmt: skip
 PRESETS: dict[str, ProbePlan] = {"smoke": SMOKE, "tiny": TINY}
 
 
@@ -177,29 +167,19 @@ def best_of_starts(experiment: Experiment, name: str, spec: NetworkSpec, starts:
     Far cues are learned within 50 steps or, from some initial weights, not in a few hundred; whether a network *can*
     learn to see shows in its best start. A start above 0.9 is good enough.
     """
-    best = 0.0
+    best, recipe = 0.0, experiment.plan.recipe
     for start in range(starts or experiment.plan.starts):
         if best < 0.9:
-            best = max(
-                best, train_network(experiment, f"{name}, start {start + 1}", spec, experiment.plan.recipe, start)
-            )
+            best = max(best, train_network(experiment, f"{name}, start {start + 1}", spec, recipe, start))
     return best
 
 
 def train_supernet(experiment: Experiment, name: str, space: SearchSpace, recipe: Recipe) -> TrainedSupernet:
     """A supernet trained on the probe task itself; branches start with equal weights, as in the tiny plan of CR-NAS."""
     sharing: Sharing = experiment.plan.branches if space.name.startswith(PREFIX) else experiment.plan.kernels
-    return one_shot.train_supernet(
-        experiment,
-        name,
-        lambda: Supernet(space, sharing),
-        probe_task(experiment),
-        experiment.data.train,
-        recipe,
-        stream="probe supernet",
-        origin={"sharing": sharing},
-        aligned=True,
-    )
+    task, data = probe_task(experiment), experiment.data.train
+    options: dict[str, Any] = {"stream": "probe supernet", "origin": {"sharing": sharing}, "aligned": True}
+    return one_shot.train_supernet(experiment, name, lambda: Supernet(space, sharing), task, data, recipe, **options)
 
 
 def probe_scorer(experiment: Experiment, supernet: TrainedSupernet) -> Scorer:
@@ -213,20 +193,13 @@ def ablated(experiment: Experiment, scorer: Scorer, winner: Score, phase: str) -
     Early are those of the first stage.
     """
     space = scorer.supernet.space
-    late = [decision.stage > space.decisions[0].stage for decision in space.decisions]
-    codes = {
-        "found": winner.arch.choices,
-        "undilated": (0,) * len(late),
-        "late only": tuple(choice if is_late else 0 for choice, is_late in zip(winner.arch.choices, late, strict=True)),
-        "early only": tuple(
-            0 if is_late else choice for choice, is_late in zip(winner.arch.choices, late, strict=True)
-        ),
-    }
-    archs = {name: space.arch(code) for name, code in codes.items()}
+    late = np.array([decision.stage > space.decisions[0].stage for decision in space.decisions])
+    found = np.array(winner.arch.choices)
+    codes = {"found": found, "undilated": 0 * found, "late only": found * late, "early only": found * ~late}
+    archs = {name: space.arch(code.tolist()) for name, code in codes.items()}
     distinct = list(dict.fromkeys(archs.values()))
-    scores = candidates.search(
-        experiment, ExhaustiveSearch(distinct), scorer, phase=phase, evaluations=len(distinct), generation=len(distinct)
-    )
+    options: dict[str, Any] = {"phase": phase, "evaluations": len(distinct), "generation": len(distinct)}
+    scores = candidates.search(experiment, ExhaustiveSearch(distinct), scorer, **options)
     values = dict(zip(distinct, (score.metrics["accuracy"] for score in scores), strict=True))
     return {name: values[arch] for name, arch in archs.items()}
 
@@ -237,19 +210,13 @@ def depth_preference(rankings: dict[str, pd.DataFrame], alone: dict[str, dict[tu
     `tau` is the rank correlation of accuracy with the centre of mass over all allocations: positive prefers deep ones.
     Then the best allocation's centre of mass, and the accuracy of the layouts trained alone.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for size, frame in rankings.items():
-        tau = rank_correlation(frame["centre of mass"], frame["accuracy"])
-        trained = {f"alone {list(depths)}": accuracy for depths, accuracy in alone[size].items()}
-        rows.append(
-            {
-                "eels": size,
-                "tau with depth": tau.value,
-                "centre of mass, best five": float(np.mean(frame["centre of mass"][:5])),
-                "centre of mass, all": float(np.mean(frame["centre of mass"])),
-                **trained,
-            }
-        )
+        centres = frame["centre of mass"]
+        row = {"eels": size, "tau with depth": rank_correlation(centres, frame["accuracy"]).value}
+        row |= {"centre of mass, best five": float(np.mean(centres[:5]))}
+        row |= {"centre of mass, all": float(np.mean(centres))}
+        rows.append(row | {f"alone {list(depths)}": accuracy for depths, accuracy in alone[size].items()})
     return pd.DataFrame(rows)
 
 

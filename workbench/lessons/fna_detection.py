@@ -10,18 +10,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from workbench.evaluation.statistics import pareto_front
-from workbench.evaluation.whole_cost import (
-    PARTS,
-    SHARE,
-    TOTAL,
-    WholeCost,
-    cost_at,
-    cost_table,
-    seed_pretraining,
-    whole_cost,
-)
 from workbench.insight.plots import plot_parts
-from workbench.insight.style import BLACK, BLUE, GREEN, ORANGE, SKY, new_axes
+from workbench.insight.style import BLACK, BLUE, GREEN, ORANGE, RIGHT, SKY, new_axes
+from workbench.lessons import whole_cost as costing
+from workbench.lessons.whole_cost import PARTS, WholeCost, whole_cost
 from workbench.methods import compare
 from workbench.methods.compare import Result, slug
 from workbench.methods.experiment import Experiment, forward_macs
@@ -80,12 +72,12 @@ def detnas_cost(run: RunFolder) -> WholeCost:
 
 def operation_costs(space: SearchSpace, image_size: ImageSize) -> pd.DataFrame:
     """MMACs of each operation: a row for the first and one for the further layers of every stage."""
-    rows: dict[tuple[int, str], dict[str, Any]] = {}
-    for decision, costs in zip(space.decisions, space.option_macs(image_size), strict=True):
-        which = "further" if SKIP in decision.options else "first"
-        named = {name: cost / 1e6 for name, cost in zip(decision.options, costs, strict=True)}
-        rows.setdefault((decision.stage, which), {"stage": decision.stage, "layers": which, **named})
-    return pd.DataFrame([rows[key] for key in sorted(rows)])
+    rows = [
+        {"stage": decision.stage, "layers": "further" if SKIP in decision.options else "first"}
+        | {name: cost / 1e6 for name, cost in zip(decision.options, costs, strict=True)}
+        for decision, costs in zip(space.decisions, space.option_macs(image_size), strict=True)
+    ]
+    return pd.DataFrame(rows).drop_duplicates(["stage", "layers"]).sort_values(["stage", "layers"])
 
 
 def whole_models(experiment: Experiment, results: Sequence[Result]) -> pd.DataFrame:
@@ -93,19 +85,13 @@ def whole_models(experiment: Experiment, results: Sequence[Result]) -> pd.DataFr
 
     FNA prices the backbone only, which may be a small part of the model.
     """
-    size, task = input_sizes(experiment.plan, experiment.data)[0], experiment.task
-    rows = []
+    size = input_sizes(experiment.plan, experiment.data)[0]
+    rows: list[dict[str, Any]] = []
     for result in results:
-        whole = forward_macs(result.model, task, experiment.data.train, experiment.device)
-        rows.append(
-            {
-                "network": result.network.name,
-                "backbone MMACs": backbone_cost(result.network.spec, size).macs / 1e6,
-                "whole model MMACs": whole / 1e6,
-                "backbone k params": result.params / 1e3,
-                "whole model k params": result.detector_params / 1e3,
-            }
-        )
+        whole = forward_macs(result.model, experiment.task, experiment.data.train, experiment.device)
+        macs = {"backbone MMACs": backbone_cost(result.network.spec, size).macs / 1e6, "whole model MMACs": whole / 1e6}
+        params = {"backbone k params": result.params / 1e3, "whole model k params": result.detector_params / 1e3}
+        rows.append({"network": result.network.name, **macs, **params})
     return pd.DataFrame(rows)
 
 
@@ -118,19 +104,19 @@ def sweep_table(experiment: Experiment, results: Sequence[Result], found: Derive
     arch = own.network.arch
     assert arch is not None
     options = [option for _, option in fna.space_of(experiment).describe(arch)]
+    norm = "affine" if plan.affine else "plain"
     row: dict[str, Any] = {
         "strength": plan.penalty.strength,
         "task": plan.task,
         "seed network": plan.seed_network,
-        "norm": "affine" if plan.affine else "plain",
-        "MACs": own.macs,
-        metric: own.metrics[metric],
-        "skipped": options.count(SKIP) / len(options),
-        "entropy": found.entropy,
+        "norm": norm,
     }
+    row |= {"MACs": own.macs, metric: own.metrics[metric]}
+    row |= {"skipped": options.count(SKIP) / len(options), "entropy": found.entropy}
     for name in ("seed network", "best-scored random"):
         known = by_name.get(name)
-        row |= {f"{name} MACs": known.macs if known else None, f"{name} {metric}": known and known.metrics[metric]}
+        costs = (known.macs, known.metrics[metric]) if known else (None, None)
+        row |= dict(zip((f"{name} MACs", f"{name} {metric}"), costs, strict=True))
     return pd.DataFrame([row])
 
 
@@ -164,25 +150,25 @@ def cost_rows(curves: Mapping[str, Sequence[WholeCost]], whole: Sequence[WholeCo
     """
     others = list(whole[1:])
     rows = [*others, *reversed(curves["FNA"]), *curves["seed network"]]
-    frame = cost_table(rows)
+    frame = costing.cost_table(rows)
     first = rows[0].macs
     extra: list[dict[str, Any]] = []
     for other in others:
-        macs = cost_at(curves["FNA"], other.ap)
+        macs = costing.cost_at(curves["FNA"], other.ap)
         name = f"FNA, least cost with at least {other.name}'s AP (between measured lengths)"
-        extra.append({"detector": name, TOTAL: macs / 1e12, SHARE: macs / first, "AP": other.ap})
-    own = whole[0].macs + seed_pretraining(seed.backbone.spec)
+        extra.append({"detector": name, costing.TOTAL: macs / 1e12, costing.SHARE: macs / first, "AP": other.ap})
+    own = whole[0].macs + costing.seed_pretraining(seed.backbone.spec)
     name = "FNA, with its seed's ImageNet training (240 passes, as the paper's seed likely had)"
-    extra.append({"detector": name, TOTAL: own / 1e12, SHARE: own / first, "AP": whole[0].ap})
+    extra.append({"detector": name, costing.TOTAL: own / 1e12, costing.SHARE: own / first, "AP": whole[0].ap})
     return pd.concat([frame, pd.DataFrame(extra)], ignore_index=True)
 
 
-def plot_front(frame: pd.DataFrame, metric: str = "AP", ax: Axes | None = None) -> Axes:
+def plot_front(frame: pd.DataFrame, metric: str = "AP") -> Axes:
     """Found networks of a sweep over the strength of the penalty: MACs against accuracy, a dot for each seed.
 
     Crosses are means; the line joins those means that no other beats in both; networks without a search in grey.
     """
-    ax = ax or new_axes(6.4, 3.8)
+    ax = new_axes(6.4, 3.8)
     means = []
     palette = plt.get_cmap("viridis")(np.linspace(0.05, 0.85, max(1, frame["strength"].nunique())))
     for colour, (strength, rows) in zip(palette, frame.groupby("strength"), strict=True):
@@ -199,26 +185,24 @@ def plot_front(frame: pd.DataFrame, metric: str = "AP", ax: Axes | None = None) 
             ax.plot(known[f"{column} MACs"] / 1e6, known[f"{column} {metric}"], marker, color="0.55", markersize=5,
                     label=label, linestyle="none")  # fmt: skip
     ax.set(xlabel="backbone MMACs", ylabel=f"{metric} on the test split (0-1)")
-    ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    ax.legend(**RIGHT)
     return ax
 
 
 def plot_whole_cost(costs: Sequence[WholeCost]) -> Axes:
     """Whole cost in TMACs as bars made of parts."""
-    rows = {cost.name: {part: macs / 1e12 for part, macs in cost.parts.items()} for cost in costs}
-    notes = {cost.name: f"{cost.macs / 1e12:.1f} TMACs, AP {cost.ap:.3f}" for cost in costs}
+    frame = pd.DataFrame({cost.name: cost.parts for cost in costs}).T / 1e12
+    notes = [f"{cost.macs / 1e12:.1f} TMACs, AP {cost.ap:.3f}" for cost in costs]
     colours = dict(zip(PARTS, (SKY, BLUE, ORANGE, GREEN, BLACK), strict=True))
-    return plot_parts(rows, colours, "multiply-accumulates of forward and backward passes, 10¹²", notes=notes)
+    return plot_parts(frame, colours, "multiply-accumulates of forward and backward passes, 10¹²", notes=notes)
 
 
-def plot_cost_curves(curves: Mapping[str, Sequence[WholeCost]], ax: Axes | None = None) -> Axes:
+def plot_cost_curves(curves: Mapping[str, Sequence[WholeCost]]) -> Axes:
     """AP over whole cost, a point for each length of fine-tuning; where does a curve reach another's AP?"""
-    ax = ax or new_axes(6.4, 3.6)
-    for index, (name, costs) in enumerate(curves.items()):
-        ordered = sorted(costs, key=lambda cost: cost.macs)
-        style = "o-" if len(ordered) > 1 else "D"
-        macs = [cost.macs / 1e12 for cost in ordered]
-        ax.plot(macs, [cost.ap for cost in ordered], style, color=f"C{index}", label=name)
+    ax = new_axes(6.4, 3.6)
+    for name, costs in curves.items():
+        macs, aps = zip(*sorted((cost.macs / 1e12, cost.ap) for cost in costs), strict=True)
+        ax.plot(macs, aps, "o-" if len(macs) > 1 else "D", label=name)
     ax.set(xlabel="whole cost, 10¹² multiply-accumulates", ylabel="AP on the test split (0-1)")
     ax.set_xlim(left=0)
     ax.legend(fontsize=9)

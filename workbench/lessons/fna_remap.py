@@ -5,6 +5,7 @@ The experiments behind notebook 30: equality at step 0, the rules of section 4.4
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 import pandas as pd
@@ -19,7 +20,7 @@ from workbench.methods.fna import method as fna
 from workbench.methods.fna.method import Init
 from workbench.methods.gradient import GradientSearch, SeedNetwork
 from workbench.networks.backbone import Backbone
-from workbench.networks.remap import Kernel, Width, remap
+from workbench.networks.remap import remap
 from workbench.networks.remap_report import RemapReport, function_gap
 from workbench.networks.supernet import Supernet, option_archs
 from workbench.spaces.arch import Arch
@@ -30,7 +31,7 @@ from workbench.spaces.network_spec import BlockSpec, NetworkSpec
 from workbench.spaces.residual import residual_spec
 from workbench.spaces.space import SKIP, SearchSpace
 
-# Section 4.4, and our switch: every tensor ranked by itself.
+# FNA, section 4.4, and our switch: every tensor ranked by itself.
 VARIANTS: dict[str, dict[str, Any]] = {
     "FNA": {},
     "Width-BN": {"width": "bn"},
@@ -54,14 +55,12 @@ def changed(seed: NetworkSpec, *, kernel: int = 0, expansion: float = 0.0, deepe
     """The seed with another kernel, expansion, or one more layer at the end of every searched stage."""
     blocks: list[BlockSpec] = []
     ends: dict[int, int] = {}
-    for index, block in enumerate(seed.blocks):
+    for block, following in zip(seed.blocks, [*seed.blocks[1:], None], strict=True):
         free = block.kind == "mbconv" and block.expansion != 1
         changes: dict[str, Any] = {"kernel": kernel} if free and kernel else {}
-        if free and expansion:
-            changes["expansion"] = expansion
+        changes |= {"expansion": expansion} if free and expansion else {}
         blocks.append(_rewidened(replace(block, **changes)))
-        last = index + 1 == len(seed.blocks) or seed.blocks[index + 1].stage != block.stage
-        if last and free and deeper:
+        if free and deeper and (following is None or following.stage != block.stage):
             blocks.append(_rewidened(replace(blocks[-1], in_channels=block.out_channels, stride=1)))
         ends[block.stage] = len(blocks) - 1
     taps = tuple(ends[seed.blocks[tap].stage] for tap in seed.taps)
@@ -70,10 +69,7 @@ def changed(seed: NetworkSpec, *, kernel: int = 0, expansion: float = 0.0, deepe
 
 def _rewidened(block: BlockSpec) -> BlockSpec:
     """The block with its one dilation, if any, over all channels that it has now."""
-    if not block.dilations:
-        return block
-    _, height, width = block.dilations[0]
-    return replace(block, dilations=((searched_width(block), height, width),))
+    return replace(block, dilations=tuple((searched_width(block), high, wide) for _, high, wide in block.dilations))
 
 
 def kept_function(seed: Backbone, images: Tensor) -> pd.DataFrame:
@@ -103,16 +99,12 @@ def kept_function(seed: Backbone, images: Tensor) -> pd.DataFrame:
 
 def seed_arch(space: SearchSpace, seed: NetworkSpec) -> Arch:
     """The seed itself as an architecture of its space: its own layers first, skips behind them."""
-    choices, place = [], dict.fromkeys((decision.stage for decision in space.decisions), 0)
-    for decision in space.decisions:
-        own = [block for block in seed.blocks if block.stage == decision.stage]
-        number = place[decision.stage]
-        place[decision.stage] += 1
-        name = SKIP
-        if number < len(own):
-            name = f"k{own[number].kernel}e{own[number].expansion:.0f}"
-        choices.append(decision.options.index(name))
-    return space.arch(choices)
+    names: list[str] = []
+    for _, decisions in groupby(space.decisions, key=lambda decision: decision.stage):
+        layers = list(decisions)
+        own = [f"k{b.kernel}e{b.expansion:.0f}" for b in seed.blocks if b.stage == layers[0].stage]
+        names += [*own[: len(layers)], *[SKIP] * (len(layers) - len(own))]
+    return space.arch([d.options.index(name) for d, name in zip(space.decisions, names, strict=True)])
 
 
 def supernet_reports(space: SearchSpace, seed: Backbone) -> dict[str, RemapReport]:
@@ -179,22 +171,14 @@ def grid_table(experiment: Experiment, results: Sequence[Result]) -> pd.DataFram
     began with random weights.
     """
     metric = experiment.task.metric
-    rows = []
+    rows: list[dict[str, Any]] = []
     by_name = {result.network.name: result.losses for result in results}
     for result in results:
         supernet, target = (part.split()[0] for part in result.network.name.split(", "))
+        row = {"supernet": supernet, "target": target, metric: result.metrics[metric]}
+        row |= {f"{metric} error": result.metrics[f"{metric}_error"], "MACs": result.macs, **losses_at(result.losses)}
         level = by_name[f"{supernet} supernet, random target"]
-        rows.append(
-            {
-                "supernet": supernet,
-                "target": target,
-                metric: result.metrics[metric],
-                f"{metric} error": result.metrics[f"{metric}_error"],
-                "MACs": result.macs,
-                **losses_at(result.losses),
-                "share of steps": share_of_steps(result.losses, level),
-            }
-        )
+        rows.append(row | {"share of steps": share_of_steps(result.losses, level)})
     return pd.DataFrame(rows)
 
 
@@ -224,32 +208,23 @@ def variant_table(experiment: Experiment, seed: SeedNetwork, results: Sequence[R
     metric = experiment.task.metric
     spec = results[0].network.spec
     level = next(result.losses for result in results if result.network.name == "random weights")
-    rows = []
+    rows: list[dict[str, Any]] = []
     for result in results:
         name = result.network.name
         gap = feature_gap(seed.backbone, spec, images, **VARIANTS[name]) if name in VARIANTS else float("nan")
-        errors = {metric: result.metrics[metric], f"{metric} error": result.metrics[f"{metric}_error"]}
-        needed = {"share of steps": share_of_steps(result.losses, level)}
-        rows.append({"rule": name, "change of the features": gap, **losses_at(result.losses), **needed, **errors})
+        row = {"rule": name, "change of the features": gap, **losses_at(result.losses)}
+        row |= {"share of steps": share_of_steps(result.losses, level), metric: result.metrics[metric]}
+        rows.append(row | {f"{metric} error": result.metrics[f"{metric}_error"]})
     return pd.DataFrame(rows)
 
 
-def feature_gap(
-    seed: Backbone,
-    spec: NetworkSpec,
-    images: Tensor,
-    *,
-    width: Width = "prefix",
-    kernel: Kernel = "centre",
-    independent: bool = False,
-) -> float:
-    """Root mean square change of the last map before training, relative to that of the seed's last map."""
+def feature_gap(seed: Backbone, spec: NetworkSpec, images: Tensor, **how: Any) -> float:
+    """Root mean square change of the last map by remapping as `how` says, relative to that of the seed's last map."""
     ends = {block.stage: index for index, block in enumerate(seed.spec.blocks)}
     taps = tuple(ends[spec.blocks[tap].stage] for tap in spec.taps)
     own = NetworkSpec(name="seed", blocks=seed.spec.blocks[: max(taps) + 1], taps=taps)
-    network, _ = remap(seed, spec, width=width, kernel=kernel, independent=independent)
     with torch.inference_mode():
-        before, after = remap(seed, own)[0].eval()(images)[-1], network.eval()(images)[-1]
+        after, before = (net.eval()(images)[-1] for net in (remap(seed, spec, **how)[0], remap(seed, own)[0]))
     return float((after - before).norm() / before.norm())
 
 

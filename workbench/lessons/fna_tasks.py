@@ -7,11 +7,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from workbench.insight.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, YELLOW
+from workbench.insight.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, YELLOW, without_frame
 
 # Beyond the eight of Okabe and Ito, for data sets with more classes.
 CLASS_COLOURS = (SKY, YELLOW, BLUE, ORANGE, GREEN, VERMILLION, PURPLE, BLACK, *plt.get_cmap("tab20").colors)  # type: ignore[attr-defined]
@@ -35,17 +35,13 @@ def plot_masks(data: Any, found: Sequence[Any], count: int = 4) -> Axes:
             axes[row][column].imshow(_coloured(classes))
             shown |= set(np.unique(classes).tolist())
         for row in range(3):
-            axes[row][column].set(xticks=[], yticks=[])
-            axes[row][column].grid(False)
+            without_frame(axes[row][column])
     for row, name in enumerate(("image", "truth", "found")):
         axes[row][0].set_ylabel(name)
-    names = [number for number in sorted(shown) if number < len(data.categories)]
-    handles = [
-        Patch(color=CLASS_COLOURS[number % len(CLASS_COLOURS)], label=data.categories[number]) for number in names
-    ]
+    named = [number for number in sorted(shown) if number < len(data.categories)]
+    handles = [Patch(color=_colour(number), label=data.categories[number]) for number in named]
     figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=8)
-    first: Axes = axes[0][0]
-    return first
+    return axes[0][0]
 
 
 def plot_poses(data: Any, found: Sequence[Any], count: int = 8) -> Axes:
@@ -55,8 +51,7 @@ def plot_poses(data: Any, found: Sequence[Any], count: int = 8) -> Axes:
     rows = -(-count // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(2.6 * columns, 2.7 * rows), squeeze=False)
     for index, ax in enumerate(axes.ravel()):
-        ax.set(xticks=[], yticks=[])
-        ax.grid(False)
+        without_frame(ax)
         if index >= count:
             ax.set_visible(False)
             continue
@@ -65,24 +60,22 @@ def plot_poses(data: Any, found: Sequence[Any], count: int = 8) -> Axes:
         truth = target["keypoints"].numpy()
         places = data.to_crop(index, found[index]["keypoints"][:, :2])
         for keypoint, (true, place) in enumerate(zip(truth, places, strict=True)):
-            colour = CLASS_COLOURS[keypoint % len(CLASS_COLOURS)]
             if true[2] > 0:
                 ax.plot([true[0], place[0]], [true[1], place[1]], color="white", linewidth=1)
                 ax.plot(*true[:2], "o", markerfacecolor="none", markeredgecolor="white", markersize=7)
-                ax.plot(*place, "o", color=colour, markersize=4, markeredgecolor="black", markeredgewidth=0.4)
+                ax.plot(*place, "o", color=_colour(keypoint), markersize=4, mec="black", mew=0.4)
         ax.set(xlim=(0, image.shape[-1]), ylim=(image.shape[-2], 0))
-    names = data.categories[:8] if len(data.categories) > 8 else data.categories
-    marks = [
-        Line2D([], [], marker="o", linestyle="none", color=CLASS_COLOURS[keypoint % len(CLASS_COLOURS)], label=name)
-        for keypoint, name in enumerate(names)
-    ]
+    style: dict[str, Any] = {"marker": "o", "linestyle": "none"}
+    named = enumerate(data.categories[:8])
+    marks = [Line2D([], [], color=_colour(keypoint), label=name, **style) for keypoint, name in named]
     figure.legend(handles=marks, loc="outside lower center", ncols=5, fontsize=8)
-    first: Axes = axes[0][0]
-    return first
+    return axes[0][0]
+
+
+def _colour(number: int) -> Any:
+    return CLASS_COLOURS[number % len(CLASS_COLOURS)]
 
 
 def _coloured(classes: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    palette = ListedColormap(CLASS_COLOURS)
-    table = np.array([palette(number % len(CLASS_COLOURS))[:3] for number in range(256)])
-    table[255] = VOID_COLOUR
+    table = np.array([to_rgb(_colour(number)) for number in range(255)] + [VOID_COLOUR])
     return table[classes]

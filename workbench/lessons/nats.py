@@ -14,36 +14,29 @@ from matplotlib.axes import Axes
 from torch import nn
 
 from workbench.evaluation.statistics import mean_interval
-from workbench.insight.plots import plot_parts
+from workbench.insight.plots import SIZES, plot_parts
 from workbench.insight.receptive_field import predicted_sigma
 from workbench.insight.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, YELLOW, new_axes
 from workbench.methods.compare import Result
-from workbench.methods.experiment import Experiment, new_model
-from workbench.methods.gradient import GradientSearch
+from workbench.methods.experiment import Experiment, body_of, new_model
 from workbench.methods.nats.implementation import measured_on
 from workbench.methods.nats.method import space_of
 from workbench.methods.nats.presets import NATSPlan
 from workbench.methods.plan import input_sizes
 from workbench.networks.backbone import Backbone
 from workbench.networks.count import latencies_of
-from workbench.networks.dilation_mixture import (
-    DilationMixture,
-    use,
-)
+from workbench.networks.dilation_mixture import DilationMixture, use
 from workbench.networks.supernet import Supernet
 from workbench.search.relaxation import Derived
 from workbench.spaces.arch import Arch
 from workbench.spaces.branches import searched_width
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.channel_dilation import (
-    Reading,
     channel_dilation_name,
+    dilation_name,
     equal_split,
-    genotype_name,
-    layer_choices,
     same_everywhere,
     searched_layers,
-    votes,
 )
 from workbench.spaces.network_spec import NetworkSpec
 from workbench.spaces.residual import dilatable_blocks
@@ -54,12 +47,10 @@ from workbench.training.fit import AlphaSide, fit
 def chosen_implementations(experiment: Experiment, supernet: Supernet, phase: str) -> pd.DataFrame:
     """How each searched layer is computed on each side, with the milliseconds where they were measured."""
     measured = experiment.run.load(f"implementations {phase}", measured_on(experiment, supernet.space)) or {}
-    rows = []
-    pairs = zip(supernet.mixtures(), searched_layers(supernet.space), strict=True)
-    for index, (layer, searched) in enumerate(pairs):
+    rows: list[dict[str, Any]] = []
+    for index, (layer, searched) in enumerate(zip(supernet.mixtures(), searched_layers(supernet.space), strict=True)):
         for side, chosen in layer.implementation.items():
-            times = measured["ms"][index][side] if measured else {}
-            timed = {f"{name} ms": value for name, value in times.items()}
+            timed = {f"{name} ms": value for name, value in measured["ms"][index][side].items()} if measured else {}
             rows.append({"block": searched.block, "who learns": side, **timed, "chosen": chosen})
     return pd.DataFrame(rows)
 
@@ -69,23 +60,21 @@ def step_ratio(experiment: Experiment, model: nn.Module, turns: int = 5) -> floa
 
     The two are timed in turn on copies, the fastest of `turns` each: what the machine does besides hits both alike.
     """
-    plan, task = experiment.plan, experiment.task
-    short = replace(plan.search, weights=replace(plan.search.weights, steps=2), epochs=1, warm_epochs=0)
-    models = [copy.deepcopy(model) for _ in range(2)]
-    best = [float("inf")] * 2
-    use(models[1].get_submodule("backbone.body"), "branches")
+    search = experiment.plan.search
+    short = replace(search, weights=replace(search.weights, steps=2), epochs=1, warm_epochs=0)
+    models, best = [copy.deepcopy(model) for _ in range(2)], [float("inf")] * 2
+    use(body_of(models[1]), "branches")
     for _ in range(turns):
         for which, trial in enumerate(models):
             marks: list[float] = []
-            alphas = trial.get_submodule("backbone.body").alphas()  # type: ignore[operator]
             fit(
                 trial,
-                task,
+                experiment.task,
                 experiment.data.train,
                 short.weights,
                 seed=0,
                 device=experiment.device,
-                search=AlphaSide(parameters=alphas, data=experiment.data.search, recipe=short),
+                search=AlphaSide(parameters=body_of(trial).alphas(), data=experiment.data.search, recipe=short),
                 progress=lambda done, total, text, marks=marks: marks.append(time.perf_counter()),
             )
             best[which] = min(best[which], marks[1] - marks[0])  # the first step also warms up
@@ -94,45 +83,26 @@ def step_ratio(experiment: Experiment, model: nn.Module, turns: int = 5) -> floa
 
 # Square dilations from light to dark, the others in colours that no square has.
 DILATION_COLOURS: dict[str, Any] = {
-    "1x1": "0.85",
-    "2x2": SKY,
-    "3x3": BLUE,
-    "4x4": PURPLE,
-    "5x5": BLACK,
-    "1x3": ORANGE,
-    "3x1": GREEN,
-    "1x5": VERMILLION,
-    "5x1": YELLOW,
-}
+    "1x1": "0.85", "2x2": SKY, "3x3": BLUE, "4x4": PURPLE, "5x5": BLACK,
+    "1x3": ORANGE, "3x1": GREEN, "1x5": VERMILLION, "5x1": YELLOW,
+}  # fmt: skip
 # What a sweep varies, with the usual values: those of the tiny preset.
 USUAL: dict[str, Any] = {
-    "groups": "n16",
-    "genotypes": "C",
-    "kernels": "replicated",
-    "reading": "contiguous",
-    "warm epochs": "3 of 8",
+    "groups": "n16", "dilations": "C", "kernels": "replicated", "slicing": "contiguous", "warm epochs": "3 of 8",
     "max_steps": 0,
-}
+}  # fmt: skip
 GROUPS = ("n1", "n2", "n4", "n8", "n16", "n32", "c1", "c2", "c4", "c8", "c16")
 
 
 def network_table(results: Sequence[Result]) -> pd.DataFrame:
     """Dilations, predicted spread of the field (pixels, last map) and AP by size of every trained network."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for result in results:
         spec = result.network.spec
-        high, wide = predicted_sigma(spec)[-1]
-        sizes = {name: result.metrics.get(name, float("nan")) for name in ("AP_rel_s", "AP_rel_m", "AP_rel_l")}
-        rows.append(
-            {
-                "network": result.network.name,
-                "dilated share": dilated_share(spec),
-                "convolutions": sum(max(1, len(spec.blocks[index].dilations)) for index in dilatable_blocks(spec)),
-                "sigma": high,
-                "sigma wide": wide,
-                **sizes,
-            }
-        )
+        row = {"network": result.network.name, "dilated share": dilated_share(spec)}
+        row["convolutions"] = sum(max(1, len(spec.blocks[index].dilations)) for index in dilatable_blocks(spec))
+        row["sigma"], row["sigma wide"] = predicted_sigma(spec)[-1]
+        rows.append(row | {size: result.metrics.get(size, float("nan")) for size in SIZES})
     return pd.DataFrame(rows)
 
 
@@ -149,26 +119,24 @@ def latency_table(experiment: Experiment, groups: Sequence[str], repeats: int = 
     With contiguous parts N allows no more and no thinner convolutions. Ratios are to the baseline, measured in turn.
     """
     plan: NATSPlan = experiment.plan
-    task = experiment.task
     height, width = input_sizes(plan, experiment.data)[0]
     image = torch.rand(1, 3, height, width, device=experiment.device).contiguous(memory_format=torch.channels_last)
     base = space_of(experiment)
     specs = {"baseline": base.spec(same_everywhere(base, (1, 1)))}
     for name in groups:
         try:
-            space = space_named(channel_dilation_name(plan.backbone, name, plan.genotypes))
+            space = space_named(channel_dilation_name(plan.backbone, name, plan.dilations))
         except ValueError:
             continue  # this number of groups does not fit the channels
         specs[name] = space.spec(equal_split(space))
     models = []
     for spec in specs.values():
-        model = new_model(lambda spec=spec: task.build(Backbone(spec)), 0, "latency")  # type: ignore[misc]
+        model = new_model(lambda spec=spec: experiment.task.build(Backbone(spec)), 0, "latency")  # type: ignore[misc]
         models.append(model.to(experiment.device, memory_format=torch.channels_last))  # type: ignore[call-overload]
-    bodies = latencies_of([(model.get_submodule("backbone.body"), image) for model in models], repeats=repeats)
-    whole = latencies_of([(model, [image[0]]) for model in models], repeats=repeats)
     parts = [max(1, *(len(block.dilations) for block in spec.blocks)) for spec in specs.values()]
-    columns = {"groups": list(specs), "convolutions in a layer, at most": parts}
-    frame = pd.DataFrame({**columns, "backbone ms": bodies, "detector ms": whole})
+    frame = pd.DataFrame({"groups": list(specs), "convolutions in a layer, at most": parts})
+    frame["backbone ms"] = latencies_of([(body_of(model), image) for model in models], repeats=repeats)
+    frame["detector ms"] = latencies_of([(model, [image[0]]) for model in models], repeats=repeats)
     for part in ("backbone", "detector"):
         frame[f"{part} ratio"] = frame[f"{part} ms"] / frame[f"{part} ms"].iloc[0]
     return frame
@@ -181,32 +149,18 @@ def sweep_table(experiment: Experiment, results: Sequence[Result], found: Derive
     """
     plan: NATSPlan = experiment.plan
     by_name = {result.network.name: result for result in results}
-    other: Reading = "index" if plan.reading == "contiguous" else "contiguous"
-    settings: dict[str, dict[str, str]] = {
-        "NATS": {},
-        "path level": {"groups": "n1"},
-        f"NATS, {other} reading": {"reading": other},
-    }
+    other = "index" if plan.slicing == "contiguous" else "contiguous"
+    settings = {"NATS": {}, "path level": {"groups": "n1"}, f"NATS, {other} slicing": {"slicing": other}}
     rows = []
     for name, changed in settings.items():
         if name not in by_name or (name == "path level" and plan.groups == "n1"):
             continue
         ap, baseline = (by_name[each].metrics["AP"] for each in (name, "baseline"))
-        usual = {"groups": plan.groups, "genotypes": plan.genotypes, "kernels": plan.kernels, "reading": plan.reading}
-        rows.append(
-            {
-                **usual,
-                **changed,
-                "backbone": plan.backbone,
-                "warm epochs": f"{plan.search.warm_epochs} of {plan.search.epochs}",
-                "max_steps": max_steps,
-                "AP": ap,
-                "baseline AP": baseline,
-                "gain": ap - baseline,
-                "entropy": None if name == "path level" else found.entropy,
-                "dilated share": dilated_share(by_name[name].network.spec),
-            }
-        )
+        row = {each: getattr(plan, each) for each in ("groups", "dilations", "kernels", "slicing")} | changed
+        row |= {"backbone": plan.backbone, "warm epochs": f"{plan.search.warm_epochs} of {plan.search.epochs}"}
+        row |= {"max_steps": max_steps, "AP": ap, "baseline AP": baseline, "gain": ap - baseline}
+        entropy = None if name == "path level" else found.entropy
+        rows.append(row | {"entropy": entropy, "dilated share": dilated_share(by_name[name].network.spec)})
     return pd.DataFrame(rows)
 
 
@@ -218,23 +172,13 @@ def varied(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     return frame[(frame[list(others)] == pd.Series(others)).all(axis=1)]
 
 
-def trajectory(experiment: Experiment, search: GradientSearch) -> pd.DataFrame:
-    """One row for each epoch: entropy, margin, ties of alpha, the key of the derived network, and its score if any."""
-    rows = [
-        {"epoch": score.step + 1, "network": score.arch.key, **score.metrics}
-        for score in experiment.run.scores(search.phase)
-    ]
-    return pd.DataFrame(rows)
-
-
 def assignment_table(space: SearchSpace, arch: Arch) -> pd.DataFrame:
-    """Share of the groups of every searched layer that chose each dilation (equation 5), a row for each layer."""
-    rows = []
-    for layer, chosen in zip(searched_layers(space), layer_choices(space, arch), strict=True):
-        counts = zip(layer.genotypes, votes(layer, chosen), strict=True)
-        shares = {genotype_name(dilation): count / layer.groups for dilation, count in counts}
-        rows.append({"stage": layer.stage, "block": layer.block, "channels": layer.channels, **shares})
-    return pd.DataFrame(rows).fillna(0.0)
+    """Share of the groups of every searched layer that chose each dilation (NATS, equation 5), a row for each layer."""
+    picks = [(decision.stage, decision.block, dilation) for decision, dilation in space.describe(arch)]
+    frame = pd.DataFrame(picks, columns=["stage", "block", "dilation"])
+    offered = [name for name in DILATION_COLOURS if any(name in decision.options for decision in space.decisions)]
+    shares = pd.crosstab([frame["stage"], frame["block"]], frame["dilation"], normalize="index")
+    return shares.reindex(columns=offered, fill_value=0.0).reset_index()
 
 
 def kernel_maps(layer: DilationMixture, group: int = 0) -> dict[str, np.ndarray[Any, Any]]:
@@ -242,18 +186,18 @@ def kernel_maps(layer: DilationMixture, group: int = 0) -> dict[str, np.ndarray[
 
     Values are the root mean square of the weights over the group's channels.
     """
-    rows = slice(group * layer.group_channels, (group + 1) * layer.group_channels)
     shares = layer.shares().detach()
     mixtures = {}
     for index, dilation in enumerate(layer.dilations):
         alone = torch.zeros_like(shares)
         alone[:, index] = 1
-        mixtures[f"{genotype_name(dilation)}\nweight {float(shares[group, index]):.2f}"] = alone
+        mixtures[f"{dilation_name(dilation)}\nweight {float(shares[group, index]):.2f}"] = alone
     mixtures["composite\nkernel"] = shares
     maps = {}
     for name, weights in mixtures.items():
-        kernel = layer.composite_kernel(weights.repeat_interleave(layer.group_channels, dim=0)).detach()[rows]
-        maps[name] = kernel.square().mean(dim=(0, 1)).sqrt().cpu().numpy()
+        kernel = layer.composite_kernel(weights.repeat_interleave(layer.group_channels, dim=0)).detach()
+        rows = kernel.unflatten(0, (-1, layer.group_channels))[group]
+        maps[name] = rows.square().mean(dim=(0, 1)).sqrt().cpu().numpy()
     return maps
 
 
@@ -262,13 +206,11 @@ def plot_assignments(tables: Mapping[str, pd.DataFrame]) -> Axes:
     height = 1.0 + 0.34 * max(len(table) for table in tables.values())
     _, axes = plt.subplots(1, len(tables), figsize=(1.5 + 2.8 * len(tables), height), sharey=True, squeeze=False)
     for ax, (title, table) in zip(axes[0], tables.items(), strict=True):
-        names = [f"stage {stage}, block {block}" for stage, block in zip(table["stage"], table["block"], strict=True)]
-        shares = table[[name for name in DILATION_COLOURS if name in table]].to_dict("records")
-        plot_parts(dict(zip(names, shares, strict=True)), DILATION_COLOURS, "share of groups", ax=ax)
+        names = "stage " + table["stage"].astype(str) + ", block " + table["block"].astype(str)
+        plot_parts(table.set_index(names), DILATION_COLOURS, "share of groups", ax=ax)
         ax.set(xlim=(0, 1), title=title)
         ax.get_legend().set_visible(ax is axes[0][-1])
-    first: Axes = axes[0][0]
-    return first
+    return axes[0][0]
 
 
 def plot_sweep(frame: pd.DataFrame, column: str, order: Sequence[str], ax: Axes | None = None) -> Axes:

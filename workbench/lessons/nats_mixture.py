@@ -8,17 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from workbench.networks import dilation_mixture as mixtures
 from workbench.networks.blocks import SplitConv2d
-from workbench.networks.dilation_mixture import (
-    IMPLEMENTATIONS,
-    SIDES,
-    Dilation,
-    DilationMixture,
-    Implementation,
-    saved_bytes,
-    step_ms,
-)
-from workbench.search.relaxation import softmax
+from workbench.networks.dilation_mixture import IMPLEMENTATIONS, SIDES, Dilation, DilationMixture, Implementation
 
 
 def one_convolution(
@@ -44,16 +36,13 @@ def equalities(rng: np.random.Generator, channels: int = 16, groups: int = 4) ->
     dilations = ((1, 1), (2, 2), (3, 3), (1, 3), (3, 1))
     features = torch.from_numpy(rng.standard_normal((2, channels, 14, 14)))
     rows = []
-
     _, mixture = one_convolution(channels, groups, dilations, rng, learned=0.5)
     results = [_with_gradients(mixture, features, name) for name in IMPLEMENTATIONS]
     names = ("output", "gradient of the input", "gradient of the kernels", "gradient of alpha")
     for name, first, second in zip(names, *results, strict=True):
         rows.append([f"branches and composite: {name}", _gap(first, second)])
-
     conv, plain = one_convolution(channels, groups, ((1, 1),), rng)
     rows.append(["the only dilation is 1x1: the pretrained convolution itself", _gap(plain(features), conv(features))])
-
     conv, mixture = one_convolution(channels, groups, dilations, rng)
     chosen = tuple(int(choice) for choice in rng.integers(len(dilations), size=groups))
     mixture.chosen = chosen
@@ -61,16 +50,10 @@ def equalities(rng: np.random.Generator, channels: int = 16, groups: int = 4) ->
     back = torch.argsort(torch.tensor(order))
     gap = _gap(mixture(features), decoded(features)[:, back])
     rows.append(["one dilation per group, equal copies: the decoded convolution, channels put back", gap])
-
     _, single = one_convolution(channels, 1, dilations, rng, learned=0.5)
-    weights = softmax(single.alpha.detach().numpy())[0]
-    edge = sum(
-        weight * F.conv2d(features, single.kernel_of(index), None, 1, pair, pair)
-        for index, (weight, pair) in enumerate(zip(weights, dilations, strict=True))
-    )
-    assert isinstance(edge, Tensor)
+    outputs = [F.conv2d(features, single.kernel_of(i), None, 1, pair, pair) for i, pair in enumerate(dilations)]
+    edge = torch.einsum("d,dnchw->nchw", single.alpha[0].softmax(dim=0), torch.stack(outputs))
     rows.append(["N = 1: one weighted sum of whole convolutions (an edge of DARTS)", _gap(single(features), edge)])
-
     _, mixture = one_convolution(channels, groups, dilations, rng, learned=0.5)
     before, choice = mixture(features), mixture.alpha.argmax(dim=1)
     with torch.no_grad():
@@ -108,8 +91,8 @@ def implementation_table(
         for implementation in IMPLEMENTATIONS:
             mixture.implementation = dict.fromkeys(SIDES, implementation)
             for learning in SIDES:
-                row[f"{implementation}, {learning} learn: ms"] = step_ms(mixture, features, learning)
-            row[f"{implementation}: MiB kept"] = saved_bytes(mixture, features) / 2**20
+                row[f"{implementation}, {learning} learn: ms"] = mixtures.step_ms(mixture, features, learning)
+            row[f"{implementation}: MiB kept"] = mixtures.saved_bytes(mixture, features) / 2**20
         rows.append(row)
     return pd.DataFrame(rows).set_index("dilations").T
 

@@ -1,6 +1,7 @@
 """Figures of the lesson on receptive fields; distances are pixels of the input, counted from the unit."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from matplotlib.ticker import NullLocator, ScalarFormatter
 
 from workbench.insight.measured_field import Field
 from workbench.insight.receptive_field import gaussian_fit, smoothed
-from workbench.insight.style import SERIES, new_axes
+from workbench.insight.style import RIGHT, SERIES, new_axes
 from workbench.lessons.receptive_fields import log_slope
 
 
@@ -35,7 +36,7 @@ def plot_cross_sections(
         ax.set_xlim(-reach, reach)
     ax.set(xlabel="pixels from the unit", ylabel="share of the peak")
     ax.set_ylim(0)
-    ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    ax.legend(**RIGHT)
     return ax
 
 
@@ -59,13 +60,8 @@ def plot_depth_law(
         ax.plot(*zip(*sorted(theoretical.items()), strict=True), "--", color="0.5", label="theoretical field")
     for colour, marker, (label, points) in zip(SERIES, "os^Dvx*", sizes.items(), strict=False):
         slope = log_slope(points)
-        ax.plot(
-            *zip(*sorted(points.items()), strict=True),
-            marker=marker,
-            markersize=5,
-            color=colour,
-            label=f"{label}: slope {slope:+.2f}",
-        )
+        style: dict[str, Any] = {"marker": marker, "markersize": 5, "color": colour}
+        ax.plot(*zip(*sorted(points.items()), strict=True), label=f"{label}: slope {slope:+.2f}", **style)
     depths = sorted({depth for points in sizes.values() for depth in points})
     ax.set(xscale="log", yscale="log", xlabel="layers (log)", ylabel=ylabel)
     ax.set_xticks(depths, [str(depth) for depth in depths])
@@ -91,28 +87,24 @@ def plot_sigma_agreement(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def plot_fields_and_objects(
-    sides: Sequence[float], fields: Mapping[str, Sequence[float]], ax: Axes | None = None
-) -> Axes:
+def plot_fields_and_objects(sides: Sequence[float], fields: Mapping[str, Sequence[float]]) -> Axes:
     """Histogram of object sides, and above it a row for each network with the size of each of its maps."""
-    ax = ax or new_axes(7.5, 3.0 + 0.3 * len(fields))
-    lengths = np.asarray(sides, dtype=float)
-    last = max(lengths.max(), *(max(row) for row in fields.values()))
-    bins = np.geomspace(min(lengths.min(), *(min(row) for row in fields.values())) * 0.9, last * 1.1, 45)
-    counts, _, _ = ax.hist(lengths, bins=bins.tolist(), color="0.78")
+    ax = new_axes(7.5, 3.0 + 0.3 * len(fields))
+    lengths = np.concatenate([np.asarray(row, dtype=float) for row in (sides, *fields.values())])
+    bins = np.geomspace(lengths.min() * 0.9, lengths.max() * 1.1, 45)
+    counts, _, _ = ax.hist(sides, bins=bins.tolist(), color="0.78")
     top = float(np.max(counts))
     for row, (colour, (name, sizes)) in enumerate(zip(SERIES, fields.items(), strict=False)):
         level = top * (1.15 + 0.16 * row)
         ax.plot(sizes, [level] * len(sizes), "-o", color=colour, label=name)
         for number, size in enumerate(sizes, start=1):
             ax.annotate(f"C{number + 1}", (size, level), (0, 5), textcoords="offset points", ha="center", fontsize=7.5)
-    ax.set(
-        xscale="log", xlabel="side of an object, A(0.0455) of a field (px, log)", ylabel=f"objects (n = {len(sides)})"
-    )
+    label = "side of an object, A(0.0455) of a field (px, log)"
+    ax.set(xscale="log", xlabel=label, ylabel=f"objects (n = {len(sides)})")
     plain_ticks(ax.xaxis, bins[0], bins[-1])
     ax.set_ylim(0, top * (1.3 + 0.16 * len(fields)))
     ax.set_yticks([tick for tick in ax.get_yticks() if tick <= top])
-    ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.6))
+    ax.legend(**RIGHT)
     return ax
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from workbench.data.loader import DataPlan
-from workbench.data.sets import DetectionSet
+from workbench.data.loader import DataPlan, DetectionSet
 from workbench.evaluation.statistics import Interval, mean_interval, rank_correlation
 from workbench.insight.measured_field import Field, measure_field, structure_field
+from workbench.insight.plots import SIZES
 from workbench.insight.receptive_field import SHARE, narrowed, predicted_sigma, theoretical_field
 from workbench.insight.tables import paper_table, stored_results
 from workbench.networks.backbone import Backbone
@@ -47,63 +47,33 @@ class FieldPlan:
     classifier_hidden: int = 128
 
 
-TINY = FieldPlan(
-    data=DataPlan(
-        image_side=128,
-        crop_side=64,
-        train_images=400,
-        search_images=16,
-        test_images=64,
-        crops=4000,
-        species=("fish", "ray", "starfish", "eel"),
-    ),
-    depths=(2, 3, 5, 7, 10, 14, 20, 28, 40),
-    shown_depths=(5, 10, 20, 40),
-    runs=20,
-    networks=("resnet50", "resnet101"),
-    share=0.5,
-    backbone="resnet-tiny",
-    reallocated=(1, 3, 4),
-    dilations=(1, 1, 2, 1, 2, 1, 3, 2),
-    patch=240,
-    images=16,
-    probes=8,
-    train=Recipe(
-        steps=400,
-        batch_size=32,
-        lr=6e-3,
-        optimizer="adamw",
-        weight_decay=0.02,
-        warmup=0.05,
-        clip_norm=10.0,
-        augment="flip",
-    ),
+_TRAIN = Recipe(
+    steps=400, batch_size=32, lr=6e-3, optimizer="adamw", weight_decay=0.02, warmup=0.05, clip_norm=10.0, augment="flip"
 )
+_SPECIES = ("fish", "ray", "starfish", "eel")
+
+TINY = FieldPlan(
+    data=DataPlan(image_side=128, crop_side=64, train_images=400, search_images=16, test_images=64, crops=4000,
+                  species=_SPECIES),
+    depths=(2, 3, 5, 7, 10, 14, 20, 28, 40), shown_depths=(5, 10, 20, 40), runs=20,
+    networks=("resnet50", "resnet101"), share=0.5,
+    backbone="resnet-tiny", reallocated=(1, 3, 4), dilations=(1, 1, 2, 1, 2, 1, 3, 2),
+    patch=240, images=16, probes=8, train=_TRAIN,
+)  # fmt: skip
 
 SMOKE = replace(
     TINY,
     data=DataPlan(image_side=96, crop_side=32, train_images=24, search_images=8, test_images=8, crops=32),
-    depths=(2, 5, 10),
-    shown_depths=(5, 10),
-    runs=2,
-    networks=("resnet50",),
-    patch=208,
-    images=2,
-    probes=2,
-    train=replace(TINY.train, steps=3, batch_size=8),
-)
+    depths=(2, 5, 10), shown_depths=(5, 10), runs=2, networks=("resnet50",),
+    patch=208, images=2, probes=2, train=replace(_TRAIN, steps=3, batch_size=8),
+)  # fmt: skip
 
 SMALL = replace(
     TINY,
     data=DataPlan(image_side=256, crop_side=96, train_images=400, search_images=16, test_images=64, crops=3000),
-    runs=50,
-    backbone="resnet18-quarter",
-    reallocated=(1, 1, 2, 4),
-    dilations=(1, 1, 2, 1, 2, 1, 3, 2),  # those of CR-R18
-    patch=416,
-    images=50,
-    train=replace(TINY.train, steps=1500, batch_size=64),
-)
+    backbone="resnet18-quarter", reallocated=(1, 1, 2, 4),  # with the dilations of CR-R18
+    runs=50, patch=416, images=50, train=replace(_TRAIN, steps=1500, batch_size=64),
+)  # fmt: skip
 
 PRESETS: dict[str, FieldPlan] = {"smoke": SMOKE, "tiny": TINY, "small": SMALL}
 
@@ -154,16 +124,15 @@ def stack_field(
     """
     activation: Literal["none", "relu"] = "relu" if kernels == "random + ReLU" else "none"
     stack = build_chain(plain_chain(depth, strides=strides, dilations=dilations, activation=activation), bn_eps=0.0)
-    if activation == "relu":
-        stack = stack[:-1]  # read before its own ReLU: a narrow map is dead in all channels at one place now and then
     if kernels == "flat":
         return measure_field(stack, patch=patch, mode="structure")
+    if activation == "relu":
+        stack = stack[:-1]  # read before its own ReLU: a narrow map is dead in all channels at one place now and then
     measured = []
     for _ in range(runs):
-        with torch.no_grad():
-            for weight in stack.parameters():
-                deviation = (2 / weight[0].numel()) ** 0.5  # keeps the size of the gradient through ReLUs (He)
-                weight.copy_(torch.from_numpy(rng.normal(0, deviation, tuple(weight.shape))))
+        for weight in stack.parameters():
+            deviation = (2 / weight[0].numel()) ** 0.5  # keeps the size of the gradient through ReLUs (He)
+            weight.data.copy_(torch.from_numpy(rng.normal(0, deviation, tuple(weight.shape))))
         noise = torch.from_numpy(rng.standard_normal((1, 3, patch, patch)))
         measured.append(measure_field(stack, patch=patch, images=noise, probes=4, rng=rng))
     return mean_field(measured)
@@ -207,25 +176,15 @@ def sigma_table(specs: Mapping[str, NetworkSpec], share: float = SHARE) -> pd.Da
 
     The last two after a box of 5 pixels, which closes the lattice that strides and dilations leave.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, spec in specs.items():
-        for level, ((whole, _), (predicted, _)) in enumerate(
-            zip(theoretical_field(spec), predicted_sigma(spec, share), strict=True)
-        ):
+        arithmetic = zip(theoretical_field(spec), predicted_sigma(spec, share), strict=True)
+        for level, ((whole, _), (predicted, _)) in enumerate(arithmetic):
             field = structure_field(spec, level, share=share)
             sizes = field.sizes(smooth=5)
-            rows.append(
-                {
-                    "network": name,
-                    "stride": field.stride,
-                    "theoretical": whole,
-                    "predicted sigma": predicted,
-                    "measured sigma": field.sizes().sigma_h,
-                    "A(0.0455)": sizes.side_05,
-                    "shape index": sizes.shape_index,
-                    "truncated": field.truncated,
-                }
-            )
+            row = {"network": name, "stride": field.stride, "theoretical": whole, "predicted sigma": predicted}
+            row |= {"measured sigma": field.sizes().sigma_h, "A(0.0455)": sizes.side_05}
+            rows.append(row | {"shape index": sizes.shape_index, "truncated": field.truncated})
     return pd.DataFrame(rows)
 
 
@@ -269,20 +228,15 @@ def size_correlations(
 def searched_networks(run: str) -> tuple[pd.DataFrame, str]:
     """The networks that a finished CR-NAS run trained, with predicted sigma and AP by size, and where they come from.
 
-    An empty `run` reads the stored study of several seeds (`report --csv`). ValueError when there is no such table.
+    An empty `run` reads the stored table of several seeds (`report --csv`). ValueError when there is no such table.
     """
     if not run:
         frame, source = stored_results("crnas_networks", ["network"])
         return frame, f"stored experiment: {source}"
-    path = Path(run).expanduser() / "tables" / "architectures.json"
-    path = path if path.is_file() else base_folder() / path
-    if not path.is_file():
-        raise ValueError(
-            f"{run!r} holds no tables/architectures.json; crnas_run names the folder of a finished 40_crnas run, like"
-            " runs/40_crnas/<run>."
-        )
+    advice = "crnas_run names the folder of a finished 40_crnas run, like runs/40_crnas/<run>"
+    path = _file_of(run, "tables/architectures.json", advice)
     frame = pd.DataFrame(read_json(path).get("rows", []))
-    if missing := [name for name in ("network", "sigma", "AP_rel_s", "AP_rel_m", "AP_rel_l") if name not in frame]:
+    if missing := [name for name in ("network", "sigma", *SIZES) if name not in frame]:
         raise ValueError(f"{path} has no columns {', '.join(missing)}; run 40_crnas again with this version.")
     return frame, f"run {Path(run).name}"
 
@@ -296,9 +250,13 @@ def printed_area_sides() -> dict[str, dict[float, float]]:
 
 def found_network(run: str) -> NetworkSpec:
     """The network that a finished run found, from the `arch.json` of its folder; ValueError when there is none."""
-    path = Path(run).expanduser() / "arch.json"
+    record = read_json(_file_of(run, "arch.json", "name the folder of a finished run, like runs/20_nats/<run>"))
+    return NetworkSpec.from_json(record.get("spec", {}) if isinstance(record, dict) else {})
+
+
+def _file_of(run: str, name: str, advice: str) -> Path:
+    path = Path(run).expanduser() / name
     path = path if path.is_file() else base_folder() / path
     if not path.is_file():
-        raise ValueError(f"{run!r} holds no arch.json; name the folder of a finished run, like runs/20_nats/<run>.")
-    record = read_json(path)
-    return NetworkSpec.from_json(record.get("spec", {}) if isinstance(record, dict) else {})
+        raise ValueError(f"{run!r} holds no {name}; {advice}.")
+    return path

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 from torch import nn
 
-from workbench.evaluation.scoring import ImageBatches, Scorer, run_search
+from workbench.evaluation.recalibration import ImageBatches
+from workbench.evaluation.scoring import Scorer, run_search
 from workbench.methods.experiment import Experiment, forward_macs
 from workbench.networks.supernet import Supernet
 from workbench.records.ledger import Entry, peak_memory, reset_peak_memory

@@ -1,4 +1,4 @@
-"""A found detector on disk, and its use on pictures: `weights.safetensors` beside `arch.json` in the run folder."""
+"""A found detector on disk, and its use on images: `weights.safetensors` next to `arch.json` in the run folder."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -37,7 +37,7 @@ def save_detector(
 
 
 def load_detector(folder: Path) -> tuple[nn.Module, Detection, int]:
-    """The detector of a finished run in eval mode, its task, and the side its pictures had.
+    """The detector of a finished run in eval mode, its task, and the side its images had.
 
     ValueError when there is none.
     """
@@ -56,15 +56,15 @@ def load_detector(folder: Path) -> tuple[nn.Module, Detection, int]:
 
 
 def predict_images(run: Path, images: Sequence[Path], out: Path, *, threshold: float = 0.3) -> list[Path]:
-    """Draws the run's detections on each picture and saves them as PNG below `out`; all pictures are read first."""
+    """Draws the run's detections on each image and saves them as PNG below `out`; all images are read first."""
     model, task, image_side = load_detector(run)
-    pictures = [read_picture(path) for path in images]
+    opened = [open_image(path) for path in images]
     out.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
-    for path, picture in zip(images, pictures, strict=True):
-        found = detect(model, picture, image_side)
-        figure = Figure(figsize=(6, 6 * picture.height / picture.width), layout="constrained")
-        plot_detections(to_tensor(picture), found, task.categories, threshold=threshold, ax=figure.subplots())
+    for path, image in zip(images, opened, strict=True):
+        found = detect(model, image, image_side)
+        figure = Figure(figsize=(6, 6 * image.height / image.width), layout="constrained")
+        plot_detections(to_tensor(image), found, task.categories, threshold=threshold, ax=figure.subplots())
         names = {other.name for other in written}
         numbered = (f"{path.stem}_detections{suffix}.png" for suffix in ("", *(f"_{n}" for n in range(2, 10_000))))
         written.append(out / next(name for name in numbered if name not in names))
@@ -72,24 +72,24 @@ def predict_images(run: Path, images: Sequence[Path], out: Path, *, threshold: f
     return written
 
 
-def detect(model: nn.Module, picture: Image.Image, image_side: int) -> dict[str, Tensor]:
-    """Detections on one picture, boxes in its own pixels; the network sees it with its long side at `image_side`."""
-    seen = picture.copy()
+def detect(model: nn.Module, image: Image.Image, image_side: int) -> dict[str, Tensor]:
+    """Detections on one image, boxes in its own pixels; the network sees it with its long side at `image_side`."""
+    seen = image.copy()
     if image_side:
-        factor = image_side / max(picture.size)
-        seen = picture.resize((round(picture.width * factor), round(picture.height * factor)))
+        factor = image_side / max(image.size)
+        seen = image.resize((round(image.width * factor), round(image.height * factor)))
     with torch.inference_mode():
         found = model([to_tensor(seen).float() / 255])[0]
-    scale = torch.tensor([picture.width / seen.width, picture.height / seen.height] * 2)
+    scale = torch.tensor([image.width / seen.width, image.height / seen.height] * 2)
     return {**found, "boxes": found["boxes"] * scale}
 
 
-def read_picture(path: Path) -> Image.Image:
-    """The picture as upright RGB; ValueError when it is none."""
+def open_image(path: Path) -> Image.Image:
+    """The image as upright RGB; ValueError when it is none."""
     try:
         return read_image(path)
     except OSError as error:
-        raise ValueError(f"{path} cannot be read as a picture ({error}); give PNG or JPEG files.") from error
+        raise ValueError(f"{path} cannot be read as an image ({error}); give PNG or JPEG files.") from error
 
 
 def _config(plain: Mapping[str, Any]) -> DetectorConfig:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.evaluation.scoring import Scorer
-from workbench.methods.candidates import enter_search, scorer
+from workbench.methods import candidates
 from workbench.methods.experiment import Experiment, body_of, forward_macs, new_model
 from workbench.methods.phases import Trained, train_phase
 from workbench.methods.plan import CostPenalty
@@ -24,6 +24,7 @@ from workbench.networks.dilation_mixture import use
 from workbench.networks.supernet import Supernet
 from workbench.records.score import Score
 from workbench.search.limits import Limit
+from workbench.search.query import Searcher
 from workbench.search.relaxation import Derived, Logits, derive
 from workbench.spaces.costs import ImageSize
 from workbench.spaces.space import SKIP, SearchSpace
@@ -107,7 +108,7 @@ def gradient_search(
     prices = tuple(forward_macs(model, task, data.train, experiment.device, step) for step in (before_step, mix))
     use(supernet, ways)
     found = GradientSearch(model=model, supernet=supernet, phase=phase)
-    judge = scorer(experiment, found, task)
+    judge = candidates.scorer(experiment, found, task)
     recorded = {score.step for score in experiment.run.scores(phase)}
 
     def after_epoch(epoch: int) -> None:
@@ -142,7 +143,7 @@ def gradient_search(
         image_side=plan.data.image_side,
     )
     if (name := f"score {phase}") not in {entry.phase for entry in experiment.run.ledger.entries}:
-        enter_search(experiment, name, judge, scored_epochs(experiment, found), peak=0)
+        candidates.enter_search(experiment, name, judge, scored_epochs(experiment, found), peak=0)
     supernet.mix()
     return replace(found, trained=trained)
 
@@ -183,6 +184,22 @@ def scored_epochs(experiment: Experiment, search: GradientSearch) -> list[Score]
     """The derived networks of the epochs in which alpha moved, in order."""
     metric = experiment.task.metric
     return [score for score in experiment.run.scores(search.phase) if metric in score.metrics or score.error]
+
+
+def random_control(experiment: Experiment, search: GradientSearch, searcher: Searcher) -> list[Score]:
+    """Candidates of a random `searcher`, as many as the search scored, by the weights of its supernet."""
+    evaluations = min(len(scored_epochs(experiment, search)), search.space.size)
+    try:
+        return candidates.search(
+            experiment,
+            searcher,
+            candidates.scorer(experiment, search, experiment.task),
+            phase=f"random on {search.phase}",
+            evaluations=evaluations,
+            generation=evaluations,
+        )
+    finally:
+        search.supernet.mix()
 
 
 def fixed_macs(space: SearchSpace, image_size: ImageSize) -> int:

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workbench.spaces.branches import Chain, Conv, Part, Pool, Subsample, branches
-from workbench.spaces.network_spec import BlockSpec
+from workbench.spaces.branches import Chain, Conv, Pool, Subsample, branches
+from workbench.spaces.network_spec import BlockSpec, Part
 
 
 def build_block(spec: BlockSpec) -> nn.Module:
@@ -65,7 +65,7 @@ def build_conv(layer: Conv) -> nn.Conv2d:
 
 
 class SamePaddedConv2d(nn.Conv2d):
-    """A strided convolution padded as TensorFlow does: just enough, the odd pixel behind the picture."""
+    """A strided convolution padded as TensorFlow does: just enough, the odd pixel behind the image."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         margins: list[int] = []

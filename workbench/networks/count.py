@@ -58,7 +58,7 @@ def latency_ms(module: nn.Module, image_size: ImageSize, *, repeats: int = 30) -
 
 
 def latency_of(module: nn.Module, features: Tensor | list[Tensor], *, repeats: int = 30) -> float:
-    """Median milliseconds of `module(features)` in eval mode, after warm-up; detectors take a list of pictures."""
+    """Median milliseconds of `module(features)` in eval mode, after warm-up; detectors take a list of images."""
     return latencies_of([(module, features)], repeats=repeats)[0]
 
 

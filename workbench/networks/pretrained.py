@@ -70,9 +70,8 @@ def load_torchvision(backbone: Backbone, state: Mapping[str, Tensor]) -> None:
     """Copies the weights and batch statistics of torchvision's ResNet, ResNeXt or MobileNetV2 into `backbone`.
 
     The ResNets for CIFAR-10 that are published under the same names go the same way. `state` has torchvision's names
-    and as many blocks per stage as `backbone`; dilations may differ, since they hold no weights (section 4 of the
-    specification of CR-NAS). The classifier is left out. ValueError names the tensors that
-    are missing, unknown or of another shape, and then nothing is loaded.
+    and as many blocks per stage as `backbone`; dilations may differ, since they hold no weights. The classifier is left
+    out. ValueError names the tensors that are missing, unknown or of another shape, and then nothing is loaded.
     """
     _load(backbone, state, torchvision_names(backbone), "torchvision's weights of the same network")
 

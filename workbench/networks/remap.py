@@ -39,7 +39,7 @@ def remap(
     """A network of `spec` with the weights and batch statistics of `seed`, and what became of each tensor.
 
     Wider than the seed, new channels repeat the seed's and the layer behind reads zeros of them: the function stays,
-    and both sides get gradients (zeros on both would stay zero for ever, pitfall P7). `independent` ranks every tensor
+    and both sides get gradients (zeros on both would stay zero for ever). `independent` ranks every tensor
     by itself, which sets channels against each other (section 3.5). ValueError says why two networks have no
     counterparts.
     """

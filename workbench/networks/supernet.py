@@ -23,6 +23,7 @@ from workbench.networks.remap import remap
 from workbench.networks.weight_slicing import main_chain, searched_position, sort_channels
 from workbench.spaces.arch import Arch
 from workbench.spaces.branches import foldable, searched_width, spatial_dilation
+from workbench.spaces.channel_dilation import channel_order
 from workbench.spaces.costs import ImageSize
 from workbench.spaces.network_spec import BlockSpec
 from workbench.spaces.space import SKIP, SearchSpace
@@ -243,7 +244,4 @@ def _copy(source: nn.Module, target: nn.Module, spec: BlockSpec, chosen: tuple[i
             state[f"{name}.weight"] = layer.plain_kernel(chosen)
     target.load_state_dict(state)
     if len(chosen) > 1 and foldable(spec):
-        width = searched_width(spec) // len(chosen)
-        groups = sorted(range(len(chosen)), key=lambda group: chosen[group])
-        order = [channel for group in groups for channel in range(group * width, (group + 1) * width)]
-        sort_channels(target, spec, order)
+        sort_channels(target, spec, channel_order(chosen, searched_width(spec) // len(chosen)))

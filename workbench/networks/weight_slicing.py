@@ -1,6 +1,6 @@
 """Pretrained kernels cut along their output channels into the parts of a decoded network (NATS, section 3.4).
 
-Which row of the kernel goes to which dilation is not spelled out in the paper; both readings that keep batch norm and
+Which row of the kernel goes to which dilation is not spelled out in the paper; both slicings that keep batch norm and
 the next convolution aligned are here. What never happens is the third: rows sorted by dilation, their order forgotten.
 """
 
@@ -13,25 +13,25 @@ from workbench.networks.backbone import Backbone
 from workbench.networks.blocks import ResidualUnit
 from workbench.spaces.arch import Arch
 from workbench.spaces.branches import foldable, searched_place
-from workbench.spaces.channel_dilation import Reading, channel_order, decoded, layer_choices, searched_layers
+from workbench.spaces.channel_dilation import Slicing, channel_order, decoded, layer_choices, searched_layers
 from workbench.spaces.network_spec import BlockSpec
 from workbench.spaces.space import SearchSpace
 
 
-def reuse_weights(space: SearchSpace, arch: Arch, pretrained: Backbone, reading: Reading = "contiguous") -> Backbone:
+def reuse_weights(space: SearchSpace, arch: Arch, pretrained: Backbone, slicing: Slicing = "contiguous") -> Backbone:
     """The decoded network of `arch` with every weight and batch statistic of the undilated `pretrained`.
 
     `contiguous`: each part takes the next rows of the kernel, all channels keep their place. `index`: each channel's
-    row goes to the dilation that its group voted for; channels are sorted once, in the layers before and behind as
+    row goes to the dilation that its group chose; channels are sorted once, in the layers before and behind as
     well, so the order costs nothing when the network runs.
     """
-    backbone = Backbone(decoded(space, arch, reading))
+    backbone = Backbone(decoded(space, arch, slicing))
     backbone.load_state_dict(pretrained.state_dict())
-    if reading == "index":
+    if slicing == "index":
         for layer, chosen in zip(searched_layers(space), layer_choices(space, arch), strict=True):
             spec = backbone.spec.blocks[layer.block]
             if foldable(spec):
-                sort_channels(backbone.blocks[layer.block], spec, channel_order(layer, chosen))
+                sort_channels(backbone.blocks[layer.block], spec, channel_order(chosen, layer.group_channels))
     return backbone.train(pretrained.training)
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,13 @@ def write_json(path: str | Path, value: object) -> None:
     write_text(path, text + "\n")
 
 
-def read_json(path: str | Path, checked: Callable[[object], Any] | None = None) -> Any:
-    """The value in a JSON file, one that `checked` accepts (see `compiled`).
+def read_json(path: str | Path, checked: Callable[[object], Any] | None = None, missing: Any = None) -> Any:
+    """The value in a JSON file, one that `checked` accepts (see `compiled`); `missing`, if given, without a file.
 
     ValueError says which file is missing, broken or something else, and what to do.
     """
+    if missing is not None and not Path(path).exists():
+        return missing
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -57,7 +60,7 @@ def read_json(path: str | Path, checked: Callable[[object], Any] | None = None) 
     try:
         return checked(value) if checked else value
     except ValueError as error:
-        raise ValueError(f"{path} is {error}; delete it and run the notebook again.") from error
+        raise ValueError(f"{path} does not fit: {error}; delete it and run the notebook again.") from error
 
 
 def fields(required: Mapping[str, Any], optional: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -68,16 +71,8 @@ def fields(required: Mapping[str, Any], optional: Mapping[str, Any] | None = Non
 
 
 def compiled(schema: dict[str, Any], what: str) -> Callable[[object], Any]:
-    """A function that returns a value that fits the JSON schema; ValueError: that it is not `what`, and why not."""
-    fits = fastjsonschema.compile(schema)
-
-    def checked(value: object) -> Any:
-        try:
-            return fits(value, name_prefix="it")
-        except fastjsonschema.JsonSchemaException as error:
-            raise ValueError(f"not {what} ({error})") from error
-
-    return checked
+    """A function that returns a value that fits the JSON schema; ValueError naming what in `what` does not fit."""
+    return partial(fastjsonschema.compile(schema), name_prefix=what)
 
 
 def digest(value: object) -> str:
@@ -88,14 +83,11 @@ def digest(value: object) -> str:
 
 def inside(root: str | Path, name: str) -> Path:
     """`root / name`; ValueError when the name (from a file, so perhaps hostile) is empty or leads out of `root`."""
-    refusal = f"Expected a name inside {root}, got {name!r}; use a relative name without '..'."
-    if not name or "\0" in name or "\\" in name or Path(name).is_absolute():
-        raise ValueError(refusal)
     path = Path(root) / name
-    base = Path(root).resolve()
-    target = path.resolve()  # follows symbolic links, so that a link cannot lead out either
-    if ".." in Path(name).parts or target == base or not target.is_relative_to(base):
-        raise ValueError(refusal)
+    foreign = "\0" in name or "\\" in name or Path(name).is_absolute() or ".." in Path(name).parts
+    # resolve() follows symbolic links, so that a link cannot lead out either; the root itself is no name inside.
+    if foreign or Path(root).resolve() not in path.resolve().parents:
+        raise ValueError(f"Expected a name inside {root}, got {name!r}; use a relative name without '..'.")
     return path
 
 

@@ -14,12 +14,11 @@ from workbench.records.files import compiled, fields, read_json, write_json
 if TYPE_CHECKING:  # reading records must not cost the seconds that importing torch takes
     import torch
 
-
 ENTRY = fields(
     {"phase": "string", "seconds": "number", "images": "integer", "forward_macs": "integer"},
     {"backward_macs": "integer", "peak_memory": "integer", "cached": "boolean"},
 )
-ENTRIES = compiled({"type": "array", "items": ENTRY}, "the ledger of a run")
+ENTRIES = compiled({"type": "array", "items": ENTRY}, "ledger")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,20 +39,14 @@ class Ledger:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._entries: dict[str, Entry] = {}
-        if self.path.exists():
-            rows = read_json(self.path, ENTRIES)
-            self._entries = {row["phase"]: Entry(**row) for row in rows}
-
-    @property
-    def entries(self) -> tuple[Entry, ...]:
-        return tuple(self._entries.values())
+        rows = read_json(self.path, ENTRIES, missing=[])
+        self.entries = tuple(Entry(**row) for row in rows)
 
     def add(self, entry: Entry) -> None:
         """Record a phase and save; a phase of the same name is replaced (it ran again)."""
-        entries = {**self._entries, entry.phase: entry}
+        entries = {each.phase: each for each in (*self.entries, entry)}
         write_json(self.path, [dataclasses.asdict(each) for each in entries.values()])
-        self._entries = entries
+        self.entries = tuple(entries.values())
 
     def total(self) -> Entry:
         """The sums over all phases (the largest peak memory), as an entry named "total"."""

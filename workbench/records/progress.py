@@ -2,7 +2,6 @@
 
 import os
 import time
-from collections.abc import Callable
 from typing import Protocol
 
 from tqdm.auto import tqdm
@@ -25,48 +24,22 @@ def headless() -> bool:
     return bool(os.environ.get("WORKBENCH_HEADLESS"))
 
 
-def reporter(label: str, clock: Callable[[], float] = time.monotonic) -> Progress:
+def reporter(label: str) -> Progress:
     """A progress that shows a bar, or in headless mode prints at most a line every ten seconds, and the last one."""
-    return _lines(label, clock) if headless() else _bar(label)
+    start = printed = time.monotonic()
+    bar: tqdm | None = None  # made at the first step, so that a skipped phase shows no empty bar
 
-
-def duration(seconds: float) -> str:
-    """A time in plain words, rounded as one would say it: "about 2 min 10 s"."""
-    if seconds < 1:
-        return "less than a second"
-    if seconds < 59.5:
-        return f"about {round(seconds)} s"
-    if seconds < 600:
-        minutes, rest = divmod(round(seconds / 5) * 5, 60)
-        return f"about {minutes} min {rest} s" if rest else f"about {minutes} min"
-    if seconds < 3570:
-        return f"about {round(seconds / 60)} min"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"about {hours} h {minutes} min" if minutes else f"about {hours} h"
-
-
-def _lines(label: str, clock: Callable[[], float]) -> Progress:
-    start = printed = clock()
-
-    def progress(done: int, total: int, text: str) -> None:
+    def print_line(done: int, total: int, text: str) -> None:
         nonlocal printed
-        now = clock()
+        now = time.monotonic()
         if done < total and now - printed < HEADLESS_INTERVAL:
             return
         printed = now
-        if done >= total:
-            remark = f"took {duration(now - start)}"
-        else:
-            remark = f"{duration((now - start) / max(done, 1) * (total - done))} left"
+        left = (now - start) / max(done, 1) * (total - done)
+        remark = f"{duration(left)} left" if done < total else f"took {duration(now - start)}"
         print(f"{label}: {done}/{total}, {remark}{', ' + text if text else ''}", flush=True)
 
-    return progress
-
-
-def _bar(label: str) -> Progress:
-    bar: tqdm | None = None  # made at the first step, so that a skipped phase shows no empty bar
-
-    def progress(done: int, total: int, text: str) -> None:
+    def move_bar(done: int, total: int, text: str) -> None:
         nonlocal bar
         if bar is None:
             bar = tqdm(total=total, desc=label)
@@ -77,4 +50,14 @@ def _bar(label: str) -> Progress:
             bar.close()
             bar = None
 
-    return progress
+    return print_line if headless() else move_bar
+
+
+def duration(seconds: float) -> str:
+    """A time in plain words, rounded as one would say it: "about 2 min 10 s"."""
+    if seconds < 1:
+        return "less than a second"
+    step = 1 if seconds < 59.5 else 5 if seconds < 600 else 60
+    minutes, rest = divmod(round(seconds / step) * step, 60)
+    parts = zip((*divmod(minutes, 60), rest), ("h", "min", "s"), strict=True)
+    return "about " + " ".join(f"{number} {unit}" for number, unit in parts if number)

@@ -1,4 +1,4 @@
-"""The folder of one run: parameters, environment, evaluations, costs, figures, tables, weights and its status."""
+"""The folder of one run: parameters, environment, evaluations, costs, figures, tables and its status."""
 
 import io
 import json
@@ -10,16 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.records.environment import environment
-from workbench.records.files import (
-    compiled,
-    digest,
-    fields,
-    inside,
-    read_json,
-    write_bytes,
-    write_json,
-    write_text,
-)
+from workbench.records.files import compiled, digest, fields, inside, read_json, write_bytes, write_json, write_text
 from workbench.records.ledger import Ledger
 from workbench.records.score import Score
 
@@ -30,8 +21,8 @@ if TYPE_CHECKING:  # plotting and tables are needed only where a caller already 
 MIME_TYPE = "application/vnd.workbench.run+json"  # the headless runner finds the folder of an executed notebook by it
 NOT_IDENTITY = ("fresh", "runs")  # parameters that say where to record, not what to compute
 NAMES = {"notebook": "string", "params": "object", "seed": "integer", "data_digest": "string", "started": "string"}
-RECORD = compiled(fields(NAMES), "the record of a run")
-STORED = compiled(fields({"key": "string", "value": "object"}), "the stored result of a phase")
+RECORD = compiled(fields(NAMES), "record")
+STORED = compiled(fields({"key": "string", "value": "object"}), "result")
 
 
 class RunFolder:
@@ -63,20 +54,20 @@ class RunFolder:
         identity = {name: value for name, value in params.items() if name not in NOT_IDENTITY}
         key = digest({"notebook": notebook, "params": identity, "seed": seed, "data": data_digest})
         home = Path(root) / notebook
-        numbers = sorted(_numbers(home, key))
-        unfinished = [number for number in numbers if _status(home / f"{key}-{number}") != "finished"]
-        number = unfinished[-1] if unfinished and not fresh else (numbers[-1] + 1 if numbers else 1)
-        path = home / f"{key}-{number}"
+        matches = [re.fullmatch(rf"{key}-([1-9]\d*)", path.name) for path in home.glob(f"{key}-*")]
+        numbers = [0, *sorted(int(match[1]) for match in matches if match)]
+        unfinished = [number for number in numbers[1:] if _status(home / f"{key}-{number}") != "finished"]
+        path = home / f"{key}-{unfinished[-1] if unfinished and not fresh else numbers[-1] + 1}"
         if not (path / "params.json").is_file():
             started = datetime.now(UTC).isoformat(timespec="seconds")
             origin = {"seed": seed, "data_digest": data_digest, "started": started}
             write_json(path / "params.json", {"notebook": notebook, "params": dict(params), **origin})
         # A run may be continued on another machine or commit: the earlier environments stay on record.
-        now: dict[str, Any] = environment(data_digest)
-        before = read_json(path / "env.json") if (path / "env.json").is_file() else {}
+        now = environment(data_digest)
+        before = read_json(path / "env.json", missing={})
         earlier = before.pop("earlier", [])
         if before and before != now:
-            earlier = [*earlier, before]
+            earlier.append(before)
         write_json(path / "env.json", {**now, "earlier": earlier} if earlier else now)
         write_text(path / "status", "running\n")
         return RunFolder(path)
@@ -96,9 +87,9 @@ class RunFolder:
         """Add a row to evaluations.jsonl; when this returns, the row is on disk."""
         path = self.path / "evaluations.jsonl"
         line = json.dumps(score.to_json(), allow_nan=False) + "\n"
-        with path.open("r+b" if path.exists() else "x+b") as file:
+        with path.open("a+b") as file:
+            file.seek(0)
             file.truncate(len(_whole_lines(file.read())))  # a line torn by a kill never counted
-            file.seek(0, os.SEEK_END)
             file.write(line.encode("utf-8"))
             file.flush()
             os.fsync(file.fileno())
@@ -106,10 +97,9 @@ class RunFolder:
     def scores(self, phase: str | None = None) -> list[Score]:
         """The rows of evaluations.jsonl in order, or those of one phase; ValueError naming a broken line."""
         path = self.path / "evaluations.jsonl"
-        if not path.exists():
-            return []
+        data = path.read_bytes() if path.exists() else b""
         rows = []
-        for number, line in enumerate(_whole_lines(path.read_bytes()).splitlines(), start=1):
+        for number, line in enumerate(_whole_lines(data).splitlines(), start=1):
             try:
                 rows.append(Score.from_json(json.loads(line)))
             except ValueError as error:
@@ -122,18 +112,8 @@ class RunFolder:
 
     def load(self, name: str, key: str) -> dict[str, Any] | None:
         """The stored result of a phase, or None when there is none or it was computed from something else."""
-        path = inside(self.path / "phases", name + ".json")
-        if not path.is_file():
-            return None
-        stored = read_json(path, STORED)
-        value: dict[str, Any] = stored["value"]
-        return value if stored["key"] == key else None
-
-    def weights(self, name: str) -> Path:
-        """The path for a weights file of this run (its folder exists afterwards)."""
-        path = inside(self.path / "weights", name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
+        stored = read_json(inside(self.path / "phases", name + ".json"), STORED, missing={"key": None})
+        return stored["value"] if stored["key"] == key else None
 
     def save_figure(self, figure: "Figure", name: str, alt: str) -> Path:
         """Save a matplotlib figure as figures/<name>.png (150 dpi); `alt` says in words what it shows."""
@@ -142,7 +122,7 @@ class RunFolder:
         figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
         write_bytes(path, buffer.getvalue())
         captions = self.path / "figures" / "captions.json"
-        write_json(captions, {**(read_json(captions) if captions.exists() else {}), f"{name}.png": alt})
+        write_json(captions, {**read_json(captions, missing={}), f"{name}.png": alt})
         return path
 
     def save_table(
@@ -176,11 +156,6 @@ class RunFolder:
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         text = f"run folder {self.path}: {self.status}, {len(self.scores())} evaluations"
         return {"text/plain": text, MIME_TYPE: {"path": str(self.path)}}
-
-
-def _numbers(home: Path, key: str) -> list[int]:
-    matches = [re.fullmatch(re.escape(key) + r"-([1-9]\d*)", path.name) for path in home.glob(f"{key}-*")]
-    return [int(match.group(1)) for match in matches if match]
 
 
 def _status(path: Path) -> str:

@@ -17,7 +17,7 @@ SCHEMA = fields(
     },
     {"error": {"type": ["string", "null"]}},
 )
-CHECKED = compiled(SCHEMA, "a score")
+CHECKED = compiled(SCHEMA, "score")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +39,10 @@ class Score:
     error: str | None = None
 
     def __post_init__(self) -> None:
-        for name, value in self.metrics.items():
+        for name, value in {**self.metrics, "seconds": self.seconds}.items():
             if not math.isfinite(value):
-                raise ValueError(
-                    f"Metric {name!r} of {self.arch.key} is {value}; write non-finite results into `error`."
-                )
-        if not math.isfinite(self.seconds):
-            raise ValueError(f"Expected finite seconds for {self.arch.key}, got {self.seconds}.")
+                about = f"Expected a finite {name!r} of {self.arch.key}, got {value}"
+                raise ValueError(f"{about}; write a result that is not finite into `error`.")
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data; `Score.from_json` reads it back to an equal value."""
@@ -59,7 +56,4 @@ class Score:
             data = {**data, "arch": {name: data.get(name) for name in ("space", "choices")}}
             data = {name: value for name, value in data.items() if name not in ("space", "choices")}
         row = CHECKED(data)
-        metrics = {name: float(value) for name, value in row["metrics"].items()}
-        return Score(
-            **{**row, "arch": Arch.from_json(row["arch"]), "metrics": metrics, "seconds": float(row["seconds"])}
-        )
+        return Score(**{**row, "arch": Arch.from_json(row["arch"])})

@@ -15,8 +15,7 @@ def generator(seed: int, *names: str) -> np.random.Generator:
     # Python's own hash() changes from process to process, so names are hashed with SHA-256 (two 32-bit words each).
     words: list[int] = []
     for name in names:
-        hashed = hashlib.sha256(name.encode("utf-8")).digest()
-        words += [int.from_bytes(hashed[:4], "big"), int.from_bytes(hashed[4:8], "big")]
+        words += np.frombuffer(hashlib.sha256(name.encode("utf-8")).digest(), dtype=">u4", count=2).tolist()
     return np.random.default_rng(np.random.SeedSequence(entropy=seed, spawn_key=tuple(words)))
 
 

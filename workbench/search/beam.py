@@ -1,9 +1,8 @@
-"""Beam search decision by decision, as CR-NAS finds its dilations (section 3.3.2, algorithm 1).
-
-The paper calls it greedy; K prefixes survive each step.
-"""
+"""Beam search decision by decision, as CR-NAS finds its dilations (section 3.3.2, algorithm 1; called greedy there)."""
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from itertools import chain, islice
 
 import numpy as np
 
@@ -14,7 +13,10 @@ from workbench.search.query import NoFeasibleArchitecture, Query
 from workbench.spaces.arch import Arch
 from workbench.spaces.space import SearchSpace
 
+ATTEMPTS = 100  # draws for each completion that must keep the limits
 
+
+@dataclass
 class BeamSearch:
     """Decides the first decision, then the next, always keeping the `width` best prefixes.
 
@@ -24,28 +26,21 @@ class BeamSearch:
     prefix of which none is found is not a candidate.
     """
 
-    attempts = 100  # draws for each completion that must keep the limits
+    space: SearchSpace
+    _: KW_ONLY
+    width: int
+    completions: int
+    seed: int
+    metric: str
+    limits: Sequence[Limit] = ()
+    step: int = field(default=0, init=False)  # decisions made
+    # Scores and choices of the kept prefixes, best first.
+    kept: list[tuple[float, tuple[int, ...]]] = field(default_factory=lambda: [(0.0, ())], init=False)
 
-    def __init__(
-        self,
-        space: SearchSpace,
-        *,
-        width: int,
-        completions: int,
-        seed: int,
-        metric: str,
-        limits: Sequence[Limit] = (),
-    ) -> None:
-        if width < 1 or completions < 1:
-            raise ValueError(f"A beam keeps at least 1 prefix and needs 1 completion; got {width} and {completions}.")
-        self.space = space
-        self.width = width
-        self.completions = completions
-        self.seed = seed
-        self.metric = metric
-        self.limits = tuple(limits)
-        self.step = 0  # decisions made
-        self.kept: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]  # best first
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.completions < 1:
+            got = f"{self.width} and {self.completions}"
+            raise ValueError(f"A beam keeps at least 1 prefix and needs 1 completion; got {got}.")
 
     @property
     def evaluations(self) -> int:
@@ -64,8 +59,8 @@ class BeamSearch:
         """
         if self.step == len(self.space.decisions):
             return []
-        options = len(self.space.decisions[self.step].options)
-        candidates = [(*prefix, option) for _, prefix in self.kept for option in range(options)]
+        options = range(len(self.space.decisions[self.step].options))
+        candidates = [(*prefix, option) for _, prefix in self.kept for option in options]
         if count < len(candidates):
             raise ValueError(
                 f"Step {self.step + 1} of this beam has {len(candidates)} candidates, but only {count} evaluations"
@@ -88,15 +83,11 @@ class BeamSearch:
         self, prefix: tuple[int, ...], drawn: Sequence[tuple[int, ...]], rng: np.random.Generator
     ) -> tuple[Arch, ...]:
         """The prefix with each of the drawn endings; one that breaks a limit is drawn anew, or left out."""
-        found = []
+        found: list[Arch] = []
         for ending in drawn:
-            arch = Arch(self.space.name, (*prefix, *ending))
-            for _ in range(self.attempts if len(ending) else 0):
-                if feasible(arch, self.limits):
-                    break
-                arch = Arch(self.space.name, (*prefix, *self.space.sample(rng).choices[self.step :]))
-            if feasible(arch, self.limits):
-                found.append(arch)
+            redrawn = (self.space.sample(rng).choices[self.step :] for _ in range(ATTEMPTS if ending else 0))
+            archs = (Arch(self.space.name, (*prefix, *rest)) for rest in chain([ending], redrawn))
+            found += islice((arch for arch in archs if feasible(arch, self.limits)), 1)
         return tuple(found)
 
     def tell(self, scores: Sequence[Score]) -> None:
@@ -104,12 +95,4 @@ class BeamSearch:
         good = [(score.metrics[self.metric], score.arch.choices) for score in scores if score.error is None]
         if not good:
             raise RuntimeError(f"All {len(scores)} candidates of a beam step failed; the first: {scores[0].error}")
-        good.sort(key=lambda row: -row[0])
-        self.kept = good[: self.width]
-
-    @property
-    def best(self) -> tuple[float, Arch]:
-        """Score and architecture of the best when every decision is made; ValueError before that."""
-        if self.step < len(self.space.decisions):
-            raise ValueError(f"The beam has made {self.step} of {len(self.space.decisions)} decisions.")
-        return self.kept[0][0], self.space.arch(self.kept[0][1])
+        self.kept = sorted(good, key=lambda row: -row[0])[: self.width]

@@ -19,13 +19,13 @@ PREFIX = "allocation-"
 def allocation_space(backbone: str) -> SearchSpace:
     """One decision for each searched stage of `backbone`: its number of blocks. The budget is not part of the space."""
     layout = layout_named(backbone)
-    options = [layout.stages[number - 1].options for number in layout.searched]
-    decisions = tuple(
-        Decision(f"stage {number} blocks", tuple(map(str, depths)), None, number)
-        for number, depths in zip(layout.searched, options, strict=True)
+    searched = [(number, stage.options) for number, stage in enumerate(layout.stages, start=1) if stage.options]
+    return SearchSpace(
+        name=PREFIX + backbone,
+        decisions=tuple(Decision(f"stage {n} blocks", tuple(map(str, depths)), None, n) for n, depths in searched),
+        build=partial(_build, backbone, [depths for _, depths in searched]),
+        image_size=layout.image_size,
     )
-    build = partial(_build, backbone, options)
-    return SearchSpace(name=PREFIX + backbone, decisions=decisions, build=build, image_size=layout.image_size)
 
 
 def depths_of(space: SearchSpace, arch: Arch) -> tuple[int, ...]:
@@ -35,9 +35,9 @@ def depths_of(space: SearchSpace, arch: Arch) -> tuple[int, ...]:
 
 def allocation(space: SearchSpace, depths: Sequence[int]) -> Arch:
     """The allocation with these depths; ValueError names the stage whose depth is off the grid, and the nearest."""
-    choices = []
     if len(depths) != len(space.decisions):
         raise ValueError(f"{space.name} has {len(space.decisions)} stages; got depths {list(depths)}.")
+    choices = []
     for decision, depth in zip(space.decisions, depths, strict=True):
         if str(depth) not in decision.options:
             nearest = min(decision.options, key=lambda option: abs(int(option) - depth))
@@ -72,7 +72,7 @@ def eligible(space: SearchSpace, budget: float | None = None) -> list[Arch]:
 
 
 def centre_of_mass(depths: Sequence[int]) -> float:
-    """Mean stage of a block, counted from 1: large is deep (section 10 of the specification)."""
+    """Mean stage of a block, counted from 1: large is deep."""
     return sum(stage * depth for stage, depth in enumerate(depths, start=1)) / sum(depths)
 
 

@@ -1,4 +1,4 @@
-"""An architecture as the search sees it (the genotype): a space's name and one option index per decision."""
+"""An architecture as the search sees it: the name of a space and one option index for each of its decisions."""
 
 import hashlib
 import json

@@ -7,9 +7,7 @@ summed over it; so they cannot disagree.
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from workbench.spaces.network_spec import BlockSpec, Padding
-
-Part = tuple[int, int, int]  # (output channels, dilation_h, dilation_w)
+from workbench.spaces.network_spec import BlockSpec, Padding, Part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,26 +67,23 @@ Chain = tuple[Conv | Pool | Subsample, ...]
 
 
 def branches(block: BlockSpec) -> dict[str, Chain]:
-    """The block's chains by name: `main`, and beside it the shortcut where there is one; () is the identity.
+    """The block's chains by name: `main`, and with it the shortcut where there is one; () is the identity.
 
-    `stem`, `conv` and `pool` have `main` only. ShuffleNetV2 blocks (DetNAS, section 2.2 of its specification) name
+    `stem`, `conv` and `pool` have `main` only. ShuffleNetV2 blocks (DetNAS) name
     their second chain `projection`: at stride 1 `main` reads half of the channels and the other half passes. Residual
     blocks (`basic`, `bottleneck`, `mbconv`) name it `shortcut`; an mbconv that changes size or width has none.
     """
     match block.kind:
         case "stem" | "conv":
             # DetNAS keeps a bias in its stem although batch norm follows.
-            return {
-                "main": (replace(_conv(block), kernel=block.kernel, stride=block.stride, bias=block.kind == "stem"),)
-            }
+            conv = replace(_conv(block), kernel=block.kernel, stride=block.stride, bias=block.kind == "stem")
+            return {"main": (conv,)}
         case "pool":
             return {"main": (Pool(kernel=block.kernel, stride=block.stride),)}
         case "shuffle" | "xception":
             return _shuffle_branches(block)
-        case "basic" | "bottleneck":
-            return _resnet_branches(block)
-        case "mbconv":
-            return _mbconv_branches(block)
+        case "basic" | "bottleneck" | "mbconv":
+            return _residual_branches(block)
 
 
 def searched_width(block: BlockSpec) -> int:
@@ -145,97 +140,57 @@ def spatial_dilation(block: BlockSpec) -> tuple[int, int]:
     return rates.pop()
 
 
-def _resnet_branches(block: BlockSpec) -> dict[str, Chain]:
-    """ResNet and ResNeXt, with the stride on the 3x3 as in torchvision; the searched dilation is that of the 3x3.
+def _residual_branches(block: BlockSpec) -> dict[str, Chain]:
+    """ResNet and ResNeXt, with the stride on the 3x3 as in torchvision, and MobileNetV2's inverted residual.
 
-    A basic block dilates only its second 3x3 (CR-NAS, section 4). `kernel` is that of the searched convolution.
+    A basic block dilates only its second 3x3 (CR-NAS, section 4). `kernel` is that of the searched convolution. An
+    mbconv expands (left out at expansion 1), convolves depthwise and projects linearly.
     """
-    parts = dilation_parts(block)
-    entry = _conv(block)
+    entry, inner = _conv(block), searched_width(block)
+    expand, project = replace(entry, out_channels=inner), replace(entry, in_channels=inner, activation="none")
+    searched = replace(
+        expand, in_channels=inner, kernel=block.kernel, stride=block.stride, dilations=dilation_parts(block)
+    )
     if block.kind == "basic":
-        main: Chain = (
-            replace(entry, kernel=3, stride=block.stride),
-            replace(_square(entry, block.out_channels), kernel=block.kernel, dilations=parts, activation="none"),
-        )
+        second = replace(searched, stride=1, activation="none")
+        main: Chain = (replace(entry, kernel=3, stride=block.stride), second)
+    elif block.kind == "bottleneck":
+        main = (expand, replace(searched, groups=block.groups), project)
     else:
-        inner = round(block.out_channels * block.expansion)
-        main = (
-            replace(entry, out_channels=inner),
-            replace(
-                _square(entry, inner), kernel=block.kernel, stride=block.stride, groups=block.groups, dilations=parts
-            ),
-            replace(entry, in_channels=inner, activation="none"),
-        )
+        depthwise = replace(searched, groups=inner)
+        main = (depthwise, project) if block.expansion == 1 else (expand, depthwise, project)
     if block.stride == 1 and block.in_channels == block.out_channels:
         return {"main": main, "shortcut": ()}
+    if block.kind == "mbconv":
+        return {"main": main}
     if block.shortcut == "pad":
         ends = (block.in_channels, block.out_channels)
         return {"main": main, "shortcut": (Subsample(in_channels=ends[0], out_channels=ends[1], stride=block.stride),)}
     return {"main": main, "shortcut": (replace(entry, stride=block.stride, activation="none"),)}
 
 
-def _mbconv_branches(block: BlockSpec) -> dict[str, Chain]:
-    """MobileNetV2's inverted residual: expand (left out at expansion 1), depthwise, linear projection."""
-    inner = round(block.in_channels * block.expansion)
-    entry = _conv(block)
-    depthwise = replace(
-        _square(entry, inner), kernel=block.kernel, stride=block.stride, groups=inner, dilations=dilation_parts(block)
-    )
-    project = replace(entry, in_channels=inner, activation="none")
-    expand = (replace(entry, out_channels=inner),) if block.expansion != 1 else ()
-    main: Chain = (*expand, depthwise, project)
-    if block.stride == 1 and block.in_channels == block.out_channels:
-        return {"main": main, "shortcut": ()}
-    return {"main": main}
-
-
 def _shuffle_branches(block: BlockSpec) -> dict[str, Chain]:
-    middle = block.out_channels // 2
-    if block.stride == 1:
-        entering, leaving = block.in_channels // 2, block.out_channels - block.in_channels // 2
-    else:
-        entering, leaving = block.in_channels, block.out_channels - block.in_channels
-    main: Chain
+    def pointwise(entering: int, leaving: int) -> Conv:
+        return Conv(in_channels=entering, out_channels=leaving)
+
+    def depthwise(width: int, kernel: int = 3, stride: int = 1) -> Conv:
+        return replace(pointwise(width, width), kernel=kernel, stride=stride, groups=width, activation="none")
+
+    middle, stride = block.out_channels // 2, block.stride
+    entering = block.in_channels // 2 if stride == 1 else block.in_channels
+    last = pointwise(middle, block.out_channels - entering)
     if block.kind == "shuffle":
-        main = (
-            Conv(in_channels=entering, out_channels=middle),
-            _depthwise(middle, block.kernel, block.stride),
-            Conv(in_channels=middle, out_channels=leaving),
-        )
+        main: Chain = (pointwise(entering, middle), depthwise(middle, block.kernel, stride), last)
     else:  # three separable 3x3; the first depthwise acts on the input width and carries the stride
-        main = (
-            _depthwise(entering, 3, block.stride),
-            Conv(in_channels=entering, out_channels=middle),
-            _depthwise(middle, 3, 1),
-            Conv(in_channels=middle, out_channels=middle),
-            _depthwise(middle, 3, 1),
-            Conv(in_channels=middle, out_channels=leaving),
-        )
-    if block.stride == 1:
+        first = (depthwise(entering, stride=stride), pointwise(entering, middle))
+        main = (*first, depthwise(middle), pointwise(middle, middle), depthwise(middle), last)
+    if stride == 1:
         return {"main": main, "projection": ()}
     # The shortcut takes the kernel of the chosen operation (3 for Xception), so the choice changes it too.
-    projection = (
-        _depthwise(block.in_channels, block.kernel, block.stride),
-        Conv(in_channels=block.in_channels, out_channels=block.in_channels),
-    )
-    return {"main": main, "projection": projection}
-
-
-def _depthwise(channels: int, kernel: int, stride: int) -> Conv:
-    return Conv(
-        in_channels=channels, out_channels=channels, kernel=kernel, stride=stride, groups=channels, activation="none"
-    )
+    return {"main": main, "projection": (depthwise(entering, block.kernel, stride), pointwise(entering, entering))}
 
 
 def _conv(block: BlockSpec) -> Conv:
     """A 1x1 convolution from the block's input to its output, with the block's activation."""
-    return Conv(
-        in_channels=block.in_channels,
-        out_channels=block.out_channels,
-        activation=block.activation,
-        padding=block.padding,
-    )
-
-
-def _square(conv: Conv, channels: int) -> Conv:
-    return replace(conv, in_channels=channels, out_channels=channels)
+    conv = Conv(in_channels=block.in_channels, out_channels=block.out_channels)
+    return replace(conv, activation=block.activation, padding=block.padding)

@@ -8,7 +8,7 @@ from workbench.spaces.space import SearchSpace
 
 
 def space_names() -> tuple[str, ...]:
-    """All names; dilation spaces over other allocations (`dilation-resnet50-1.3.5.7`) exist beside these.
+    """All names; dilation spaces over other allocations (`dilation-resnet50-1.3.5.7`) exist besides these.
 
     So do spaces of dilations by channel (`channel-dilation-resnet50-n16-C`), for any number of groups that fits, and
     of layers around a seed network (`layers-mobilenetv2-4.4.4.4.4.1`), for any depths.

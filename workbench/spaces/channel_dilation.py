@@ -7,35 +7,32 @@ channels each; N = 1 is the usual search for one operation per layer. A space is
 """
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from itertools import groupby, islice
 from typing import Literal
 
 from workbench.spaces.arch import Arch
-from workbench.spaces.branches import Part, foldable, searched_group, searched_width
-from workbench.spaces.network_spec import BlockSpec, NetworkSpec
-from workbench.spaces.residual import dilatable_blocks, layout_named, residual_spec
+from workbench.spaces.branches import foldable, searched_group, searched_width
+from workbench.spaces.network_spec import BlockSpec, Dilation, NetworkSpec
+from workbench.spaces.residual import blocks_label, dilatable_blocks, labelled, layout_named
 from workbench.spaces.space import Decision, SearchSpace
 
 PREFIX = "channel-dilation-"
-Genotype = tuple[int, int]  # dilation (height, width)
-Reading = Literal["contiguous", "index"]
+Slicing = Literal["contiguous", "index"]
 
-_SQUARES: tuple[Genotype, ...] = ((1, 1), (2, 2), (3, 3))
-_WIDE_SQUARES: tuple[Genotype, ...] = (*_SQUARES, (4, 4), (5, 5))
+_SQUARES: tuple[Dilation, ...] = ((1, 1), (2, 2), (3, 3))
+_WIDE_SQUARES: tuple[Dilation, ...] = (*_SQUARES, (4, 4), (5, 5))
 # The sets of the ablation (section 4.3, table 5), and one that only tests need; the second of each pair is for maps of
 # stride 32, which are the paper's stage 5. Narrower networks end earlier and use the first everywhere.
-GENOTYPES: dict[str, tuple[tuple[Genotype, ...], tuple[Genotype, ...]]] = {
+DILATION_SETS: dict[str, tuple[tuple[Dilation, ...], tuple[Dilation, ...]]] = {
     "A": (((1, 1), (3, 3)), ((1, 1), (3, 3), (5, 5))),
     "B": (_SQUARES, _WIDE_SQUARES),
     "C": ((*_SQUARES, (1, 3), (3, 1)), (*_WIDE_SQUARES, (1, 3), (3, 1), (1, 5), (5, 1))),
     "plain": (((1, 1),), ((1, 1),)),
 }
-_NAME = re.compile(
-    r"channel-dilation-(?P<backbone>.+?)(?:-(?P<depths>\d+(?:\.\d+)+))?-(?P<groups>[nc][1-9]\d*)-(?P<set>\w+)"
-)
+_NAME = re.compile(PREFIX + r"(.+)-([nc][1-9]\d*)-(\w+)")  # backbone with its blocks, groups, set
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +43,7 @@ class SearchedLayer:
     stage: int
     channels: int
     groups: int  # N
-    genotypes: tuple[Genotype, ...]
+    dilations: tuple[Dilation, ...]
 
     @property
     def group_channels(self) -> int:
@@ -54,15 +51,14 @@ class SearchedLayer:
         return self.channels // self.groups
 
 
-def channel_dilation_name(backbone: str, groups: str, genotypes: str, depths: Sequence[int] = ()) -> str:
+def channel_dilation_name(backbone: str, groups: str, dilations: str, depths: Sequence[int] = ()) -> str:
     """The name of the space; `groups` is "n16" (groups in each layer) or "c32" (channels in each group)."""
-    plain = not depths or tuple(depths) == layout_named(backbone).depths
-    return f"{PREFIX}{backbone}{'' if plain else '-' + '.'.join(map(str, depths))}-{groups}-{genotypes}"
+    return f"{PREFIX}{blocks_label(backbone, depths)}-{groups}-{dilations}"
 
 
-def genotype_name(genotype: Genotype) -> str:
+def dilation_name(dilation: Dilation) -> str:
     """Height x width, for example "1x3"."""
-    return f"{genotype[0]}x{genotype[1]}"
+    return f"{dilation[0]}x{dilation[1]}"
 
 
 def channel_dilation_space(name: str) -> SearchSpace:
@@ -71,7 +67,7 @@ def channel_dilation_space(name: str) -> SearchSpace:
     decisions = tuple(
         Decision(
             f"stage {layer.stage} block {layer.block} group {group}",
-            tuple(map(genotype_name, layer.genotypes)),
+            tuple(map(dilation_name, layer.dilations)),
             layer.block,
             layer.stage,
             of_channels=True,
@@ -100,57 +96,55 @@ def searched_layers(space: SearchSpace) -> tuple[SearchedLayer, ...]:
 
 
 def logits(space: SearchSpace) -> int:
-    """How many numbers the search learns: one for each genotype of each group (section 3)."""
+    """How many numbers the search learns: one for each dilation of each group (section 3)."""
     return sum(len(decision.options) for decision in space.decisions)
 
 
 def layer_choices(space: SearchSpace, arch: Arch) -> list[tuple[int, ...]]:
-    """For each searched layer the genotype index of each of its groups."""
+    """For each searched layer the dilation index of each of its groups."""
     return _by_layer(searched_layers(space), space.check(arch).choices)
 
 
-def votes(layer: SearchedLayer, chosen: Sequence[int]) -> tuple[int, ...]:
-    """How many groups chose each genotype; over N this is the intensity of section 3.3, equation 5."""
-    count = Counter(chosen)
-    return tuple(count[index] for index in range(len(layer.genotypes)))
+def assignments(layer: SearchedLayer, chosen: Sequence[int]) -> tuple[int, ...]:
+    """How many groups chose each dilation; over N this is the intensity of section 3.3, equation 5."""
+    return tuple(list(chosen).count(index) for index in range(len(layer.dilations)))
 
 
-def channel_order(layer: SearchedLayer, chosen: Sequence[int]) -> list[int]:
-    """For each channel of the decoded network the one it was: sorted by genotype, else in the old order."""
-    groups = sorted(range(layer.groups), key=lambda group: chosen[group])
-    width = layer.group_channels
-    return [channel for group in groups for channel in range(group * width, (group + 1) * width)]
+def channel_order(chosen: Sequence[int], group_channels: int) -> list[int]:
+    """For each channel of the decoded layer the one it was: sorted by dilation, else in the old order."""
+    groups = sorted(range(len(chosen)), key=lambda group: chosen[group])
+    return [group * group_channels + channel for group in groups for channel in range(group_channels)]
 
 
-def decoded(space: SearchSpace, arch: Arch, reading: Reading = "contiguous") -> NetworkSpec:
-    """The network of `arch`, to be filled with pretrained weights in one of two readings of section 3.4.
+def decoded(space: SearchSpace, arch: Arch, slicing: Slicing = "contiguous") -> NetworkSpec:
+    """The network of `arch`, to be filled with pretrained weights in one of two slicings of section 3.4.
 
-    `contiguous` (equations 5 and 6): one convolution per genotype, as wide as its votes, in the order of the set.
-    `index` keeps for every group the genotype that it voted for. Where the channels can be sorted for good (`foldable`)
-    that is the same network with permuted weights; elsewhere every group stays in its place, neighbours of one genotype
+    `contiguous` (equations 5 and 6): one convolution per dilation, as wide as its assignments, in the order of the set.
+    `index` keeps for every group the dilation that it chose. Where the channels can be sorted for good (`foldable`)
+    that is the same network with permuted weights; elsewhere every group stays in its place, neighbours of one dilation
     in one convolution: the same cost in more and thinner convolutions.
     """
     spec, layers = _parsed(space.name)
-    return _built(spec, layers, reading, space.check(arch).choices)
+    return _built(spec, layers, slicing, space.check(arch).choices)
 
 
-def same_everywhere(space: SearchSpace, genotype: Genotype) -> Arch:
-    """The architecture with one genotype in all groups; ValueError when a layer does not offer it."""
+def same_everywhere(space: SearchSpace, dilation: Dilation) -> Arch:
+    """The architecture with one dilation in all groups; ValueError when a layer does not offer it."""
     choices = []
     for layer in searched_layers(space):
-        if genotype not in layer.genotypes:
+        if dilation not in layer.dilations:
             raise ValueError(
-                f"The genotype {genotype} is not among {list(layer.genotypes)} of stage {layer.stage} in {space.name}."
+                f"The dilation {dilation} is not among {list(layer.dilations)} of stage {layer.stage} in {space.name}."
             )
-        choices += [layer.genotypes.index(genotype)] * layer.groups
+        choices += [layer.dilations.index(dilation)] * layer.groups
     return space.arch(choices)
 
 
 def equal_split(space: SearchSpace) -> Arch:
-    """Every genotype in (nearly) equally many groups of each layer; where N is no multiple the first ones get more."""
+    """Every dilation in (nearly) equally many groups of each layer; where N is no multiple the first ones get more."""
     choices: list[int] = []
     for layer in searched_layers(space):
-        choices += sorted(group % len(layer.genotypes) for group in range(layer.groups))
+        choices += sorted(group % len(layer.dilations) for group in range(layer.groups))
     return space.arch(choices)
 
 
@@ -160,26 +154,22 @@ def _parsed(name: str) -> tuple[NetworkSpec, tuple[SearchedLayer, ...]]:
     if match is None:
         raise ValueError(
             f"A space of dilations by channel is named {PREFIX}<backbone>-n16-C (16 groups in each layer, set C of"
-            f" genotypes) or {PREFIX}<backbone>-c32-C (32 channels in each group); got {name!r}."
+            f" dilations) or {PREFIX}<backbone>-c32-C (32 channels in each group); got {name!r}."
         )
-    if match["set"] not in GENOTYPES:
-        raise ValueError(f"A genotype set is one of {', '.join(GENOTYPES)}; got {match['set']!r} in {name!r}.")
-    backbone = match["backbone"]
-    depths = tuple(int(depth) for depth in match["depths"].split(".")) if match["depths"] else ()
-    spec = residual_spec(backbone, depths)
-    if name != (known := channel_dilation_name(backbone, match["groups"], match["set"], depths)):
-        raise ValueError(f"The depths in {name} are those of {backbone} as published; the space is named {known}.")
+    label, groups, options = match.groups()
+    if options not in DILATION_SETS:
+        raise ValueError(f"A dilation set is one of {', '.join(DILATION_SETS)}; got {options!r} in {name!r}.")
+    _, spec = labelled(label, name)
     stride, layers = 1, []
     first = min(spec.blocks[index].stage for index in dilatable_blocks(spec))
     for index, block in enumerate(spec.blocks):
         stride *= block.stride
         if index in dilatable_blocks(spec) and block.stage > first:
-            genotypes = GENOTYPES[match["set"]][stride >= 32]
-            layers.append(_layer(name, index, block, match["groups"], genotypes))
+            layers.append(_layer(name, index, block, groups, DILATION_SETS[options][stride >= 32]))
     return spec, tuple(layers)
 
 
-def _layer(name: str, index: int, block: BlockSpec, groups: str, genotypes: tuple[Genotype, ...]) -> SearchedLayer:
+def _layer(name: str, index: int, block: BlockSpec, groups: str, dilations: tuple[Dilation, ...]) -> SearchedLayer:
     channels, conv_group, number = searched_width(block), searched_group(block), int(groups[1:])
     if channels % number:
         what = f"{number} groups" if groups[0] == "n" else f"groups of {number} channels"
@@ -195,28 +185,20 @@ def _layer(name: str, index: int, block: BlockSpec, groups: str, genotypes: tupl
             f" {name} would cut them: it asks for {channels // count} channels together. Use a multiple of"
             f" {conv_group}, at most n{channels // conv_group} here."
         )
-    return SearchedLayer(block=index, stage=block.stage, channels=channels, groups=count, genotypes=genotypes)
+    return SearchedLayer(block=index, stage=block.stage, channels=channels, groups=count, dilations=dilations)
 
 
 def _by_layer(layers: Sequence[SearchedLayer], choices: Sequence[int]) -> list[tuple[int, ...]]:
-    found, start = [], 0
-    for layer in layers:
-        found.append(tuple(choices[start : start + layer.groups]))
-        start += layer.groups
-    return found
+    answers = iter(choices)
+    return [tuple(islice(answers, layer.groups)) for layer in layers]
 
 
-def _built(spec: NetworkSpec, layers: Sequence[SearchedLayer], reading: Reading, choices: Sequence[int]) -> NetworkSpec:
+def _built(spec: NetworkSpec, layers: Sequence[SearchedLayer], slicing: Slicing, choices: Sequence[int]) -> NetworkSpec:
     blocks = list(spec.blocks)
     for layer, chosen in zip(layers, _by_layer(layers, choices), strict=True):
-        runs: list[list[int]] = []  # genotype index, groups
-        sort = reading == "contiguous" or foldable(blocks[layer.block])
-        for index in sorted(chosen) if sort else chosen:
-            if runs and runs[-1][0] == index:
-                runs[-1][1] += 1
-            else:
-                runs.append([index, 1])
-        parts: tuple[Part, ...] = tuple((count * layer.group_channels, *layer.genotypes[i]) for i, count in runs)
+        sort = slicing == "contiguous" or foldable(blocks[layer.block])
+        runs = [(index, len(list(run))) for index, run in groupby(sorted(chosen) if sort else chosen)]
+        parts = tuple((groups * layer.group_channels, *layer.dilations[index]) for index, groups in runs)
         plain = parts == ((layer.channels, 1, 1),)
         blocks[layer.block] = replace(blocks[layer.block], dilations=() if plain else parts)
     return replace(spec, blocks=tuple(blocks))

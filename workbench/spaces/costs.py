@@ -44,7 +44,7 @@ def block_cost(block: BlockSpec, size: tuple[int, int]) -> tuple[Cost, tuple[int
             if isinstance(layer, Conv):
                 weights = layer.out_channels * (layer.in_channels // layer.groups) * layer.kernel**2
                 macs += weights * inner[0] * inner[1]
-                params += weights + _affine(layer)
+                params += weights + layer.out_channels * (layer.bias + 2 * layer.norm)
     return Cost(macs, params), (-(-size[0] // block.stride), -(-size[1] // block.stride))
 
 
@@ -59,7 +59,3 @@ def classifier_cost(spec: NetworkSpec, image_size: ImageSize, *, hidden: int = 1
     convolution = spec.channels[-1] * hidden
     params = convolution + 3 * hidden + hidden * classes + classes  # bias and batch norm of the 1x1; bias of the linear
     return Cost(convolution * area + hidden * classes, params)
-
-
-def _affine(conv: Conv) -> int:
-    return conv.out_channels * (int(conv.bias) + 2 * int(conv.norm))

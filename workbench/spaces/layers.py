@@ -10,7 +10,7 @@ has the maps that SSDLite reads.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from workbench.spaces.branches import searched_width
@@ -27,17 +27,15 @@ _DEEPEST = 60  # layers of a stage: a name read from a file must not build milli
 _NAME = re.compile(rf"{PREFIX}(?P<seed>.+?)-(?P<depths>\d+(?:\.\d+)*)(?:-(?P<form>ssd|os16|os8))?")
 # Section 2.1, in the order of alpha; ours for ResNets, whose searched convolution has a kernel, a dilation (d) and,
 # in a bottleneck, an inner width of all or half (h) of the seed's.
-_MBCONV = ("k3e3", "k3e6", "k5e3", "k5e6", "k7e3", "k7e6")
-_BASIC = ("k3", "k3d2", "k5")
-_BOTTLENECK = ("k3", "k3h", "k3d2", "k3d2h", "k5", "k5h")
+_OPTIONS: dict[str, tuple[str, ...]] = {
+    "mbconv": ("k3e3", "k3e6", "k5e3", "k5e6", "k7e3", "k7e6"),
+    "basic": ("k3", "k3d2", "k5"),
+    "bottleneck": ("k3", "k3h", "k3d2", "k3d2h", "k5", "k5h"),
+}
 
 
-@dataclass(frozen=True)
-class Slot:
-    """The place of one layer: its options, and the block it would be if it were the seed's own."""
-
-    template: BlockSpec
-    options: tuple[str, ...]
+# The place of one layer: the block it would be if it were the seed's own, and its options.
+Slot = tuple[BlockSpec, tuple[str, ...]]
 
 
 def seed_spec(name: str, form: str = "") -> NetworkSpec:
@@ -73,7 +71,7 @@ def with_output_stride(spec: NetworkSpec, stride: int) -> NetworkSpec:
             rate *= block.stride
             block = replace(block, stride=1)
         reached *= block.stride
-        if rate > 1 and block.kind in ("mbconv", "basic", "bottleneck"):
+        if rate > 1 and block.kind in _OPTIONS:
             _, height, width = block.dilations[0] if block.dilations else (0, 1, 1)
             block = replace(block, dilations=((searched_width(block), height * rate, width * rate),))
         blocks.append(block)
@@ -103,11 +101,10 @@ def layer_space(name: str) -> SearchSpace:
         )
     slots = _slots(spec, dict(zip(stages, depths, strict=True)))
     decisions: list[Decision] = []
-    for position, slot in enumerate(slots):
-        if slot.options:
-            stage = slot.template.stage
-            within = sum(decision.stage == stage for decision in decisions) + 1
-            decisions.append(Decision(f"stage {stage} layer {within}", slot.options, position, stage))
+    for position, (template, options) in enumerate(slots):
+        if options:
+            within = sum(decision.stage == template.stage for decision in decisions) + 1
+            decisions.append(Decision(f"stage {template.stage} layer {within}", options, position, template.stage))
     small = match["seed"].endswith(("front", "tiny"))
     return SearchSpace(
         name=name,
@@ -119,9 +116,8 @@ def layer_space(name: str) -> SearchSpace:
 
 def searched_stages(spec: NetworkSpec) -> tuple[int, ...]:
     """Stages of residual blocks; not one whose inverted residuals do not expand (block 1 of MobileNetV2)."""
-    kinds = ("basic", "bottleneck")
-    found = [b.stage for b in spec.blocks if b.kind in kinds or (b.kind == "mbconv" and b.expansion != 1)]
-    return tuple(dict.fromkeys(found))
+    searched = (b for b in spec.blocks if b.kind in _OPTIONS and (b.kind != "mbconv" or b.expansion != 1))
+    return tuple(dict.fromkeys(block.stage for block in searched))
 
 
 def _slots(spec: NetworkSpec, depths: dict[int, int]) -> tuple[Slot, ...]:
@@ -129,26 +125,26 @@ def _slots(spec: NetworkSpec, depths: dict[int, int]) -> tuple[Slot, ...]:
     for index, block in enumerate(spec.blocks):
         first = index == 0 or spec.blocks[index - 1].stage != block.stage
         if block.stage not in depths:
-            slots.append(Slot(block, ()))
+            slots.append((block, ()))
         elif first:
-            options = {"mbconv": _MBCONV, "basic": _BASIC, "bottleneck": _BOTTLENECK}[block.kind]
+            options = _OPTIONS[block.kind]
             if block.groups > 1:  # half the width in as many groups: no prefix of channels means the same
                 options = tuple(option for option in options if not option.endswith("h"))
             # The head reads a fixed number of channels there, so only the kernel is free (section 2.2).
             own = tuple(option for option in options if index not in spec.expanded or option.endswith("e6"))
-            slots.append(Slot(block, own))
+            slots.append((block, own))
             behind = replace(block, in_channels=block.out_channels, stride=1)
-            slots += [Slot(behind, (*options, SKIP))] * (depths[block.stage] - 1)
+            slots += [(behind, (*options, SKIP))] * (depths[block.stage] - 1)
     return tuple(slots)
 
 
 def _build(name: str, spec: NetworkSpec, slots: Sequence[Slot], form: str, choices: tuple[int, ...]) -> NetworkSpec:
     answers = iter(choices)
     blocks: list[BlockSpec] = []
-    for slot in slots:
-        option = slot.options[next(answers)] if slot.options else ""
+    for template, options in slots:
+        option = options[next(answers)] if options else ""
         if option != SKIP:
-            blocks.append(_layer(slot.template, option) if option else slot.template)
+            blocks.append(_layer(template, option) if option else template)
     ends = {block.stage: index for index, block in enumerate(blocks)}
     starts = {block.stage: index for index, block in reversed(list(enumerate(blocks)))}
     tapped = [starts if tap in spec.expanded else ends for tap in spec.taps]
@@ -162,10 +158,6 @@ def _layer(template: BlockSpec, option: str) -> BlockSpec:
     match = re.fullmatch(r"k(\d)(?:e(\d))?(?:d(\d))?(h?)", option)
     assert match is not None
     kernel, expansion, dilation, half = match.groups()
-    block = replace(template, kernel=int(kernel))
-    if expansion:
-        block = replace(block, expansion=float(expansion))
-    if half:
-        block = replace(block, expansion=block.expansion / 2)
-    rate = int(dilation or 1)
+    inner = float(expansion or template.expansion) / (2 if half else 1)
+    block, rate = replace(template, kernel=int(kernel), expansion=inner), int(dilation or 1)
     return replace(block, dilations=((searched_width(block), rate, rate),) if rate > 1 else ())

@@ -2,18 +2,11 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
-from workbench.spaces.network_spec import BlockSpec, NetworkSpec, Padding
+from workbench.spaces.network_spec import BlockSpec, NetworkSpec, Padding, chained
 
-
-@dataclass(frozen=True, kw_only=True)
-class MBStage:
-    """Layers of one width; the first carries the stride. A layer is (kernel, expansion)."""
-
-    channels: int
-    stride: int
-    layers: tuple[tuple[int, int], ...]
+MBStage = tuple[int, int, str]  # output channels, stride of the first layer, layers in the notation of `layers_of`
 
 
 def mbconv_spec(
@@ -30,30 +23,16 @@ def mbconv_spec(
 
     `taps` are the numbers of the stages whose last map is returned.
     """
-    common = {"activation": "relu6", "padding": padding, "bn_eps": bn_eps}
-    blocks = [BlockSpec(kind="conv", in_channels=3, out_channels=stem, stride=2, **common)]  # type: ignore[arg-type]
-    ends: dict[int, int] = {}
-    for number, stage in enumerate(stages, start=1):
-        for index, (kernel, expansion) in enumerate(stage.layers):
-            blocks.append(
-                BlockSpec(
-                    kind="mbconv",
-                    in_channels=blocks[-1].out_channels,
-                    out_channels=stage.channels,
-                    stride=stage.stride if index == 0 else 1,
-                    kernel=kernel,
-                    stage=number,
-                    expansion=float(expansion),
-                    **common,  # type: ignore[arg-type]
-                )
-            )
-        ends[number] = len(blocks) - 1
+    first = BlockSpec(kind="conv", out_channels=stem, stride=2, activation="relu6", padding=padding, bn_eps=bn_eps)
+    blocks = [first]
+    for number, (channels, stride, text) in enumerate(stages, start=1):
+        layer = replace(first, kind="mbconv", out_channels=channels, stage=number)
+        for index, (kernel, expansion) in enumerate(layers_of(text)):
+            step = 1 if index else stride
+            blocks.append(replace(layer, stride=step, kernel=kernel, expansion=float(expansion)))
     if last:
-        ends[len(stages) + 1] = len(blocks)
-        entering = blocks[-1].out_channels
-        top = BlockSpec(kind="conv", in_channels=entering, out_channels=last, kernel=1, stage=len(stages) + 1, **common)  # type: ignore[arg-type]
-        blocks.append(top)
-    return NetworkSpec(name=name, blocks=tuple(blocks), taps=tuple(ends[tap] for tap in taps))
+        blocks.append(replace(first, out_channels=last, stride=1, kernel=1, stage=len(stages) + 1))
+    return chained(name, blocks, taps)
 
 
 def layers_of(text: str) -> tuple[tuple[int, int], ...]:
@@ -64,9 +43,9 @@ def layers_of(text: str) -> tuple[tuple[int, int], ...]:
     return tuple((int(match[1]), int(match[2])) for match in found if match)
 
 
-# Output channels and strides of MobileNetV2's stages behind the stem (section 2.2 of the specification of FNA).
+# Output channels and strides of MobileNetV2's stages behind the stem (Sandler et al. 2018, table 2).
 _MOBILENET_V2 = ((16, 1), (24, 2), (32, 2), (64, 2), (96, 1), (160, 2), (320, 1))
-# Layers of blocks 2 to 7 (section 2.3); block 1 is k3e1 in all of them.
+# Layers of blocks 2 to 7; block 1 is k3e1 in all of them.
 FNA_LAYERS: Mapping[str, tuple[str, ...]] = {
     "MobileNetV2": ("k3e6 k3e6", "k3e6 k3e6 k3e6", "k3e6 k3e6 k3e6 k3e6", "k3e6 k3e6 k3e6", "k3e6 k3e6 k3e6", "k3e6"),
     "FNA RetinaNet": ("k3e6 k3e6", "k7e6 k5e6", "k3e6 k5e6 k7e6 k3e6", "k5e6 k7e6", "k7e6 k7e6 k7e3 k7e6", "k7e6"),
@@ -90,10 +69,7 @@ def fna_spec(name: str, *, last: int = 0, padding: Padding = "symmetric", bn_eps
     if name not in FNA_LAYERS:
         raise ValueError(f"A network of FNA is one of {', '.join(FNA_LAYERS)}; got {name!r}.")
     layers = ("k3e1", *FNA_LAYERS[name])
-    stages = [
-        MBStage(channels=channels, stride=stride, layers=layers_of(text))
-        for (channels, stride), text in zip(_MOBILENET_V2, layers, strict=True)
-    ]
+    stages = [(*shape, text) for shape, text in zip(_MOBILENET_V2, layers, strict=True)]
     return mbconv_spec(name, stages, (2, 3, 5, 8 if last else 7), last=last, padding=padding, bn_eps=bn_eps)
 
 
@@ -105,7 +81,6 @@ def efficientnet_lite0_spec(stages: int = 8) -> NetworkSpec:
     """
     rows = ((16, 1, "k3e1"), (24, 2, "k3e6 k3e6"), (40, 2, "k5e6 k5e6"), (80, 2, "k3e6 k3e6 k3e6"),
             (112, 1, "k5e6 k5e6 k5e6"), (192, 2, "k5e6 k5e6 k5e6 k5e6"), (320, 1, "k3e6"))  # fmt: skip
-    kept = [MBStage(channels=channels, stride=stride, layers=layers_of(text)) for channels, stride, text in rows]
     taps = (2, 3, 5) if stages == 5 else (2, 3, 5, stages)
     last = 1280 if stages == 8 else 0
-    return mbconv_spec("EfficientNet-Lite0", kept[:stages], taps, last=last, padding="same", bn_eps=1e-3)
+    return mbconv_spec("EfficientNet-Lite0", rows[:stages], taps, last=last, padding="same", bn_eps=1e-3)

@@ -1,16 +1,18 @@
-"""An architecture as the network builder sees it (the phenotype): plain values, no torch.
+"""An architecture as a builder of networks sees it: block after block, plain values, no torch.
 
 Everything that reads a network reads its `NetworkSpec`: the builder (`networks/`), the cost counter (`costs.py`),
 receptive fields (`insight/`), and later remapping. What a block is made of is said once, in `branches.py`.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 BlockKind = Literal["stem", "conv", "pool", "shuffle", "xception", "basic", "bottleneck", "mbconv"]
 Activation = Literal["relu", "relu6"]
 Shortcut = Literal["projection", "pad"]
+Dilation = tuple[int, int]  # (height, width)
+Part = tuple[int, int, int]  # (output channels, dilation height, dilation width)
 Padding = Literal["symmetric", "same"]
 
 
@@ -19,16 +21,14 @@ class BlockSpec:
     """One block: what it maps (channels, stride) and how (kind, kernel, expansion, dilations, groups)."""
 
     kind: BlockKind
-    in_channels: int
+    in_channels: int = 0  # 0: not said yet, `chained` fills it in
     out_channels: int
     stride: int = 1
     kernel: int = 3
     stage: int = 0  # 0 is the stem, stages count from 1
     expansion: float = 1.0  # inner channels: of a bottleneck as a share of its output, of an mbconv times its input
     groups: int = 1
-    # Of the block's searched convolution, its output channels side by side: (channels, dilation_h, dilation_w); ()
-    # is undilated.
-    dilations: tuple[tuple[int, int, int], ...] = ()
+    dilations: tuple[Part, ...] = ()  # of the block's searched convolution, side by side; () is undilated
     shortcut: Shortcut = "projection"  # where a residual block changes its size: a 1x1 convolution, or none ("pad")
     padding: Padding = "symmetric"  # same: as TensorFlow pads a strided convolution, more behind than in front
     bn_eps: float = 1e-5
@@ -48,7 +48,8 @@ class NetworkSpec:
     @property
     def channels(self) -> tuple[int, ...]:
         """Channels of the tapped maps, from high to low resolution."""
-        return tuple(self._tapped_channels(tap) for tap in self.taps)
+        blocks = [(tap in self.expanded, self.blocks[tap]) for tap in self.taps]
+        return tuple(round(b.in_channels * b.expansion) if inside else b.out_channels for inside, b in blocks)
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -59,10 +60,6 @@ class NetworkSpec:
             product *= block.stride
         return tuple(strides[tap] for tap in self.taps)
 
-    def _tapped_channels(self, tap: int) -> int:
-        block = self.blocks[tap]
-        return round(block.in_channels * block.expansion) if tap in self.expanded else block.out_channels
-
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -71,15 +68,14 @@ class NetworkSpec:
         """Rebuilds a spec; ValueError names the field that does not fit."""
         try:
             blocks = tuple(
-                BlockSpec(**{**block, "dilations": tuple(tuple(d) for d in block["dilations"])})
-                for block in value["blocks"]
+                BlockSpec(**{**b, "in_channels": b["in_channels"], "dilations": tuple(map(tuple, b["dilations"]))})
+                for b in value["blocks"]
             )
             taps, expanded = tuple(value["taps"]), tuple(value.get("expanded", ()))
             spec = NetworkSpec(name=value["name"], blocks=blocks, taps=taps, expanded=expanded)
         except (KeyError, TypeError) as error:
-            raise ValueError(
-                f"A network specification needs name, blocks and taps as written by to_json: {error}."
-            ) from error
+            message = f"A network specification needs name, blocks and taps as written by to_json: {error}."
+            raise ValueError(message) from error
         if unknown := {block.kind for block in blocks} - set(get_args(BlockKind)):
             raise ValueError(f"A block kind is one of {', '.join(get_args(BlockKind))}; got {sorted(unknown)}.")
         if not all(0 <= tap < len(blocks) for tap in spec.taps):
@@ -87,3 +83,11 @@ class NetworkSpec:
         if not all(tap in spec.taps and blocks[tap].kind == "mbconv" for tap in expanded):
             raise ValueError(f"Only taps of mbconv blocks are read behind the expansion; got {list(expanded)}.")
         return spec
+
+
+def chained(name: str, blocks: Sequence[BlockSpec], tapped: Sequence[int]) -> NetworkSpec:
+    """These blocks one after the other on RGB images; taps are the last blocks of the stages `tapped`."""
+    widths = (3, *(block.out_channels for block in blocks[:-1]))
+    ends = {block.stage: index for index, block in enumerate(blocks)}
+    fitted = (replace(block, in_channels=width) for block, width in zip(blocks, widths, strict=True))
+    return NetworkSpec(name=name, blocks=tuple(fitted), taps=tuple(ends[stage] for stage in tapped))

@@ -1,9 +1,10 @@
-"""Architectures printed in the papers, with the costs printed beside them.
+"""Architectures printed in the papers, with the costs printed next to them.
 
-Printed costs are kept as printed; what we count ourselves stands beside them in the notebooks and tests.
+Printed costs are kept as printed; what we count ourselves stands next to them in the notebooks and tests.
 """
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from workbench.spaces.allocation import allocation, allocation_space
 from workbench.spaces.arch import Arch
@@ -12,27 +13,29 @@ from workbench.spaces.network_spec import NetworkSpec
 from workbench.spaces.residual import residual_spec
 
 
-@dataclass(frozen=True, kw_only=True)
-class Published:
+class Published(NamedTuple):
     """A published network: its architecture, and its printed cost where the source prints one."""
 
-    method: str
     name: str
     arch: Arch
-    printed_macs: str  # as printed, with the source's own rounding
+    printed_macs: str  # of the whole ImageNet network, as printed, with the source's own rounding
     printed_params: str
     source: str
 
 
-def _shuffle(name: str, space: str, operations: str, macs: str, params: str, source: str) -> Published:
-    arch = Arch(space, tuple(int(digit) for digit in operations if digit.isdigit()))
-    return Published(method="DetNAS", name=name, arch=arch, printed_macs=macs, printed_params=params, source=source)
+def _shuffle(name: str, space: str, operations: str, *printed: str) -> Published:
+    return Published(name, Arch(space, _digits(operations)), *printed)
+
+
+def _digits(code: str) -> tuple[int, ...]:
+    return tuple(int(digit) for digit in code if digit.isdigit())
 
 
 _DETNASNET = "00312102 03123320 2113202221310333 13333333"
 _CODE = "DetNAS and ShuffleNet-Series code"
+_COMMENT = "comment in the DetNAS code"
 
-# Op ids by stage (DetNAS specification, section 2.4). Printed costs are of the whole ImageNet network.
+# Op ids by stage (the released code).
 DETNAS: tuple[Published, ...] = (
     _shuffle("DetNASNet", "shuffle-40", _DETNASNET, "1.3G", "10.4M", _CODE),
     _shuffle("DetNASNet (3.8)", "shuffle-40-wide", _DETNASNET, "3.8G", "29.5M", _CODE),
@@ -40,15 +43,13 @@ DETNAS: tuple[Published, ...] = (
     _shuffle("COCO-RetinaNet-300M", "shuffle-20", "2311 3213 31113320 3333", "300M", "3.7M", _CODE),
     _shuffle("VOC-FPN-300M", "shuffle-20", "2103 1303 20113333 3331", "300M", "3.7M", _CODE),
     _shuffle("VOC-RetinaNet-300M", "shuffle-20", "1300 2333 23333220 2311", "300M", "3.5M", _CODE),
-    _shuffle(
-        "COCO-FPN-300M (re-search)", "shuffle-20", "0001 2033 12223331 3232", "", "", "comment in the DetNAS code"
-    ),
+    _shuffle("COCO-FPN-300M (re-search)", "shuffle-20", "0001 2033 12223331 3232", "", "", _COMMENT),
     _shuffle("SPOS (ImageNet)", "shuffle-20", "2101 2020 20230000 3233", "323M", "3.5M", "SinglePathOneShot README"),
     _shuffle("mmrazor's own search", "shuffle-20", "1000 3032 22330213 2221", "", "", "mmrazor configuration"),
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class PublishedAllocation:
     """A network of CR-NAS: blocks per searched stage, and a dilation per residual block () where none is printed."""
 
@@ -73,11 +74,6 @@ class PublishedAllocation:
         return ""
 
 
-def _rates(code: str) -> tuple[int, ...]:
-    """The paper's operation code: 0, 1, 2 stand for dilation 1, 2, 3."""
-    return tuple(int(digit) + 1 for digit in code if digit.isdigit())
-
-
 # Operation codes of CR-NAS (its tables 5 and 6), one digit for each block. MobileNetV2's code has 20 entries: its first
 # and its last two belong to slots that hold no bottleneck (stem, 1x1 convolution, pooling) and are 0.
 OPERATION_CODES: dict[str, str] = {
@@ -87,46 +83,25 @@ OPERATION_CODES: dict[str, str] = {
     "CR-MobileNetV2": "0 1 01 02 011 0011 0110 2 0 0",
 }
 
+
+def _searched(name: str, backbone: str, depths: tuple[int, ...], *printed: str) -> PublishedAllocation:
+    code = tuple(digit + 1 for digit in _digits(OPERATION_CODES[name]))  # 0, 1, 2 stand for dilation 1, 2, 3
+    rates = code[1:-2] if backbone == "mobilenetv2" else code
+    return PublishedAllocation(name, backbone, depths, rates, *printed)
+
+
 CRNAS: tuple[PublishedAllocation, ...] = (
-    PublishedAllocation(
-        name="CR-R18",
-        backbone="resnet18",
-        depths=(1, 1, 2, 4),
-        dilations=_rates(OPERATION_CODES["CR-R18"]),
-        printed_macs="147.6",
-        baseline_macs="147.7",
-    ),
-    PublishedAllocation(
-        name="CR-R50",
-        backbone="resnet50",
-        depths=(1, 3, 5, 7),
-        dilations=_rates(OPERATION_CODES["CR-R50"]),
-        printed_macs="192.7",
-        baseline_macs="192.5",
-    ),
-    PublishedAllocation(
-        name="CR-R101",
-        backbone="resnet101",
-        depths=(2, 3, 17, 11),
-        dilations=_rates(OPERATION_CODES["CR-R101"]),
-        printed_macs="257.5",
-        baseline_macs="257.3",
-    ),
-    PublishedAllocation(
-        name="CR-MobileNetV2",
-        backbone="mobilenetv2",
-        depths=(2, 2, 3, 4, 4),
-        dilations=_rates(OPERATION_CODES["CR-MobileNetV2"])[1:-2],
-        printed_macs="121.4",
-        baseline_macs="121.1",
-    ),
-    PublishedAllocation(name="SCR-X50-32x4d", backbone="resnext50", depths=(2, 2, 6, 6)),
-    PublishedAllocation(name="SCR-X101-32x4d", backbone="resnext101", depths=(3, 4, 15, 11)),
+    _searched("CR-R18", "resnet18", (1, 1, 2, 4), "147.6", "147.7"),
+    _searched("CR-R50", "resnet50", (1, 3, 5, 7), "192.7", "192.5"),
+    _searched("CR-R101", "resnet101", (2, 3, 17, 11), "257.5", "257.3"),
+    _searched("CR-MobileNetV2", "mobilenetv2", (2, 2, 3, 4, 4), "121.4", "121.1"),
+    PublishedAllocation("SCR-X50-32x4d", "resnext50", (2, 2, 6, 6)),
+    PublishedAllocation("SCR-X101-32x4d", "resnext101", (3, 4, 15, 11)),
 )
 
 
 # NATS prints no architecture. What exists of the same kind is IC-Conv (CVPR 2021): the shares of the channels of its
-# ResNet-50 that stay undilated, by stage (section 11 of the specification of NATS; its stages 3 to 5 are our 2 to 4).
+# ResNet-50 that stay undilated, by stage (its stages 3 to 5 are our 2 to 4).
 UNDILATED_SHARES: dict[int, float] = {2: 0.523, 3: 0.374, 4: 0.314}
 
 
@@ -140,7 +115,7 @@ def channel_dilation_stand_in(backbone: str) -> NetworkSpec:
     choices: list[int] = []
     for layer in searched_layers(space):
         plain = round(UNDILATED_SHARES[layer.stage] * layer.groups)
-        others = len(layer.genotypes) - 1
+        others = len(layer.dilations) - 1
         choices += [0] * plain + [1 + group % others for group in range(layer.groups - plain)]
     spec = space.spec(space.arch(choices))
     return replace(spec, name=f"{spec.name} with mixed dilations")

@@ -2,48 +2,40 @@
 
 The published networks, their half-wide forms that CR-NAS trains its supernets with (its appendix A.1), and narrow ones
 of ours: `-tiny` for 128 pixels, with three stages, the last at stride 16, so that its map keeps 8x8 pixels and a
-dilated kernel still reads picture; `resnet18-quarter` and `resnet26-quarter` for photographs of 256 pixels. `-cifar`
+dilated kernel still reads image; `resnet18-quarter` and `resnet26-quarter` for photographs of 256 pixels. `-cifar`
 are those of 32-pixel images.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from workbench.spaces.branches import dilation_parts, searched_width
-from workbench.spaces.network_spec import Activation, BlockKind, BlockSpec, NetworkSpec, Shortcut
+from workbench.spaces.network_spec import BlockKind, BlockSpec, NetworkSpec, chained
 
 DEEPEST = 200  # blocks in a stage: a name read from a file must not build millions
 DILATABLE: tuple[BlockKind, ...] = ("basic", "bottleneck", "mbconv")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Stage:
-    """Blocks of one width; the first carries the stride. `options` are the depths a search may choose from."""
+    """Blocks like `block`, of which only the first strides; `options` are the depths a search may choose from."""
 
-    kind: BlockKind
-    channels: int
-    stride: int
+    block: BlockSpec
     depth: int
     options: tuple[int, ...] = ()  # () is a stage that keeps its depth
     cost: float = 1.0  # nominal cost of one block, in the allocation rule
-    expansion: float = 1.0
-    groups: int = 1
-    shortcut: Shortcut = "projection"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
     """A family of networks: stem, stages numbered from 1, and the stages whose last map is tapped."""
 
-    stem: int
-    stem_kernel: int
-    pool: bool  # 3x3 max pooling behind the stem
+    stem: tuple[BlockSpec, ...]
     stages: tuple[Stage, ...]
     taps: tuple[int, ...]
     image_size: int = 224
-    activation: Activation = "relu"
-    stem_stride: int = 2
 
     @property
     def searched(self) -> tuple[int, ...]:
@@ -68,110 +60,93 @@ _GRID = (_T12, _T12, _T3, _T4)  # branch depths of ResNet and ResNeXt (CR-NAS, s
 
 
 def _resnet(
-    kind: BlockKind,
+    block: BlockSpec,
     depths: Sequence[int],
+    grid: Sequence[tuple[int, ...]] = _GRID,
     *,
     width: int = 64,
-    inner: float = 0.25,
-    groups: int = 1,
-    grid: Sequence[tuple[int, ...]] = _GRID,
+    strides: Sequence[int] = (2, 1, 2, 2, 2),
+    stem_kernel: int = 3,
+    pool: bool = False,
+    image_size: int = 224,
 ) -> Layout:
-    factor = 4 if kind == "bottleneck" else 1
-    stages = tuple(
-        Stage(
-            kind=kind,
-            channels=factor * width * 2**index,
-            stride=1 if index == 0 else 2,
-            depth=depth,
-            options=tuple(options),
-            expansion=inner,
-            groups=groups,
-        )
-        for index, (depth, options) in enumerate(zip(depths, grid, strict=True))
+    """Stages of blocks like `block` whose width doubles from one to the next; `strides` of the stem, then of each."""
+    first = BlockSpec(
+        kind="conv", out_channels=width, stride=strides[0], kernel=stem_kernel, activation=block.activation
     )
-    return Layout(stem=width, stem_kernel=7, pool=True, stages=stages, taps=(1, 2, 3, 4))
-
-
-def _tiny(kind: BlockKind, *, width: int = 16, expansion: float = 1.0) -> Layout:
-    """Stem at stride 2, three stages at strides 4, 8, 16, eight blocks in all."""
-    factor = 4 if kind == "bottleneck" else 1
-    stages = tuple(
-        Stage(
-            kind=kind,
-            channels=factor * width * 2**index,
-            stride=2,
-            depth=depth,
-            options=(1, 2, 3, 4, 5, 6),
-            expansion=expansion,
-        )
-        for index, depth in enumerate((3, 3, 2))
-    )
-    activation: Activation = "relu6" if kind == "mbconv" else "relu"
+    pooling = BlockSpec(kind="pool", out_channels=width, stride=2)
+    widest = width * (4 if block.kind == "bottleneck" else 1)
+    blocks = [replace(block, out_channels=widest * 2**i, stride=stride) for i, stride in enumerate(strides[1:])]
     return Layout(
-        stem=width, stem_kernel=3, pool=False, stages=stages, taps=(1, 2, 3), image_size=128, activation=activation
+        stem=(first, pooling) if pool else (first,),
+        stages=tuple(map(Stage, blocks, depths, grid)),
+        taps=tuple(range(1, len(depths) + 1)),
+        image_size=image_size,
     )
+
+
+def _tiny(block: BlockSpec) -> Layout:
+    """Stem at stride 2, three stages at strides 4, 8, 16, eight blocks in all."""
+    return _resnet(block, (3, 3, 2), [tuple(range(1, 7))] * 3, width=16, strides=(2, 2, 2, 2), image_size=128)
 
 
 def _cifar(depth: int) -> Layout:
     """ResNet-20 to -110 for 32-pixel images: strides 1, 2, 4, and shortcuts without weights (He et al. 2015, 4.2)."""
-    stages = tuple(
-        Stage(
-            kind="basic",
-            channels=16 * 2**index,
-            stride=1 if index == 0 else 2,
-            depth=(depth - 2) // 6,
-            options=tuple(range(1, 10)),
-            shortcut="pad",
-        )
-        for index in range(3)
-    )
-    return Layout(stem=16, stem_kernel=3, stem_stride=1, pool=False, stages=stages, taps=(1, 2, 3), image_size=32)
+    block, depths = replace(_BLOCK, expansion=1.0, shortcut="pad"), [(depth - 2) // 6] * 3
+    return _resnet(block, depths, [tuple(range(1, 10))] * 3, width=16, strides=(1, 1, 2, 2), image_size=32)
 
 
 def _mobilenet_v2() -> Layout:
     """Ten slots in the paper's code: stem, t=1 bottleneck, m1 to m5, the 320 bottleneck, 1x1 convolution, pooling."""
+    conv = BlockSpec(kind="conv", out_channels=32, stride=2, activation="relu6")
+    first = replace(conv, kind="mbconv", out_channels=16, stride=1)
 
-    def stage(channels: int, stride: int, depth: int, options: tuple[int, ...] = (), cost: float = 1.0) -> Stage:
-        return Stage(
-            kind="mbconv", channels=channels, stride=stride, depth=depth, options=options, cost=cost, expansion=6.0
-        )
+    def stage(channels: int, stride: int, depth: int, options: Sequence[int] = (), cost: float = 1.0) -> Stage:
+        block = replace(first, out_channels=channels, stride=stride, expansion=6.0)
+        return Stage(block, depth, tuple(options), cost)
 
-    one_to_five, two_to_six = (1, 2, 3, 4, 5), (2, 3, 4, 5, 6)
     stages = (
-        Stage(kind="mbconv", channels=16, stride=1, depth=1),
-        stage(24, 2, 2, one_to_five, 1.5),
-        stage(32, 2, 3, one_to_five, 1.0),
-        stage(64, 2, 4, (3, 4, 5, 6, 7), 1.0),
-        stage(96, 1, 3, two_to_six, 0.75),
-        stage(160, 2, 3, two_to_six, 1.25),
+        Stage(first, 1),
+        stage(24, 2, 2, range(1, 6), 1.5),
+        stage(32, 2, 3, range(1, 6), 1.0),
+        stage(64, 2, 4, range(3, 8), 1.0),
+        stage(96, 1, 3, range(2, 7), 0.75),
+        stage(160, 2, 3, range(2, 7), 1.25),
         stage(320, 1, 1),
-        Stage(kind="conv", channels=1280, stride=1, depth=1),
+        Stage(replace(conv, out_channels=1280, stride=1, kernel=1), 1),
     )
-    return Layout(stem=32, stem_kernel=3, pool=False, stages=stages, taps=(2, 3, 5, 8), activation="relu6")
+    return Layout(stem=(conv,), stages=stages, taps=(2, 3, 5, 8))
+
+
+def _published(width: int, suffix: str) -> dict[str, Layout]:
+    layouts = {
+        "resnet18": (_BLOCK, _R18),
+        "resnet50": (_BOTTLENECK, _R50),
+        "resnet101": (_BOTTLENECK, _R101),
+        "resnext50": (_RESNEXT, _R50),
+        "resnext101": (_RESNEXT, _R101),
+    }
+    return {
+        name + suffix: _resnet(block, depths, width=width, stem_kernel=7, pool=True)
+        for name, (block, depths) in layouts.items()
+    }
 
 
 _R18, _R50, _R101 = (2, 2, 2, 2), (3, 4, 6, 3), (3, 4, 23, 3)
+_BLOCK = BlockSpec(kind="basic", out_channels=0, expansion=0.25)
+_BOTTLENECK = BlockSpec(kind="bottleneck", out_channels=0, expansion=0.25)
+_RESNEXT = replace(_BOTTLENECK, expansion=0.5, groups=32)
 LAYOUTS: dict[str, Layout] = {
-    "resnet18": _resnet("basic", _R18),
-    "resnet50": _resnet("bottleneck", _R50),
-    "resnet101": _resnet("bottleneck", _R101),
-    "resnext50": _resnet("bottleneck", _R50, inner=0.5, groups=32),
-    "resnext101": _resnet("bottleneck", _R101, inner=0.5, groups=32),
+    **_published(64, ""),
     "mobilenetv2": _mobilenet_v2(),
-    "resnet18-half": _resnet("basic", _R18, width=32),
-    "resnet50-half": _resnet("bottleneck", _R50, width=32),
-    "resnet101-half": _resnet("bottleneck", _R101, width=32),
-    "resnext50-half": _resnet("bottleneck", _R50, width=32, inner=0.5, groups=32),
-    "resnext101-half": _resnet("bottleneck", _R101, width=32, inner=0.5, groups=32),
-    "resnet18-quarter": replace(
-        _resnet("basic", _R18, width=16, grid=((1, 2, 3, 4, 5),) * 4), stem_kernel=3, image_size=256
-    ),
-    "resnet26-quarter": replace(_resnet("bottleneck", _R18, width=16), stem_kernel=3, image_size=256),
+    **_published(32, "-half"),
+    "resnet18-quarter": _resnet(_BLOCK, _R18, [(1, 2, 3, 4, 5)] * 4, width=16, pool=True, image_size=256),
+    "resnet26-quarter": _resnet(_BOTTLENECK, _R18, width=16, pool=True, image_size=256),
     "resnet20-cifar": _cifar(20),
     "resnet56-cifar": _cifar(56),
-    "resnet-tiny": _tiny("basic"),
-    "resnet-bottleneck-tiny": _tiny("bottleneck", expansion=0.25),
-    "mobilenetv2-tiny": _tiny("mbconv", expansion=4.0),
+    "resnet-tiny": _tiny(replace(_BLOCK, expansion=1.0)),
+    "resnet-bottleneck-tiny": _tiny(_BOTTLENECK),
+    "mobilenetv2-tiny": _tiny(BlockSpec(kind="mbconv", out_channels=0, expansion=4.0, activation="relu6")),
 }
 
 
@@ -197,39 +172,31 @@ def residual_spec(name: str, depths: Sequence[int] = (), dilations: Sequence[int
             f"{name} has {len(layout.searched)} searched stages, each with 1 to {DEEPEST} blocks;"
             f" got depths {list(depths)}."
         )
-    blocks = [
-        BlockSpec(
-            kind="conv",
-            in_channels=3,
-            out_channels=layout.stem,
-            stride=layout.stem_stride,
-            kernel=layout.stem_kernel,
-            activation=layout.activation,
-        )
-    ]
-    if layout.pool:
-        blocks.append(BlockSpec(kind="pool", in_channels=layout.stem, out_channels=layout.stem, stride=2))
-    taps, chosen = [], iter(depths)
+    blocks, chosen = list(layout.stem), iter(depths)
     for number, stage in enumerate(layout.stages, start=1):
-        for index in range(next(chosen) if stage.options else stage.depth):
-            blocks.append(
-                BlockSpec(
-                    kind=stage.kind,
-                    in_channels=blocks[-1].out_channels,
-                    out_channels=stage.channels,
-                    stride=stage.stride if index == 0 else 1,
-                    kernel=1 if stage.kind == "conv" else 3,
-                    stage=number,
-                    expansion=stage.expansion,
-                    groups=stage.groups,
-                    shortcut=stage.shortcut,
-                    activation=layout.activation,
-                )
-            )
-        if number in layout.taps:
-            taps.append(len(blocks) - 1)
-    spec = NetworkSpec(name=f"{name} {'.'.join(map(str, depths))}", blocks=tuple(blocks), taps=tuple(taps))
+        first = replace(stage.block, stage=number)
+        depth = next(chosen) if stage.options else stage.depth
+        blocks += [first, *[replace(first, stride=1)] * (depth - 1)]
+    spec = chained(f"{name} {'.'.join(map(str, depths))}", blocks, layout.taps)
     return dilated(spec, dilations) if dilations else spec
+
+
+def blocks_label(backbone: str, depths: Sequence[int] = ()) -> str:
+    """`backbone`, with its blocks per stage where they are not the published ones: "resnet50-1.3.5.7"."""
+    plain = not depths or tuple(depths) == layout_named(backbone).depths
+    return backbone if plain else f"{backbone}-{'.'.join(map(str, depths))}"
+
+
+def labelled(label: str, space: str) -> tuple[str, NetworkSpec]:
+    """Backbone and network of such a label within the name `space`; ValueError when they do not fit."""
+    match = re.fullmatch(r"(.+?)(?:-(\d+(?:\.\d+)+))?", label)
+    backbone, text = match.groups() if match else (label, None)
+    depths = tuple(map(int, text.split("."))) if text else ()
+    spec = residual_spec(backbone, depths)
+    if label != (known := blocks_label(backbone, depths)):
+        known = space.replace(label, known)
+        raise ValueError(f"The depths in {space} are those of {backbone} as published; the space is named {known}.")
+    return backbone, spec
 
 
 def dilated(spec: NetworkSpec, dilations: Sequence[int]) -> NetworkSpec:
@@ -253,7 +220,7 @@ def dilatable_blocks(spec: NetworkSpec) -> tuple[int, ...]:
 
 
 def check_dilations(spec: NetworkSpec, image_size: tuple[int, int]) -> None:
-    """ValueError when a dilated kernel would read only padding beside its centre, at `image_size` (height, width)."""
+    """ValueError when a dilated kernel would read only padding around its centre, at `image_size` (height, width)."""
     size = image_size
     for index, block in enumerate(spec.blocks):
         behind = (-(-size[0] // block.stride), -(-size[1] // block.stride))
@@ -264,7 +231,7 @@ def check_dilations(spec: NetworkSpec, image_size: tuple[int, int]) -> None:
                 if rate >= side:
                     raise ValueError(
                         f"Block {index} of {spec.name} reads a map of {side} pixels {('height', 'width')[axis]} at"
-                        f" image size {image_size}: a 3x3 kernel dilated by {rate} sees only padding beside its centre."
+                        f" image size {image_size}: a 3x3 kernel dilated by {rate} sees only padding around its centre."
                         f" Use dilations up to {side - 1} or larger images."
                     )
         size = behind

@@ -3,13 +3,13 @@
 The published spaces are `shuffle-20` (about 300 MMACs at 224), `shuffle-40` (1.3 GMACs) and its widened form
 `shuffle-40-wide` (3.8 GMACs). Two are ours, for a laptop: `shuffle-20-narrow` (half as wide, for photographs of 256
 pixels) and `shuffle-tiny` for 128 pixels: three stages, the last at stride 16, so that a 7x7 kernel still reads
-picture and not padding there.
+image and not padding there.
 """
 
 from functools import partial
 
 from workbench.spaces.costs import ImageSize, backbone_cost
-from workbench.spaces.network_spec import BlockSpec, NetworkSpec
+from workbench.spaces.network_spec import BlockKind, BlockSpec, NetworkSpec, chained
 from workbench.spaces.space import Decision, SearchSpace
 
 OPERATIONS = ("shuffle 3x3", "shuffle 5x5", "shuffle 7x7", "xception 3x3")  # op ids 0 to 3, DetNAS's order
@@ -27,10 +27,11 @@ LAYOUTS: dict[str, Layout] = {
 def shuffle_space(name: str) -> SearchSpace:
     """One of the spaces of `LAYOUTS`: an operation for each block, the stride-2 ones included."""
     _, _, depths = LAYOUTS[name]
-    decisions: list[Decision] = []
-    for stage, depth in enumerate(depths, start=1):
-        for block in range(1, depth + 1):
-            decisions.append(Decision(f"stage {stage} block {block}", OPERATIONS, len(decisions) + 1, stage))
+    places = [(stage, block) for stage, depth in enumerate(depths, start=1) for block in range(1, depth + 1)]
+    decisions = [
+        Decision(f"stage {stage} block {block}", OPERATIONS, index, stage)
+        for index, (stage, block) in enumerate(places, start=1)
+    ]
     return SearchSpace(
         name=name,
         decisions=tuple(decisions),
@@ -42,23 +43,14 @@ def shuffle_space(name: str) -> SearchSpace:
 def shuffle_spec(name: str, layout: Layout, choices: tuple[int, ...]) -> NetworkSpec:
     """The network of one operation id per block. Stem and the first block of each stage halve the resolution."""
     stem, widths, depths = layout
-    blocks = [BlockSpec(kind="stem", in_channels=3, out_channels=stem, stride=2)]
-    taps = []
+    blocks = [BlockSpec(kind="stem", out_channels=stem, stride=2)]
     for stage, (width, depth) in enumerate(zip(widths, depths, strict=True), start=1):
         for index in range(depth):
             operation = choices[len(blocks) - 1]
-            blocks.append(
-                BlockSpec(
-                    kind="xception" if operation == 3 else "shuffle",
-                    in_channels=blocks[-1].out_channels,
-                    out_channels=width,
-                    stride=2 if index == 0 else 1,
-                    kernel=(3, 5, 7, 3)[operation],
-                    stage=stage,
-                )
-            )
-        taps.append(len(blocks) - 1)
-    return NetworkSpec(name=name, blocks=tuple(blocks), taps=tuple(taps))
+            kind: BlockKind = "xception" if operation == 3 else "shuffle"
+            kernel, stride = (3, 5, 7, 3)[operation], 1 if index else 2
+            blocks.append(BlockSpec(kind=kind, out_channels=width, stride=stride, kernel=kernel, stage=stage))
+    return chained(name, blocks, range(1, len(depths) + 1))
 
 
 def widened_spec(name: str, choices: tuple[int, ...], macs: int, image_size: ImageSize) -> NetworkSpec:

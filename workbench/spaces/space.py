@@ -1,13 +1,14 @@
 """A search space: named decisions with options, and the specification that each combination stands for."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import count
 from math import prod
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from workbench.spaces.arch import Arch
 from workbench.spaces.costs import Cost, ImageSize, backbone_cost, block_cost, height_width
@@ -61,7 +62,7 @@ class SearchSpace:
         """Number of architectures."""
         return prod(len(decision.options) for decision in self.decisions)
 
-    def arch(self, choices: tuple[int, ...] | list[int]) -> Arch:
+    def arch(self, choices: Sequence[int]) -> Arch:
         """A checked architecture from option indices."""
         return self.check(Arch(self.name, tuple(choices)))
 
@@ -157,24 +158,17 @@ class SearchSpace:
         return self._cost(arch, self.image_size, 1)
 
     def describe(self, arch: Arch) -> list[tuple[Decision, str]]:
-        """Every decision with the option taken, in order; what pictures are drawn from."""
+        """Every decision with the option taken, in order; what figures are drawn from."""
         pairs = zip(self.decisions, self.check(arch).choices, strict=True)
         return [(decision, decision.options[choice]) for decision, choice in pairs]
 
-    @property
-    def _option_counts(self) -> tuple[int, ...]:
-        return _option_counts(self)
+    @cached_property
+    def _option_counts(self) -> npt.NDArray[np.int64]:  # an array: drawing from a tuple takes twice as long
+        return np.array([len(decision.options) for decision in self.decisions])
 
     def _cost(self, arch: Arch, image_size: ImageSize, quantity: int) -> int:
-        if self.costs == "equal":
-            return _any_cost(self, height_width(image_size))[quantity]
         base, table = _cost_table(self, height_width(image_size))[quantity]
-        return base + sum(row[choice] for row, choice in zip(table, arch.choices, strict=True))
-
-
-@lru_cache(maxsize=64)
-def _option_counts(space: SearchSpace) -> tuple[int, ...]:
-    return tuple(len(decision.options) for decision in space.decisions)
+        return base + sum(row[choice] for row, choice in zip(table, arch.choices, strict=True)) if table else base
 
 
 @lru_cache(maxsize=256)
@@ -189,27 +183,20 @@ def _option_macs(space: SearchSpace, image_size: tuple[int, int]) -> tuple[tuple
     return tuple(tuple(base + more for more in row) for base, row in zip(own, added, strict=True))
 
 
-@lru_cache(maxsize=256)
-def _any_cost(space: SearchSpace, image_size: tuple[int, int]) -> Cost:
-    return backbone_cost(space.build((0,) * len(space.decisions)), image_size)
-
-
-CostTable = tuple[int, tuple[tuple[int, ...], ...]]  # base cost, and what each option adds to it
+CostTable = tuple[int, tuple[tuple[int, ...], ...]]  # base cost, and what each option adds to it; () for equal costs
 
 
 @lru_cache(maxsize=256)
 def _cost_table(space: SearchSpace, image_size: tuple[int, int]) -> tuple[CostTable, CostTable]:
     """MACs and params of the all-first architecture, and for each decision what each other option adds."""
-    first = [0] * len(space.decisions)
-    base = backbone_cost(space.build(tuple(first)), image_size)
-    added: list[list[Cost]] = []
-    for index, decision in enumerate(space.decisions):
-        row = []
-        for option in range(len(decision.options)):
-            choices = [*first[:index], option, *first[index + 1 :]]
-            cost = backbone_cost(space.build(tuple(choices)), image_size)
-            row.append(Cost(cost.macs - base.macs, cost.params - base.params))
-        added.append(row)
-    macs = tuple(tuple(cost.macs for cost in row) for row in added)
-    params = tuple(tuple(cost.params for cost in row) for row in added)
+    first = (0,) * len(space.decisions)
+
+    def cost(index: int, option: int) -> Cost:
+        return backbone_cost(space.build((*first[:index], option, *first[index + 1 :])), image_size)
+
+    base = backbone_cost(space.build(first), image_size)
+    searched = () if space.costs == "equal" else enumerate(space.decisions)
+    costs = [[cost(index, option) for option in range(len(decision.options))] for index, decision in searched]
+    macs = tuple(tuple(each.macs - base.macs for each in row) for row in costs)
+    params = tuple(tuple(each.params - base.params for each in row) for row in costs)
     return (base.macs, macs), (base.params, params)

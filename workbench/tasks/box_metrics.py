@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
+from pycocotools import mask
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -23,31 +25,32 @@ _POSITIONS = {"AP": 0, "AP50": 1, "AP75": 2, "APs": 3, "APm": 4, "APl": 5, "AR":
 # The detections of one image: `image_id`, `boxes` (M, 4) xyxy in pixels, `scores` (M,), `labels` (M,);
 # numpy, or torch on the CPU.
 Detection = Mapping[str, Any]
+Truth = dict[str, Any]  # a COCO dict
+Row = dict[str, Any]  # one annotation of it
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+# One image and class: its position, scores (D,), hit and ignored (T, D) as in `Matches`, and the number of objects.
+Matched = tuple[int, Sequence[float], Mask, Mask, int]
 
 
-def evaluate_boxes(
-    ground_truth: dict[str, Any], detections: Sequence[Detection], *, relative: bool = False
-) -> dict[str, float]:
+def evaluate_boxes(truth: Truth, detections: Sequence[Detection], *, relative: bool = False) -> dict[str, float]:
     """AP, AP50, AP75, APs, APm, APl and AR (100 detections per image), all in 0-1.
 
-    `ground_truth` is a COCO dict with image sizes. `relative=True` adds AP_rel_s, AP_rel_m and AP_rel_l by object size
+    `truth` has image sizes. `relative=True` adds AP_rel_s, AP_rel_m and AP_rel_l by object size
     sqrt(area) / sqrt(image area): below 0.1, 0.1 to 0.3, above 0.3. A size of which there is no object is left out.
     ValueError for detections that do not fit the ground truth or are not finite.
     """
-    rows = _detection_rows(ground_truth, detections)
-    metrics = _summary(ground_truth, rows)
+    rows = _detection_rows(truth, detections)
+    metrics = _summary(truth, rows)
     if relative:
-        scaled = _summary(*_to_relative_size(ground_truth, rows))
+        scaled = _summary(*_to_relative_size(truth, rows))
         metrics |= {f"AP_rel_{size}": scaled[f"AP{size}"] for size in "sml" if f"AP{size}" in scaled}
     return metrics
 
 
 def bootstrap_ap(
-    ground_truth: dict[str, Any],
-    detections: Sequence[Detection],
-    *,
-    resamples: int = 30,
-    rng: np.random.Generator,
+    truth: Truth, detections: Sequence[Detection], *, resamples: int = 30, rng: np.random.Generator
 ) -> float:
     """The standard error of AP (0-1) when as many images are drawn anew, with repetition, `resamples` times.
 
@@ -55,51 +58,42 @@ def bootstrap_ap(
     """
     if resamples < 2:
         raise ValueError(f"A standard error needs at least 2 resamples, but got {resamples}; 30 is usual.")
-    if not ground_truth["annotations"]:
+    if not truth["annotations"]:
         raise ValueError("A standard error of AP needs objects, but the ground truth has none; use annotated images.")
-    matches = match_boxes(ground_truth, detections)
-    images = len(ground_truth["images"])
-    values = weighted_ap(matches, rng.multinomial(images, np.full(images, 1 / images), size=resamples))
-    values = values[np.isfinite(values)]
-    if len(values) < 2:
-        raise ValueError("Too few resamples held any object for a standard error; use more images or more resamples.")
-    return float(values.std(ddof=1))
+    return error_of_ap(match_boxes(truth, detections), len(truth["images"]), resamples, rng)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Matches:
     """The D detections and G objects of one class after COCO's matching, D by falling score."""
 
-    detection_image: NDArray[np.int64]  # (D,) position of the image
-    hit: NDArray[np.bool_]  # (T, D) the detection found an object, per IoU threshold
-    ignored: NDArray[np.bool_]  # (T, D) it found a crowd, and counts neither way
-    object_image: NDArray[np.int64]  # (G,) crowds left out
+    detection_image: Counts  # (D,) position of the image
+    hit: Mask  # (T, D) the detection found an object, per IoU threshold
+    ignored: Mask  # (T, D) it found a crowd, and counts neither way
+    object_image: Counts  # (G,) crowds left out
 
 
-def match_boxes(ground_truth: dict[str, Any], detections: Sequence[Detection]) -> list[Matches]:
+def match_boxes(truth: Truth, detections: Sequence[Detection]) -> list[Matches]:
     """COCO's greedy matching at all ten IoU thresholds, for each class."""
-    position = {number: index for index, number in enumerate(sorted(image["id"] for image in ground_truth["images"]))}
-    objects: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
-    found: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
-    for annotation in ground_truth["annotations"]:
-        objects[annotation["category_id"], annotation["image_id"]].append(annotation)
-    for row in _detection_rows(ground_truth, detections):
-        found[row["category_id"], row["image_id"]].append(row)
+    objects: dict[tuple[int, int], list[Row]] = defaultdict(list)
+    found: dict[tuple[int, int], list[Row]] = defaultdict(list)
+    for rows, by_place in ((truth["annotations"], objects), (_detection_rows(truth, detections), found)):
+        for row in rows:
+            by_place[row["category_id"], row["image_id"]].append(row)
 
-    def matched(category: int) -> Iterator[tuple[int, list[float], NDArray[np.bool_], NDArray[np.bool_], int]]:
-        for number, index in position.items():
-            rows = sorted(found.get((category, number), []), key=lambda row: -row["score"])[:MAX_DETECTIONS]
+    def matched(category: int) -> Iterator[Matched]:
+        for index, number in enumerate(sorted(image["id"] for image in truth["images"])):
+            rows = sorted(found[category, number], key=lambda row: -row["score"])[:MAX_DETECTIONS]
             # COCO lets an ordinary object be found before a crowd.
-            here = sorted(objects.get((category, number), []), key=lambda row: row.get("iscrowd", 0))
+            here = sorted(objects[category, number], key=lambda row: row.get("iscrowd", 0))
             crowd = np.array([row.get("iscrowd", 0) for row in here], dtype=bool)
-            scores = [row["score"] for row in rows]
-            yield index, scores, *_match_image(_boxes(rows), _boxes(here), crowd), int((~crowd).sum())
+            yield index, [row["score"] for row in rows], *_match_image(rows, here, crowd), int((~crowd).sum())
 
-    return [joined(matched(category["id"])) for category in ground_truth["categories"]]
+    return [joined(matched(category["id"])) for category in truth["categories"]]
 
 
-def joined(images: Iterable[tuple[int, Sequence[float], NDArray[np.bool_], NDArray[np.bool_], int]]) -> Matches:
-    """One class from its images: position, scores (D,), hit and ignored (T, D) and number of objects of each."""
+def joined(images: Iterable[Matched]) -> Matches:
+    """One class from its images."""
     positions, scores, hits, ignored, objects = zip(*images, strict=True)
     order = np.argsort(-np.concatenate(scores), kind="stable")
     return Matches(
@@ -110,7 +104,7 @@ def joined(images: Iterable[tuple[int, Sequence[float], NDArray[np.bool_], NDArr
     )
 
 
-def weighted_ap(matches: Sequence[Matches], weights: NDArray[np.int64]) -> NDArray[np.float64]:
+def weighted_ap(matches: Sequence[Matches], weights: Counts) -> Floats:
     """AP (R,) for R weightings (R, N) of the N images; all ones gives the ordinary AP, NaN means no object.
 
     A weight of 2 counts an image twice, so that a resample of the images is a row of counts.
@@ -132,9 +126,16 @@ def weighted_ap(matches: Sequence[Matches], weights: NDArray[np.int64]) -> NDArr
         return np.where(present, table, 0).sum(axis=0) / present.sum(axis=0)
 
 
-def _mean_precision(
-    hits: NDArray[np.int64], detections: NDArray[np.int64], objects: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def error_of_ap(matches: Sequence[Matches], images: int, resamples: int, rng: np.random.Generator) -> float:
+    """What `bootstrap_ap` returns, from matches that are known already."""
+    values = weighted_ap(matches, rng.multinomial(images, np.full(images, 1 / images), size=resamples))
+    values = values[np.isfinite(values)]
+    if len(values) < 2:
+        raise ValueError("Too few resamples held any object for a standard error; use more images or more resamples.")
+    return float(values.std(ddof=1))
+
+
+def _mean_precision(hits: Counts, detections: Counts, objects: Counts) -> Floats:
     """Precision (R,) averaged over the 101 recalls; `hits` and `detections` (R, P) count up to each hit."""
     precision = hits / np.maximum(detections, 1)
     # The best precision at this recall or any higher one.
@@ -147,17 +148,15 @@ def _mean_precision(
     return result
 
 
-def _match_image(
-    found: NDArray[np.float64], objects: NDArray[np.float64], crowd: NDArray[np.bool_]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _match_image(found: Sequence[Row], objects: Sequence[Row], crowd: Mask) -> tuple[Mask, Mask]:
     """Hit and ignored (T, D) for D detections by falling score and G objects (crowds last) of one image and class."""
-    thresholds = len(IOU_THRESHOLDS)
-    hit = np.zeros((thresholds, len(found)), dtype=bool)
+    hit = np.zeros((len(IOU_THRESHOLDS), len(found)), dtype=bool)
     ignored = np.zeros_like(hit)
-    if not len(found) or not len(objects):
+    if not found or not objects:
         return hit, ignored
-    overlap = _iou(found, objects, crowd)  # (D, G)
-    free = np.ones((thresholds, len(objects)), dtype=bool)
+    boxes, wanted = (np.array([row["bbox"] for row in rows], dtype=np.float64) for rows in (found, objects))
+    overlap = mask.iou(boxes, wanted, crowd)  # (D, G); for a crowd the share of the detection that lies inside it
+    free = np.ones((len(IOU_THRESHOLDS), len(objects)), dtype=bool)
     for detection in np.flatnonzero(overlap.max(axis=1) >= IOU_THRESHOLDS[0]):
         fits = free & (overlap[detection] >= IOU_THRESHOLDS[:, None])  # (T, G)
         real = fits & ~crowd
@@ -170,25 +169,11 @@ def _match_image(
     return hit, ignored
 
 
-def _iou(found: NDArray[np.float64], objects: NDArray[np.float64], crowd: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Overlap (D, G) of xywh boxes; for a crowd the share of the detection that lies inside it."""
-    start = np.maximum(found[:, None, :2], objects[None, :, :2])
-    end = np.minimum((found[:, :2] + found[:, 2:])[:, None], (objects[:, :2] + objects[:, 2:])[None])
-    common = np.maximum(end - start, 0).prod(axis=2)
-    area = (found[:, 2] * found[:, 3])[:, None]
-    union = np.where(crowd, area, area + objects[:, 2] * objects[:, 3] - common)
-    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
-
-
-def _boxes(rows: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
-    return np.array([row["bbox"] for row in rows], dtype=np.float64).reshape(-1, 4)
-
-
-def _detection_rows(ground_truth: dict[str, Any], detections: Sequence[Detection]) -> list[dict[str, Any]]:
+def _detection_rows(truth: Truth, detections: Sequence[Detection]) -> list[Row]:
     """Detections as COCO annotations, checked against the ground truth."""
-    images = {image["id"] for image in ground_truth["images"]}
-    categories = {category["id"] for category in ground_truth["categories"]}
-    rows: list[dict[str, Any]] = []
+    images = {image["id"] for image in truth["images"]}
+    categories = {category["id"] for category in truth["categories"]}
+    rows: list[Row] = []
     for detection in detections:
         number = int(detection["image_id"])
         boxes = np.asarray(detection["boxes"], dtype=np.float64).reshape(-1, 4)
@@ -204,44 +189,30 @@ def _detection_rows(ground_truth: dict[str, Any], detections: Sequence[Detection
         if not categories.issuperset(labels):
             unknown = sorted(set(labels) - categories)
             raise ValueError(f"Labels {unknown} of image id {number} are no categories; give labels from 1.")
-        for (x1, y1, x2, y2), score, label in zip(boxes.tolist(), scores.tolist(), labels, strict=True):
-            width, height = x2 - x1, y2 - y1
-            rows.append(
-                {
-                    "id": len(rows) + 1,
-                    "image_id": number,
-                    "category_id": label,
-                    "bbox": [x1, y1, width, height],
-                    "area": width * height,
-                    "score": score,
-                    "iscrowd": 0,
-                }
-            )
+        boxes = np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]])  # xywh
+        for box, score, label in zip(boxes.tolist(), scores.tolist(), labels, strict=True):
+            row = {"id": len(rows) + 1, "image_id": number, "category_id": label, "score": score}
+            rows.append(row | {"bbox": box, "area": box[2] * box[3], "iscrowd": 0})
     return rows
 
 
-def _to_relative_size(
-    ground_truth: dict[str, Any], rows: Sequence[dict[str, Any]]
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _to_relative_size(truth: Truth, rows: Sequence[Row]) -> tuple[Truth, list[Row]]:
     """The same objects and detections in images that are all scaled to the same area."""
-    scale = {
-        image["id"]: RELATIVE_SIDE / float(np.sqrt(image["width"] * image["height"]))
-        for image in ground_truth["images"]
-    }
+    scale = {image["id"]: RELATIVE_SIDE / math.sqrt(image["width"] * image["height"]) for image in truth["images"]}
 
-    def scaled(row: dict[str, Any]) -> dict[str, Any]:
+    def scaled(row: Row) -> Row:
         factor = scale[row["image_id"]]
         return {**row, "bbox": [factor * number for number in row["bbox"]], "area": factor**2 * row["area"]}
 
-    return {**ground_truth, "annotations": list(map(scaled, ground_truth["annotations"]))}, list(map(scaled, rows))
+    return {**truth, "annotations": list(map(scaled, truth["annotations"]))}, list(map(scaled, rows))
 
 
-def _summary(ground_truth: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+def _summary(ground_truth: Truth, rows: Sequence[Row]) -> dict[str, float]:
     """COCO's summary by a library; numbers that it reports as -1 (no such object) are left out."""
     truth, found = COCO(), COCO()
-    # The library writes into the rows it is given.
-    truth.dataset = {**ground_truth, "annotations": [dict(row) for row in ground_truth["annotations"]]}
-    found.dataset = {**ground_truth, "annotations": [dict(row) for row in rows]}
+    for coco, annotations in ((truth, ground_truth["annotations"]), (found, rows)):
+        # The library writes into the rows it is given.
+        coco.dataset = {**ground_truth, "annotations": [dict(row) for row in annotations]}
     with contextlib.redirect_stdout(io.StringIO()):
         truth.createIndex()
         found.createIndex()

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from workbench.data.sets import ClassificationSet
-from workbench.tasks.task import Images, Measured, Outputs, Sample, Targets, Task, share_correct
+from workbench.data.loader import ClassificationSet
+from workbench.tasks.task import AnyBackbone, Images, Measured, Outputs, Sample, Targets, Task, share_correct
 
 
 class Classifier(nn.Module):
@@ -18,13 +18,11 @@ class Classifier(nn.Module):
     Images have one size; targets are {"label": 0-d int64}; in eval mode it returns {"scores": (classes,)} for each.
     """
 
-    def __init__(self, backbone: nn.Module, task: "Classification") -> None:
+    def __init__(self, backbone: AnyBackbone, task: "Classification") -> None:
         super().__init__()
         self.backbone = backbone
-        channels: int = backbone.channels[-1]  # type: ignore[index, assignment]
-        self.embed = nn.Sequential(
-            nn.Conv2d(channels, task.hidden, 1), nn.BatchNorm2d(task.hidden), nn.ReLU(inplace=True)
-        )
+        convolution = nn.Conv2d(backbone.channels[-1], task.hidden, 1)
+        self.embed = nn.Sequential(convolution, nn.BatchNorm2d(task.hidden), nn.ReLU(inplace=True))
         self.dropout = nn.Dropout2d(task.dropout)
         self.linear = nn.Linear(task.hidden, len(task.categories))
         self.label_smoothing = task.label_smoothing
@@ -56,7 +54,7 @@ class Classification(Task):
     image_std: tuple[float, ...] = (0.229, 0.224, 0.225)
     metric: str = "top1"
 
-    def build(self, backbone: nn.Module) -> Classifier:
+    def build(self, backbone: AnyBackbone) -> Classifier:
         return Classifier(backbone, self)
 
     def prepare(self, image: Tensor, target: int, augment: v2.Transform | None) -> Sample:

@@ -14,12 +14,12 @@ from torchvision.ops import MultiScaleRoIAlign
 from torchvision.transforms import v2
 
 from workbench.data.augmentation import augment_detection
-from workbench.data.sets import DetectionSet
+from workbench.data.loader import DetectionSet
 from workbench.tasks.box_metrics import bootstrap_ap, evaluate_boxes
 from workbench.tasks.necks import Extra, PyramidBackbone
 from workbench.tasks.retina_head import BatchRetinaHead, BoxLoss
 from workbench.tasks.ssdlite import SSDLiteBackbone, default_boxes, ssdlite_head
-from workbench.tasks.task import Images, Measured, Outputs, Sample, Targets, Task
+from workbench.tasks.task import AnyBackbone, Images, Measured, Outputs, Sample, Targets, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +54,10 @@ class DetectorConfig:
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width that enter the backbone for an image of that size: resized, then padded."""
-        scale = 1.0
+        short, long = self.image_size or (min(height, width), max(height, width))
         if self.kind == "ssdlite":
             return self.image_size or (height, width)
-        if self.image_size is not None:
-            scale = min(self.image_size[0] / min(height, width), self.image_size[1] / max(height, width))
+        scale = min(short / min(height, width), long / max(height, width))
         step = self.stride_padding
         return tuple(-(-int(side * scale) // step) * step for side in (height, width))  # type: ignore[return-value]
 
@@ -78,7 +77,7 @@ class LabelledRetinaNet(RetinaNet):
         return [{**row, "labels": row["labels"] + 1} for row in found]
 
 
-def build_detector(backbone: nn.Module, classes: int, config: DetectorConfig) -> nn.Module:
+def build_detector(backbone: AnyBackbone, classes: int, config: DetectorConfig) -> nn.Module:
     """A torchvision detector for labels 1..classes on `backbone`; its calling convention is torchvision's own."""
     limits: dict[str, Any] = {
         "score_thresh": config.score_threshold,
@@ -86,71 +85,58 @@ def build_detector(backbone: nn.Module, classes: int, config: DetectorConfig) ->
         "detections_per_img": config.detections,
     }
     mean, std, size = list(config.image_mean), list(config.image_std), config.image_size
+    foreground, background = config.match_iou
     if config.kind == "ssdlite":
         if size is None or size[0] != size[1]:
             raise ValueError(f"SSDLite takes square images, such as image_size (320, 320); got {size}.")
         maps = SSDLiteBackbone(backbone)
         head = ssdlite_head(maps.out_channels, classes + 1)
-        matching = {"iou_thresh": config.match_iou[0], "topk_candidates": config.candidates}
+        matching = {"iou_thresh": foreground, "topk_candidates": config.candidates}
         return SSD(maps, default_boxes(size[0]), size, classes + 1, mean, std, head, **limits, **matching)
+    width, levels = config.pyramid_channels, config.pyramid_levels
     pyramid = PyramidBackbone(
-        backbone,
-        channels=config.pyramid_channels,
-        levels=config.pyramid_levels,
-        extra=config.pyramid_extra,
-        norm=config.pyramid_norm,
+        backbone, channels=width, levels=levels, extra=config.pyramid_extra, norm=config.pyramid_norm
     )
     octaves = [2 ** (step / config.anchor_octaves) for step in range(config.anchor_octaves)]
     sizes = tuple(tuple(config.anchor_scale * stride * octave for octave in octaves) for stride in pyramid.strides)
     anchors = AnchorGenerator(sizes, (config.anchor_ratios,) * len(sizes))
-    assemble = _retinanet if config.kind == "retinanet" else _faster_rcnn
-    detector = assemble(pyramid, classes, config, anchors, limits)
+    detector: FasterRCNN | RetinaNet
+    if config.kind == "retinanet":
+        detector = LabelledRetinaNet(
+            pyramid,
+            classes,
+            anchor_generator=anchors,
+            head=BatchRetinaHead(
+                width,
+                anchors.num_anchors_per_location()[0],
+                classes,
+                convs=config.head_convs,
+                norm=config.head_norm,
+                box_loss=config.box_loss,
+                box_loss_weight=config.box_loss_weight,
+            ),
+            fg_iou_thresh=foreground,
+            bg_iou_thresh=background,
+            topk_candidates=config.candidates,
+            **limits,
+        )
+    else:
+        detector = FasterRCNN(
+            pyramid,
+            rpn_anchor_generator=anchors,
+            # DetNAS's box head 4conv1fc: RoIAlign 7x7, four convolutions, one linear layer.
+            box_roi_pool=MultiScaleRoIAlign([str(level) for level in range(levels)], 7, sampling_ratio=2),
+            box_head=FastRCNNConvFCHead(
+                (width, 7, 7), [width] * config.head_convs, [4 * width], norm_layer=nn.BatchNorm2d
+            ),
+            box_predictor=FastRCNNPredictor(4 * width, classes + 1),
+            rpn_pre_nms_top_n_test=config.candidates,
+            rpn_post_nms_top_n_test=config.candidates,
+            **{f"box_{name}": limit for name, limit in limits.items()},
+        )
     transform = KeepSize if size is None else GeneralizedRCNNTransform
     detector.transform = transform(*(size or (1, 1)), mean, std, size_divisible=config.stride_padding)
     return detector
-
-
-def _retinanet(
-    pyramid: PyramidBackbone, classes: int, config: DetectorConfig, anchors: AnchorGenerator, limits: dict[str, Any]
-) -> RetinaNet:
-    head = BatchRetinaHead(
-        config.pyramid_channels,
-        anchors.num_anchors_per_location()[0],
-        classes,
-        convs=config.head_convs,
-        norm=config.head_norm,
-        box_loss=config.box_loss,
-        box_loss_weight=config.box_loss_weight,
-    )
-    return LabelledRetinaNet(
-        pyramid,
-        classes,
-        anchor_generator=anchors,
-        head=head,
-        fg_iou_thresh=config.match_iou[0],
-        bg_iou_thresh=config.match_iou[1],
-        topk_candidates=config.candidates,
-        **limits,
-    )
-
-
-def _faster_rcnn(
-    pyramid: PyramidBackbone, classes: int, config: DetectorConfig, anchors: AnchorGenerator, limits: dict[str, Any]
-) -> FasterRCNN:
-    """With DetNAS's box head 4conv1fc: RoIAlign 7x7, four convolutions, one linear layer."""
-    width = config.pyramid_channels
-    box_head = FastRCNNConvFCHead((width, 7, 7), [width] * config.head_convs, [4 * width], norm_layer=nn.BatchNorm2d)
-    names = [str(level) for level in range(config.pyramid_levels)]
-    return FasterRCNN(
-        pyramid,
-        rpn_anchor_generator=anchors,
-        box_roi_pool=MultiScaleRoIAlign(names, output_size=7, sampling_ratio=2),
-        box_head=box_head,
-        box_predictor=FastRCNNPredictor(4 * width, classes + 1),
-        rpn_pre_nms_top_n_test=config.candidates,
-        rpn_post_nms_top_n_test=config.candidates,
-        **{f"box_{name}": limit for name, limit in limits.items()},
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +146,7 @@ class Detection(Task):
     config: DetectorConfig = field(default_factory=DetectorConfig)
     metric: str = "AP"
 
-    def build(self, backbone: nn.Module) -> nn.Module:
+    def build(self, backbone: AnyBackbone) -> nn.Module:
         return build_detector(backbone, len(self.categories), self.config)
 
     def prepare(self, image: Tensor, target: dict[str, Any], augment: v2.Transform | None) -> Sample:
@@ -180,10 +166,9 @@ class Detection(Task):
 
         They are on the CPU: image_id, boxes (M, 4) xyxy in pixels, scores (M,), labels (M,) in 1..K.
         """
-        found = [
-            {"image_id": data.ids[index], **{name: value.cpu() for name, value in output.items()}}
-            for index, _, output in outputs
-        ]
+        found: list[dict[str, Any]] = []
+        for index, _, output in outputs:
+            found.append({"image_id": data.ids[index], **{name: value.cpu() for name, value in output.items()}})
         truth = data.ground_truth()
         metrics = evaluate_boxes(truth, found, relative=not quick)
         return {**metrics, "AP_error": bootstrap_ap(truth, found, resamples=20 if quick else 100, rng=rng)}, found

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool, LastLevelP6P7
 
+from workbench.tasks.task import AnyBackbone
+
 # Further levels: pooled, or by convolutions of the last pyramid map (c5: of the backbone's last map, as in FNA).
 Extra = Literal["none", "pool", "p6", "p6p7", "c5p6p7"]
 
@@ -29,15 +31,14 @@ class PyramidBackbone(nn.Module):
     convolutions, as DetNAS's published configuration does for Faster R-CNN.
     """
 
-    def __init__(self, backbone: nn.Module, *, channels: int, levels: int, extra: Extra, norm: bool) -> None:
+    def __init__(self, backbone: AnyBackbone, *, channels: int, levels: int, extra: Extra, norm: bool) -> None:
         super().__init__()
         self.body = backbone
         self.levels = levels
         self.out_channels = channels
-        all_channels: tuple[int, ...] = backbone.channels  # type: ignore[assignment]
-        all_strides: tuple[int, ...] = backbone.strides  # type: ignore[assignment]
-        if levels > len(all_channels):
-            raise ValueError(f"The pyramid asks for {levels} maps but the backbone has {len(all_channels)}.")
+        if levels > len(backbone.channels):
+            raise ValueError(f"The pyramid asks for {levels} maps but the backbone has {len(backbone.channels)}.")
+        widths, strides = list(backbone.channels[-levels:]), list(backbone.strides[-levels:])
         blocks: dict[str, ExtraFPNBlock | None] = {
             "none": None,
             "pool": LastLevelMaxPool(),
@@ -45,13 +46,10 @@ class PyramidBackbone(nn.Module):
             "p6p7": LastLevelP6P7(channels, channels),
         }
         if extra == "c5p6p7":  # not among the others: making it would draw weights, and all later ones would change
-            blocks[extra] = LastLevelP6P7(all_channels[-1], channels)
+            blocks[extra] = LastLevelP6P7(widths[-1], channels)
         added = {"none": 0, "pool": 1, "p6": 1, "p6p7": 2, "c5p6p7": 2}[extra]
-        strides = list(all_strides[-levels:])
         self.strides = (*strides, *(strides[-1] * 2 ** (step + 1) for step in range(added)))
-        self.fpn = FeaturePyramidNetwork(
-            list(all_channels[-levels:]), channels, blocks[extra], nn.BatchNorm2d if norm else None
-        )
+        self.fpn = FeaturePyramidNetwork(widths, channels, blocks[extra], nn.BatchNorm2d if norm else None)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         maps = self.body(images)[-self.levels :]

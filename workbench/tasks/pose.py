@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,10 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from workbench.data.augmentation import augment_keypoints
-from workbench.data.keypoints import Skeleton
-from workbench.data.sets import PoseSet
+from workbench.data.keypoints import PoseCrops, mirrored, sigmas
 from workbench.tasks.pose_metrics import Pose as FoundPose
 from workbench.tasks.pose_metrics import evaluate_poses
-from workbench.tasks.task import Images, Measured, Outputs, Sample, Targets, Task
+from workbench.tasks.task import AnyBackbone, Images, Measured, Outputs, Sample, Targets, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,25 +36,22 @@ class SimpleBaseline(nn.Module):
     of the crop and the height of the peak} for each.
     """
 
-    def __init__(self, backbone: nn.Module, skeleton: Skeleton, config: PoseConfig) -> None:
+    def __init__(self, backbone: AnyBackbone, keypoints: Sequence[str], config: PoseConfig) -> None:
         super().__init__()
         self.backbone = backbone
-        channels: int = backbone.channels[-1]  # type: ignore[index, assignment]
-        stride: int = backbone.strides[-1]  # type: ignore[index, assignment]
-        layers: list[nn.Module] = []
-        for _ in range(config.deconvolutions):
-            layers.append(nn.ConvTranspose2d(channels, config.channels, 4, stride=2, padding=1, bias=False))
-            layers += [nn.BatchNorm2d(config.channels), nn.ReLU(inplace=True)]
-            channels = config.channels
-        self.deconvolve = nn.Sequential(*layers)
-        self.keypoints = nn.Conv2d(channels, len(skeleton.keypoints), 1)
+        widths = [backbone.channels[-1], *[config.channels] * config.deconvolutions]
+        self.deconvolve = nn.Sequential()
+        for entering, leaving in pairwise(widths):
+            self.deconvolve.append(nn.ConvTranspose2d(entering, leaving, 4, stride=2, padding=1, bias=False))
+            self.deconvolve.extend([nn.BatchNorm2d(leaving), nn.ReLU(inplace=True)])
+        self.keypoints = nn.Conv2d(widths[-1], len(keypoints), 1)
         for layer in (*self.deconvolve, self.keypoints):
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.normal_(layer.weight, std=0.001)
-        assert self.keypoints.bias is not None
-        nn.init.zeros_(self.keypoints.bias)
-        self.mirrored = skeleton.mirrored
-        self.stride = stride / 2**config.deconvolutions
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+        self.mirrored = mirrored(keypoints)
+        self.stride = backbone.strides[-1] / 2**config.deconvolutions
         self.config = config
         self.normalise = v2.Normalize(list(config.image_mean), list(config.image_std))
 
@@ -71,8 +68,8 @@ class SimpleBaseline(nn.Module):
         maps = self.heat_maps(batch).float()
         if not self.training:
             if self.config.flip_test:
-                mirrored = self.heat_maps(batch.flip(-1)).float()
-                maps = (maps + unmirror(mirrored, batch.shape[-1], self.stride)[:, list(self.mirrored)]) / 2
+                flipped = self.heat_maps(batch.flip(-1)).float()
+                maps = (maps + unmirror(flipped, batch.shape[-1], self.stride)[:, list(self.mirrored)]) / 2
             return [{"keypoints": peaks} for peaks in find_peaks(maps, self.stride)]
         if targets is None:
             raise ValueError("A pose network in training mode needs targets with keypoints for each crop.")
@@ -95,29 +92,25 @@ class Pose(Task):
     config: PoseConfig = field(default_factory=PoseConfig)
     metric: str = "AP"
 
-    @property
-    def skeleton(self) -> Skeleton:
-        return Skeleton(keypoints=self.categories)
-
-    def build(self, backbone: nn.Module) -> SimpleBaseline:
-        return SimpleBaseline(backbone, self.skeleton, self.config)
+    def build(self, backbone: AnyBackbone) -> SimpleBaseline:
+        return SimpleBaseline(backbone, self.categories, self.config)
 
     def prepare(self, image: Tensor, target: dict[str, Any], augment: v2.Transform | None) -> Sample:
-        image, keypoints = augment_keypoints(image, target["keypoints"], self.skeleton.mirrored, augment)
+        image, keypoints = augment_keypoints(image, target["keypoints"], mirrored(self.categories), augment)
         return image, {"keypoints": keypoints}
 
     def run_layers(self, model: nn.Module, images: Images) -> None:
         model.heat_maps(torch.stack(images))  # type: ignore[operator]
 
-    def summarise(self, data: PoseSet, outputs: Outputs, rng: np.random.Generator, quick: bool) -> Measured:
+    def summarise(self, data: PoseCrops, outputs: Outputs, rng: np.random.Generator, quick: bool) -> Measured:
         """AP with its error by resampling instances, AP50, AP75, AR and PCK; and each pose, in pixels of its image."""
         found: list[FoundPose] = []
         for index, _, output in outputs:
             points = output["keypoints"].double().cpu().numpy()
             points[:, :2] = data.to_image(index, points[:, :2])
             found.append({"image_id": data.ids[index], "keypoints": points, "score": float(points[:, 2].mean())})
-        truth, resamples = data.ground_truth(), 20 if quick else 100
-        return evaluate_poses(truth, found, self.skeleton.sigmas, rng=rng, resamples=resamples), found
+        resamples = 20 if quick else 100
+        return evaluate_poses(data.ground_truth(), found, sigmas(self.categories), rng=rng, resamples=resamples), found
 
 
 def unmirror(maps: Tensor, width: int, stride: float) -> Tensor:
@@ -139,11 +132,12 @@ def peaks_of(keypoints: Tensor, stride: float, size: Sequence[int], sigma: float
 
     Unit i of a map stands on pixel i * stride of the crop; `keypoints` are (N, K, 3) in pixels of the crop.
     """
-    rows = torch.arange(size[0], device=keypoints.device, dtype=keypoints.dtype)
-    columns = torch.arange(size[1], device=keypoints.device, dtype=keypoints.dtype)
-    x, y = keypoints[..., 0, None] / stride, keypoints[..., 1, None] / stride
-    across = torch.exp(-((columns - x) ** 2) / (2 * sigma**2))  # (N, K, w)
-    down = torch.exp(-((rows - y) ** 2) / (2 * sigma**2))
+
+    def bell(axis: int, units: int) -> Tensor:  # (N, K, units)
+        places = torch.arange(units, device=keypoints.device, dtype=keypoints.dtype)
+        return torch.exp(-((places - keypoints[..., axis, None] / stride) ** 2) / (2 * sigma**2))
+
+    across, down = bell(0, size[1]), bell(1, size[0])
     return down[..., :, None] * across[..., None, :], (keypoints[..., 2] > 0).to(keypoints.dtype)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from workbench.tasks.box_metrics import Matches, joined, weighted_ap
+from workbench.tasks.box_metrics import Matched, Matches, error_of_ap, joined
 
 PCK_SHARE = 0.1  # a keypoint is correct within this share of the long side of the instance's box
 
@@ -48,13 +48,12 @@ def evaluate_poses(
     names = {"AP": 0, "AP50": 1, "AP75": 2, "AR": 5}
     metrics = {name: float(evaluation.stats[place]) for name, place in names.items()}
     images = len(ground_truth["images"])
-    draws = rng.multinomial(images, np.full(images, 1 / images), size=resamples)
-    values = weighted_ap([_matches(evaluation, images)], draws)
-    return {**metrics, "AP_error": float(np.nanstd(values, ddof=1)), "PCK": correct_keypoints(ground_truth, poses)}
+    error = error_of_ap([_matches(evaluation, images)], images, resamples, rng)
+    return {**metrics, "AP_error": error, "PCK": correct_keypoints(ground_truth, poses)}
 
 
-def correct_keypoints(ground_truth: dict[str, Any], poses: Sequence[Pose], share: float = PCK_SHARE) -> float:
-    """PCK: share of the labelled keypoints found within `share` of the long side of their instance's box."""
+def correct_keypoints(ground_truth: dict[str, Any], poses: Sequence[Pose]) -> float:
+    """PCK: share of the labelled keypoints found within `PCK_SHARE` of the long side of their instance's box."""
     found = {pose["image_id"]: np.asarray(pose["keypoints"], dtype=np.float64) for pose in poses}
     hits: list[bool] = []
     for annotation in ground_truth["annotations"]:
@@ -64,21 +63,15 @@ def correct_keypoints(ground_truth: dict[str, Any], poses: Sequence[Pose], share
             hits += [False] * int(labelled.sum())
             continue
         distance = np.hypot(*(found[annotation["image_id"]][:, :2] - true[:, :2]).T)
-        hits += (distance[labelled] <= share * max(annotation["bbox"][2:])).tolist()
+        hits += (distance[labelled] <= PCK_SHARE * max(annotation["bbox"][2:])).tolist()
     return float(np.mean(hits))
 
 
 def _matches(evaluation: COCOeval, images: int) -> Matches:
     """The library's matching over instances of all sizes, in the form that resampling reads."""
-    rows = enumerate(evaluation.evalImgs[:images])  # one category; the first area range is all sizes
-    return joined(
-        (
-            number,
-            row["dtScores"],
-            (row["dtMatches"] > 0) & ~row["dtIgnore"].astype(bool),
-            row["dtIgnore"].astype(bool),
-            int((~np.asarray(row["gtIgnore"], dtype=bool)).sum()),
-        )
-        for number, row in rows
-        if row is not None
-    )
+    found: list[Matched] = []
+    for number, row in enumerate(evaluation.evalImgs[:images]):  # one category; the first area range is all sizes
+        if row is not None:
+            ignored, objects = row["dtIgnore"].astype(bool), ~np.asarray(row["gtIgnore"], dtype=bool)
+            found.append((number, row["dtScores"], (row["dtMatches"] > 0) & ~ignored, ignored, int(objects.sum())))
+    return joined(found)

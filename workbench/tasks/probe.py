@@ -13,28 +13,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from workbench.data.sets import DetectionSet
-from workbench.tasks.task import Images, Measured, Outputs, Sample, Targets, Task, share_correct
+from workbench.data.loader import DetectionSet
+from workbench.tasks.task import AnyBackbone, Images, Measured, Outputs, Sample, Targets, Task, share_correct
 
 
 class CentreProbe(nn.Module):
     """Samples the backbone's map bilinearly at given pixel positions and classifies the feature vectors linearly."""
 
-    def __init__(self, backbone: nn.Module, task: "Probe") -> None:
+    def __init__(self, backbone: AnyBackbone, task: "Probe") -> None:
         super().__init__()
         self.backbone = backbone
-        channels: tuple[int, ...] = backbone.channels  # type: ignore[assignment]
-        strides: tuple[int, ...] = backbone.strides  # type: ignore[assignment]
         self.level = task.level
-        self.stride = strides[task.level]
-        self.linear = nn.Linear(channels[task.level], len(task.categories))
+        self.stride = backbone.strides[task.level]
+        self.linear = nn.Linear(backbone.channels[task.level], len(task.categories))
         self.normalise = v2.Normalize([0.5] * 3, [0.25] * 3)
 
     def logits(self, images: Images, centres: list[Tensor]) -> Tensor:
         """(objects of all images, classes); `centres` are (M, 2) x, y in pixels for each image."""
-        batch = self.normalise(torch.stack(images))
-        features = self.backbone(batch)[self.level]
-        size = torch.tensor([features.shape[-1], features.shape[-2]], device=batch.device)
+        features = self.backbone(self.normalise(torch.stack(images)))[self.level]
+        size = torch.tensor([features.shape[-1], features.shape[-2]], device=features.device)
         rows = []
         for feature, points in zip(features, centres, strict=True):
             # Strided 3x3 kernels centre unit i on pixel i * stride, not in the middle of a cell of stride pixels.
@@ -61,7 +58,7 @@ class Probe(Task):
     metric: str = "accuracy"
     given: ClassVar[tuple[str, ...]] = ("centres",)
 
-    def build(self, backbone: nn.Module) -> CentreProbe:
+    def build(self, backbone: AnyBackbone) -> CentreProbe:
         return CentreProbe(backbone, self)
 
     def prepare(self, image: Tensor, target: dict[str, Any], augment: v2.Transform | None) -> Sample:

@@ -14,10 +14,10 @@ from torchvision.ops import Conv2dNormActivation
 from torchvision.transforms import v2
 
 from workbench.data.augmentation import augment_masks
+from workbench.data.loader import SegmentationSet
 from workbench.data.masks import VOID
-from workbench.data.sets import SegmentationSet
 from workbench.tasks.detection import KeepSize
-from workbench.tasks.task import Images, Measured, Outputs, Sample, Targets, Task
+from workbench.tasks.task import AnyBackbone, Images, Measured, Outputs, Sample, Targets, Task
 
 KEPT_MAPS = 64  # of a data set, to be looked at; all those of Cityscapes would fill a gigabyte for each network
 
@@ -67,13 +67,11 @@ class DeepLabV3(nn.Module):
     Targets are {"semantic": int64 (H, W), 255 is void}; in eval mode it returns {"semantic": uint8 (H, W)} for each.
     """
 
-    def __init__(self, backbone: nn.Module, classes: int, config: SegmenterConfig) -> None:
+    def __init__(self, backbone: AnyBackbone, classes: int, config: SegmenterConfig) -> None:
         super().__init__()
         self.backbone = backbone
-        channels: int = backbone.channels[-1]  # type: ignore[index, assignment]
-        stride: int = backbone.strides[-1]  # type: ignore[index, assignment]
-        self.stride = stride
-        self.pyramid = SeparablePyramid(channels, stride, config)
+        self.stride = backbone.strides[-1]
+        self.pyramid = SeparablePyramid(backbone.channels[-1], self.stride, config)
         self.classify = nn.Conv2d(config.channels, classes, 1)
         mean, std = list(config.image_mean), list(config.image_std)
         self.transform = KeepSize(1, 1, mean, std, size_divisible=config.stride_padding)
@@ -91,11 +89,8 @@ class DeepLabV3(nn.Module):
         scores, batch = self.scores(images)
         full = enlarge(scores.float(), self.stride, batch.tensors.shape[-2:])
         if not self.training:
-            best = full.argmax(dim=1).to(torch.uint8)
-            return [
-                {"semantic": classes[:height, :width]}
-                for classes, (height, width) in zip(best, batch.image_sizes, strict=True)
-            ]
+            rows = zip(full.argmax(dim=1).to(torch.uint8), batch.image_sizes, strict=True)
+            return [{"semantic": classes[:height, :width]} for classes, (height, width) in rows]
         if targets is None:
             raise ValueError("A segmenter in training mode needs targets with a semantic map for each image.")
         wanted = torch.full(full.shape[:1] + full.shape[2:], VOID, dtype=torch.int64, device=full.device)
@@ -114,7 +109,7 @@ class Segmentation(Task):
     config: SegmenterConfig = field(default_factory=SegmenterConfig)
     metric: str = "mIoU"
 
-    def build(self, backbone: nn.Module) -> DeepLabV3:
+    def build(self, backbone: AnyBackbone) -> DeepLabV3:
         return DeepLabV3(backbone, len(self.categories), self.config)
 
     def prepare(self, image: Tensor, target: dict[str, Any], augment: v2.Transform | None) -> Sample:
@@ -139,10 +134,9 @@ class Segmentation(Task):
         draws = rng.multinomial(len(data), np.full(len(data), 1 / len(data)), size=20 if quick else 100)
         resampled = [mean_iou(np.tensordot(draw, counts, axes=1)) for draw in draws]
         total = counts.sum(axis=0)
-        by_class = class_iou(total)
-        named = {f"IoU {name}": float(v) for name, v in zip(self.categories, by_class, strict=True) if np.isfinite(v)}
-        accuracy = float(total.trace() / max(1, total.sum()))
-        metrics = {"mIoU": mean_iou(total), "pixel accuracy": accuracy, **named}
+        by_class = zip(self.categories, class_iou(total), strict=True)
+        metrics = {"mIoU": mean_iou(total), "pixel accuracy": float(total.trace() / max(1, total.sum()))}
+        metrics |= {f"IoU {name}": float(iou) for name, iou in by_class if np.isfinite(iou)}
         return {**metrics, "mIoU_error": float(np.std(resampled, ddof=1))}, kept
 
 

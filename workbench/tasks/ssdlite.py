@@ -13,9 +13,11 @@ from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.ssdlite import SSDLiteHead, _extra_block
 from torchvision.ops import Conv2dNormActivation
 
+from workbench.tasks.task import AnyBackbone
+
 EXTRA_CHANNELS = (512, 256, 256, 128)
 STRIDES = (16, 32, 64, 107, 160, 320)  # pixels between anchors, at 320 x 320
-RATIOS = ([2], [2, 3], [2, 3], [2, 3], [2], [2])
+RATIOS = [[2], [2, 3], [2, 3], [2, 3], [2], [2]]
 # Sides of the square anchors at 300 pixels, smallest first: one tenth, then 0.2 to 0.92 in equal steps, and beyond.
 SIDES = (30, 60, 114, 168, 222, 276, 330)
 BN_EPS = 1e-3
@@ -24,20 +26,16 @@ BN_EPS = 1e-3
 class SSDLiteBackbone(nn.Module):
     """A backbone with two maps (strides 16 and 32) and four stride-2 extra blocks: a dict of six maps."""
 
-    def __init__(self, backbone: nn.Module) -> None:
+    def __init__(self, backbone: AnyBackbone) -> None:
         super().__init__()
-        channels: tuple[int, ...] = backbone.channels  # type: ignore[assignment]
-        if len(channels) != 2:
-            raise ValueError(
-                f"SSDLite reads two maps of its backbone, got one with {len(channels)}; use a space or seed of the"
-                " form ssd."
-            )
+        if (maps := len(backbone.channels)) != 2:
+            raise ValueError(f"SSDLite reads two maps of its backbone, not {maps}; use a space or seed of form ssd.")
         self.body = backbone
         norm = partial(nn.BatchNorm2d, eps=BN_EPS)
-        widths = [channels[-1], *EXTRA_CHANNELS]
+        widths = [backbone.channels[-1], *EXTRA_CHANNELS]
         self.extra = nn.ModuleList(_extra_block(entering, leaving, norm) for entering, leaving in pairwise(widths))
         normal_init(self.extra)
-        self.out_channels = [*channels, *EXTRA_CHANNELS]
+        self.out_channels = [*backbone.channels, *EXTRA_CHANNELS]
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         maps = self.body(images)
@@ -55,10 +53,8 @@ def ssdlite_head(channels: list[int], classes: int) -> SSDLiteHead:
     head = SSDLiteHead(channels, default_boxes(320).num_anchors_per_location(), classes, norm)
     for part in (head.classification_head, head.regression_head):
         for block in part.module_list:
-            last = block[-1]
-            block[-1] = Conv2dNormActivation(
-                last.in_channels, last.out_channels, kernel_size=1, norm_layer=norm, activation_layer=None
-            )
+            entering, leaving = block[-1].in_channels, block[-1].out_channels
+            block[-1] = Conv2dNormActivation(entering, leaving, 1, norm_layer=norm, activation_layer=None)
         normal_init(part)
     return head
 
@@ -67,9 +63,7 @@ def default_boxes(side: int) -> DefaultBoxGenerator:
     """Anchors of an image of `side` x `side` pixels, six or four for each place."""
     scale = 1 / 320
     steps = [math.ceil(stride * side * scale) for stride in STRIDES]
-    return DefaultBoxGenerator(
-        [list(ratios) for ratios in RATIOS], scales=[size * scale for size in SIDES], steps=steps, clip=False
-    )
+    return DefaultBoxGenerator(RATIOS, scales=[size * scale for size in SIDES], steps=steps, clip=False)
 
 
 def normal_init(module: nn.Module) -> None:

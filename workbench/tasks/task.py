@@ -13,6 +13,7 @@ from torchvision.transforms import v2
 from workbench.data.augmentation import stack_images
 from workbench.networks.count import evaluating
 
+AnyBackbone = Any  # a module with `channels` and `strides`: a Backbone, a Supernet, one of your own
 Images = list[Tensor]  # float (3, H, W) in 0-1
 Targets = list[dict[str, Tensor]]
 Sample = tuple[Tensor, dict[str, Tensor]]  # image and target
@@ -41,7 +42,7 @@ class Task(ABC):
     given: ClassVar[tuple[str, ...]] = ()  # parts of a target that the model may read in eval mode, too
 
     @abstractmethod
-    def build(self, backbone: nn.Module) -> nn.Module:
+    def build(self, backbone: AnyBackbone) -> nn.Module:
         """The model that is trained, with random weights in its head."""
 
     @abstractmethod

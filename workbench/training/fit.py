@@ -26,8 +26,6 @@ from workbench.training.recipe import AlternatingRecipe, Recipe, Turn, learning_
 CHECKPOINT_EVERY = 100  # steps; also at the end of every epoch of a search
 SMALLEST_SCALE = 2.0**-14  # of mixed precision: 30 steps were skipped in a row, and so would all others be
 
-PLAIN: tuple[Turn, ...] = ("weights",)  # the turns of every step without a search
-
 # Called with the model that is trained (a trial trains a copy), the turn, and the seeded generator of architectures.
 BeforeStep = Callable[[nn.Module, Turn, np.random.Generator], None]
 
@@ -85,8 +83,6 @@ def fit(
     augmentations whose recipe names none. NonFiniteLoss is raised before a bad loss or gradient reaches the weights.
     """
     device = torch.device(device)
-    if search is not None:
-        _check_search(data, recipe, search)
     place(model, recipe, device)
     model.train()
     alphas = list(search.parameters) if search else []
@@ -95,9 +91,10 @@ def fit(
     order = generator(seed, "order", "weights") if search else generator(seed, "order")
     sides = {"weights": Side(weights, task, data, recipe, order, device, image_side, checkpoint)}
     if search is not None:
-        alpha_plan = replace(search.recipe.alpha, steps=recipe.steps)
-        order, named = generator(seed, "order", "alpha"), [("alpha", alpha) for alpha in alphas]
-        sides["alpha"] = Side(named, task, search.data, alpha_plan, order, device, image_side, checkpoint)
+        _check_search(data, recipe, search)
+        plan, order = replace(search.recipe.alpha, steps=recipe.steps), generator(seed, "order", "alpha")
+        named = [("alpha", alpha) for alpha in alphas]
+        sides["alpha"] = Side(named, task, search.data, plan, order, device, image_side, checkpoint)
     path = generator(seed, "path")
     epochs: list[list[Tensor]] = []
     cuda = range(torch.cuda.device_count()) if device.type == "cuda" else []
@@ -107,7 +104,8 @@ def fit(
             epochs = _restore(load_checkpoint(checkpoint), model, sides, path, seed)
         try:
             for step in range(len(sides["weights"].losses), recipe.steps):
-                for turn in search.recipe.turns(step) if search else PLAIN:
+                turns: tuple[Turn, ...] = search.recipe.turns(step) if search else ("weights",)
+                for turn in turns:
                     if before_step is not None:
                         before_step(model, turn, path)
                     side = "alpha" if turn == "alpha" else "weights"
@@ -132,34 +130,32 @@ def fit(
     )
 
 
+@dataclass
 class Side:
     """Some parameters descending on one data set: optimiser, learning rate, and the order of the images."""
 
-    def __init__(
-        self,
-        parameters: Sequence[tuple[str, nn.Parameter]],
-        task: Task,
-        data: Any,
-        recipe: Recipe,
-        order: np.random.Generator,
-        device: torch.device,
-        image_side: int = 0,
-        checkpoint: Path | None = None,
-    ) -> None:
-        self.parameters = [parameter for _, parameter in parameters]
-        self.task, self.data, self.recipe, self.order, self.device = task, data, recipe, order, device
-        self.checkpoint = checkpoint  # only named in messages
-        self.rank, self.processes = world()
-        if len(data) == 0:
+    named: Sequence[tuple[str, nn.Parameter]]
+    task: Task
+    data: Any
+    recipe: Recipe
+    order: np.random.Generator
+    device: torch.device
+    image_side: int = 0
+    checkpoint: Path | None = None  # only named in messages
+
+    def __post_init__(self) -> None:
+        recipe, (self.rank, self.processes) = self.recipe, world()
+        if len(self.data) == 0:
             raise ValueError("Training needs at least one image; the data set is empty. Check its folder and split.")
         if recipe.batch_size % self.processes:
             raise ValueError(
                 f"A batch of {recipe.batch_size} cannot be shared by {self.processes} processes; use a multiple."
             )
-        self.optimizer = make_optimizer(parameters, recipe)
-        self.mixed = recipe.amp and device.type == "cuda"
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.mixed)
-        self.augment = augmentation(recipe.augment, recipe.crop_side or image_side)
+        self.parameters = [parameter for _, parameter in self.named]
+        self.optimizer = make_optimizer(self.named, recipe)
+        self.mixed = recipe.amp and self.device.type == "cuda"
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.mixed)
+        self.augment = augmentation(recipe.augment, recipe.crop_side or self.image_side)
         self.losses: list[float] = []
         self.queue: list[int] = []  # what is left of the current pass over the data
 
@@ -199,8 +195,8 @@ class Side:
 
     def _not_finite(self, what: str, step: int, parts: Mapping[str, Tensor]) -> NonFiniteLoss:
         values = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in parts.items())
-        path = self.checkpoint
-        kept = f"the last good checkpoint is {path}" if path and path.exists() else "no checkpoint was kept"
+        written = self.checkpoint and self.checkpoint.exists()
+        kept = f"the last good checkpoint is {self.checkpoint}" if written else "no checkpoint was kept"
         return NonFiniteLoss(
             f"The {what} is not finite at step {step} ({values}); {kept}. Lower the learning rate or check the boxes."
         )

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -14,10 +14,7 @@ Turn = Literal["warm", "weights", "alpha"]
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A training plan.
-
-    Fractions (`milestones`, `warmup`) are shares of `steps`, so that a plan can be shortened as a whole.
-    """
+    """A training plan. `milestones` and `warmup` are shares of `steps`, so that it can be shortened as a whole."""
 
     steps: int
     batch_size: int
@@ -57,16 +54,13 @@ class AlternatingRecipe:
     weight_steps: int = 1  # for each step of alpha
 
     def __post_init__(self) -> None:
+        epochs, warm, steps = self.epochs, self.warm_epochs, self.weights.steps
         if self.weight_steps < 1:
             raise ValueError(f"There is at least one step of the weights for each of alpha; got {self.weight_steps}.")
-        if not 0 <= self.warm_epochs < self.epochs:
-            raise ValueError(
-                f"Alpha must stand still for fewer epochs than there are; got {self.warm_epochs} of {self.epochs}."
-            )
-        if self.weights.steps < self.epochs:
-            raise ValueError(
-                f"A search of {self.epochs} epochs needs at least as many steps; got {self.weights.steps}."
-            )
+        if not 0 <= warm < epochs:
+            raise ValueError(f"Alpha must stand still for fewer epochs than there are; got {warm} of {epochs}.")
+        if steps < epochs:
+            raise ValueError(f"A search of {epochs} epochs needs at least as many steps; got {steps}.")
 
     @property
     def epoch_ends(self) -> list[int]:
@@ -104,21 +98,16 @@ def make_optimizer(parameters: Iterable[tuple[str, nn.Parameter]], recipe: Recip
 
     Each group carries `lr_factor`; the loop sets `lr = learning_rate(...) * lr_factor` at every step.
     """
-    members: dict[str, list[nn.Parameter]] = {"weights": [], "norms": [], "biases": []}
+    decay = recipe.weight_decay
+    weights: dict[str, Any] = {"params": [], "weight_decay": decay, "lr_factor": 1.0}
+    norms = {**weights, "params": [], "weight_decay": decay if recipe.decay_norm else 0.0}
+    biases = {**weights, "params": [], "weight_decay": decay if recipe.decay_bias else 0.0}
+    biases["lr_factor"] = recipe.bias_lr_factor
     for name, parameter in parameters:
-        kind = "biases" if name.endswith("bias") else "norms" if parameter.ndim == 1 else "weights"
         if parameter.requires_grad:
-            members[kind].append(parameter)
-    decays = {"weights": True, "norms": recipe.decay_norm, "biases": recipe.decay_bias}
-    groups = [
-        {
-            "params": members[kind],
-            "weight_decay": recipe.weight_decay if decayed else 0.0,
-            "lr_factor": recipe.bias_lr_factor if kind == "biases" else 1.0,
-        }
-        for kind, decayed in decays.items()
-        if members[kind]
-    ]
+            kind = biases if name.endswith("bias") else norms if parameter.ndim == 1 else weights
+            kind["params"].append(parameter)
+    groups = [kind for kind in (weights, norms, biases) if kind["params"]]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum)
     if recipe.optimizer == "rmsprop":

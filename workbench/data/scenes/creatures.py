@@ -19,8 +19,6 @@ Parts = Sequence[Corners | Points]
 SPECIES = ("fish", "shark", "ray", "starfish", "jellyfish", "turtle", "eel")
 MARKINGS = ("plain", "fine", "coarse", "ab", "ba")
 KEYPOINTS = ("snout", "tail", "left_fin", "right_fin", "eye")  # of a starfish: its tips, the one with the eye first
-CHECKER_PERIOD = {"fine": 3, "coarse": 6}  # pixels, whatever the size of the animal
-BAND_AT = {"ab": 0.18, "ba": -0.18}  # along the body, in the unit frame: near the head, near the tail
 BENDING = {"fish": 0.35, "shark": 0.45, "ray": 0.35}
 
 
@@ -36,11 +34,17 @@ class Silhouette:
     end_radius: float = 0.0
 
 
-def _animal(outlines: Parts, details: Parts, keypoints: Corners, eyes: Corners, radius: float) -> Silhouette:
+def _animal(
+    outlines: Parts, details: Parts, keypoints: Corners | Points, eyes: Corners | Points, radius: float
+) -> Silhouette:
     filled, lines = (tuple(np.asarray(part, dtype=np.float64) for part in parts) for parts in (outlines, details))
-    return Silhouette(
-        outlines=filled, details=lines, keypoints=np.array(keypoints), eyes=np.array(eyes), eye_radius=radius
-    )
+    points, seeing = np.array(keypoints), np.array(eyes)
+    return Silhouette(outlines=filled, details=lines, keypoints=points, eyes=seeing, eye_radius=radius)
+
+
+def _thing(*outlines: Points) -> Silhouette:
+    """Clutter, which has neither keypoints nor eyes."""
+    return _animal(outlines, (), np.zeros((5, 2)), np.zeros((0, 2)), 0.0)
 
 
 def silhouette(species: str, bend: float, size: float) -> Silhouette:
@@ -113,17 +117,14 @@ def _stiff(species: str) -> Silhouette:
         return _animal(parts, details, keypoints, [(0.41, -0.05), (0.41, 0.05)], 0.024)
     if species == "starfish":
         tips = _polar(np.full(5, 0.45), 5)
-        return Silhouette(
-            outlines=(_smooth(_polar(np.array([0.52, 0.2] * 5), 10)),),
-            details=tuple(np.stack([0.2 * tip, 0.85 * tip]) for tip in tips),
-            keypoints=tips,
-            eyes=0.8 * tips[:1],
-            eye_radius=0.032,
+        star, ridges = (
+            _smooth(_polar(np.array([0.52, 0.2] * 5), 10)),
+            [np.stack([0.2 * tip, 0.85 * tip]) for tip in tips],
         )
+        return _animal([star], ridges, tips, 0.8 * tips[:1], 0.032)
     if species in ("rock", "bubble"):
         stone = _smooth(_polar(np.array([0.5, 0.42, 0.36, 0.44, 0.5, 0.4, 0.34, 0.41]), 8)) * np.array([0.7, 1.0])
-        outline = stone if species == "rock" else _polar(np.full(20, 0.5), 20)
-        return Silhouette(outlines=(outline,), keypoints=np.zeros((5, 2)), eyes=np.zeros((0, 2)))
+        return _thing(stone if species == "rock" else _polar(np.full(20, 0.5), 20))
     raise ValueError(f"Expected a species out of {', '.join(SPECIES)}, got {species!r}; choose one of these.")
 
 
@@ -134,16 +135,10 @@ def _jellyfish(bend: float, thin: float) -> Silhouette:
     half = np.maximum(np.linspace(0.035, 0.014, 13), thin)
     arms = ((-0.26, 0.85), (-0.13, 0.95), (0.0, 1.0), (0.13, 0.92), (0.26, 0.8))
     lip = np.array([(0.13, -0.33), (0.16, -0.17), (0.14, 0.0), (0.16, 0.17), (0.13, 0.33)])
-    return Silhouette(
-        outlines=(
-            _smooth(_both(bell)),
-            *(_ribbon(np.stack([0.1 + (x - 0.1) * reach, y + sway], axis=1), half) for y, reach in arms),
-        ),
-        details=(lip, *(np.array([(0.17, y), (0.38, 0.6 * y)]) for y in (-0.2, 0.0, 0.2))),
-        keypoints=np.array([(0.47, 0.0), (-0.44, sway[-2]), (0.08, -0.33), (0.08, 0.33), (0.3, -0.14)]),
-        eyes=np.array([(0.3, -0.14)]),
-        eye_radius=0.035,
-    )
+    threads = [_ribbon(np.stack([0.1 + (x - 0.1) * reach, y + sway], axis=1), half) for y, reach in arms]
+    veins = [[(0.17, y), (0.38, 0.6 * y)] for y in (-0.2, 0.0, 0.2)]
+    keypoints = [(0.47, 0.0), (-0.44, sway[-2]), (0.08, -0.33), (0.08, 0.33), (0.3, -0.14)]
+    return _animal([_smooth(_both(bell)), *threads], [lip, *veins], keypoints, [(0.3, -0.14)], 0.035)
 
 
 def _eel(bend: float, thin: float) -> Silhouette:
@@ -156,14 +151,9 @@ def _eel(bend: float, thin: float) -> Silhouette:
     head, tail, eye = line[0], line[-1], line[0] + radius * np.array([0.3, -0.4])
     ends = _polar(np.full(16, radius), 16)
     sides = [(line[12, 0], line[12, 1] + s * 0.8 * half[12]) for s in (-1, 1)]
-    return Silhouette(
-        outlines=(_ribbon(line, half), head + ends, tail + 0.6 * ends),
-        details=(line[3:-3],),
-        keypoints=np.array([head + np.array([0.7 * radius, 0.0]), tail, *sides, eye]),
-        eyes=eye[None],
-        eye_radius=0.22 * radius,
-        end_radius=radius,
-    )
+    outlines = [_ribbon(line, half), head + ends, tail + 0.6 * ends]
+    keypoints = np.array([head + np.array([0.7 * radius, 0.0]), tail, *sides, eye])
+    return replace(_animal(outlines, [line[3:-3]], keypoints, eye[None], 0.22 * radius), end_radius=radius)
 
 
 def _weed(bend: float, thin: float) -> Silhouette:
@@ -173,7 +163,7 @@ def _weed(bend: float, thin: float) -> Silhouette:
     for y, reach, turn in ((-0.08, 0.75, -0.15), (0.0, 1.0, 0.1), (0.08, 0.65, 0.17)):
         wave = y + turn * x * x + 0.05 * np.sin(9.0 * x + 3.0 * bend + 20.0 * y) * x
         blades.append(_ribbon(np.stack([reach * x - 0.5, wave], axis=1), half))
-    return Silhouette(outlines=tuple(blades), keypoints=np.zeros((5, 2)), eyes=np.zeros((0, 2)))
+    return _thing(*blades)
 
 
 def _polar(radii: Points, count: int) -> Points:
@@ -279,7 +269,8 @@ def crowding(a: Animal, b: Animal) -> float:
         if one.cue is None:
             continue
         x, y, radius = one.cue
-        if _outside(x, y, other) < radius + 2:
+        distances = (abs(place - c) - h for place, c, h in zip((x, y), other.centre, other.pose.half, strict=True))
+        if max(distances) < radius + 2:  # how far the cue is outside of the other's box, along the farther axis
             return math.inf
         # A dot, not a head: the nearest dot of every fish must be its own.
         if (
@@ -290,9 +281,3 @@ def crowding(a: Animal, b: Animal) -> float:
     both = list(zip(a.centre, a.pose.half, b.centre, b.pose.half, strict=True))
     width, height = (max(min(c + h, d + k) - max(c - h, d - k), 0.0) for c, h, d, k in both)
     return width * height / (4 * min(math.prod(a.pose.half), math.prod(b.pose.half)))
-
-
-def _outside(x: float, y: float, animal: Animal) -> float:
-    """How far a place is outside of an animal's box, in pixels along the farther axis; negative inside."""
-    (centre_x, centre_y), (half_x, half_y) = animal.centre, animal.pose.half
-    return max(abs(x - centre_x) - half_x, abs(y - centre_y) - half_y)

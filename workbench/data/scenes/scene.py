@@ -9,17 +9,7 @@ import numpy.typing as npt
 from numpy.random import Generator
 from PIL import Image
 
-from workbench.data.scenes.creatures import (
-    KEYPOINTS,
-    MARKINGS,
-    SPECIES,
-    Animal,
-    Colour,
-    Look,
-    crowding,
-    pose,
-    silhouette,
-)
+from workbench.data.scenes.creatures import KEYPOINTS, MARKINGS, SPECIES, Animal, Look, crowding, pose, silhouette
 from workbench.data.scenes.water import Field, background, put_animals, put_clutter, rgb, seen
 from workbench.records.seeds import generator
 
@@ -30,7 +20,7 @@ EXTRAS = ("masks", "keypoints", "semantic")
 SIZES = {"small": (8.0, 28.0), "mixed": (8.0, 90.0), "large": (28.0, 90.0)}  # pixels from snout to tail
 EEL_SIZES = {"small": (10.0, 32.0), "mixed": (14.0, 112.0), "large": (32.0, 116.0)}
 DOT_SIZES = {"small": (8.0, 14.0), "mixed": (8.0, 22.0), "large": (14.0, 22.0)}
-CUES: dict[str, Colour] = {"red": (250.0, 32.0, 28.0), "yellow": (255.0, 238.0, 40.0)}
+CUES = {"red": (250.0, 32.0, 28.0), "yellow": (255.0, 238.0, 40.0)}
 DOT_RADIUS = 3.0
 LEAST_VISIBLE = 0.25  # of an animal's pixels; with less it is no object of the truth
 
@@ -73,10 +63,8 @@ class SceneConfig:
         if not 4 <= low <= high <= 0.92 * self.image_size:
             limit = f"4 <= low <= high <= {0.92 * self.image_size:.0f} (0.92 of the image)"
             raise ValueError(f"Expected sizes with {limit}, got {low:g} to {high:g}; change sizes or image_size.")
-        near, far = (
-            high / 2 + DOT_RADIUS + 2,
-            self.image_size / 2 - DOT_RADIUS - 2,
-        )  # outside the fish, inside the image
+        near = high / 2 + DOT_RADIUS + 2  # outside the fish, inside the image
+        far = self.image_size / 2 - DOT_RADIUS - 2
         if self.classes == "dot" and not near <= self.context_distance <= far:
             limit = f"{near:g} to {far:g}, got {self.context_distance}"
             raise ValueError(f"Expected a context_distance of {limit}; change it, sizes or image_size.")

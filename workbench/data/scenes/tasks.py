@@ -1,15 +1,14 @@
 """Generated scenes as data sets: for detection, segmentation, pose and classification."""
 
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from workbench.data.images import MEMORY_LIMIT, Memory
+from workbench.data.scenes.creatures import KEYPOINTS
 from workbench.data.scenes.scene import EXTRAS, Scene, SceneConfig, draw_crop, draw_scene
-from workbench.data.sets import Row, Views, coco_truth
+from workbench.data.sets import Views, coco_truth
 
 VERSION = 1  # raise it whenever the pixels change: it is part of every digest
 SPLITS = {"train": 0, "search": 10_000_000, "test": 20_000_000}  # the first image id of each
@@ -24,22 +23,22 @@ class _Streamed(Views):
         if not 1 <= size <= 10_000_000:
             raise ValueError(f"Expected 1 to 10,000,000 scenes, got {size}; choose another size.")
         self.config, self.seed = config, seed
-        self.name = f"{kind} {config.classes} {split}"
-        self.categories = config.categories
-        self._source = {"scenes": [VERSION, asdict(config), seed, split, size, side]}
-        self._choose(tuple(range(SPLITS[split], SPLITS[split] + size)))
+        source = {"scenes": [VERSION, asdict(config), seed, split, size, side]}
+        ids = range(SPLITS[split], SPLITS[split] + size)
+        super().__init__(f"{kind} {config.classes} {split}", config.categories, ids, source)
 
 
 class Scenes(_Streamed):
-    """Scenes as detection data, drawn when they are asked for; those used last stay, up to `memory_limit` bytes.
+    """Scenes as detection data, drawn when they are asked for.
 
     `[i] -> (image uint8 (3, H, W), target)`: `boxes` (M, 4) xyxy, `labels` (M,) in 1..K, `area`, `iscrowd`, `image_id`,
     `centres` (M, 2), and the extras asked for: `masks` uint8 (M, H, W), `keypoints` (M, 5, 3), `semantic` int64 (H, W).
     """
 
-    def __init__(self, config: SceneConfig, seed: int, split: str, size: int, memory_limit: int = MEMORY_LIMIT) -> None:
+    keypoint_names = KEYPOINTS
+
+    def __init__(self, config: SceneConfig, seed: int, split: str, size: int) -> None:
         super().__init__("scenes", config, seed, split, size)
-        self._memory = Memory(memory_limit)
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
         return torch.from_numpy(self.scene(index).image.transpose(2, 0, 1).copy()), self.target(index)
@@ -54,8 +53,7 @@ class Scenes(_Streamed):
 
     def scene(self, index: int) -> Scene:
         """The drawn scene; what is large and was not asked for (`extras`) is left empty."""
-        number = self.ids[index]
-        return self._memory.get(number, lambda: self._draw(number))
+        return self.memory.get(self.ids[index], lambda: self._draw(self.ids[index]))
 
     def _draw(self, number: int) -> Scene:
         scene = draw_scene(self.config, self.seed, number)
@@ -68,13 +66,9 @@ class Scenes(_Streamed):
 
     def ground_truth(self) -> dict[str, Any]:
         """The truth in COCO's format (category ids 1..K, boxes xywh); poses have their own, see `PoseCrops`."""
-
-        def objects() -> Iterator[list[Row]]:
-            for scene in map(self.scene, range(len(self))):
-                rows = zip(scene.boxes.tolist(), scene.labels.tolist(), scene.areas.tolist(), strict=True)
-                yield [(box, label, area, 0) for box, label, area in rows]
-
-        return coco_truth(self.ids, self.sizes, objects(), self.categories)
+        scenes = map(self.scene, range(len(self)))
+        objects = ((scene.boxes, scene.labels, scene.areas, 0 * scene.labels) for scene in scenes)
+        return coco_truth(self.ids, self.sizes, objects, self.categories)
 
 
 class SceneMasks(Scenes):
@@ -94,18 +88,9 @@ class SceneMasks(Scenes):
 class SceneCrops(_Streamed):
     """Single animals as classification data, balanced: `[i] -> (uint8 (3, side, side), label in 0..K-1)`."""
 
-    def __init__(
-        self,
-        config: SceneConfig,
-        seed: int,
-        split: str,
-        size: int,
-        side: int = 64,
-        memory_limit: int = MEMORY_LIMIT,
-    ) -> None:
+    def __init__(self, config: SceneConfig, seed: int, split: str, size: int, side: int = 64) -> None:
         super().__init__("crops", config, seed, split, size, side)
         self.side = side
-        self._memory = Memory(memory_limit)
 
     @property
     def labels(self) -> tuple[int, ...]:  # nothing is drawn
@@ -113,7 +98,7 @@ class SceneCrops(_Streamed):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         number, label = self.ids[index], self.ids[index] % len(self.categories)
-        return self._memory.get(number, lambda: self._draw(number, label)).clone(), label
+        return self.memory.get(number, lambda: self._draw(number, label)).clone(), label
 
     def _draw(self, number: int, label: int) -> Tensor:
         crop = draw_crop(self.config, self.seed, number, label + 1, self.side)

@@ -8,40 +8,27 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
-from workbench.data.scenes.creatures import (
-    BAND_AT,
-    CHECKER_PERIOD,
-    Animal,
-    Colour,
-    Look,
-    Points,
-    Pose,
-    pose,
-    silhouette,
-)
+from workbench.data.scenes.creatures import Animal, Colour, Look, Points, Pose, pose, silhouette
 from workbench.records.seeds import generator
 
-Field = npt.NDArray[np.float32]
+Field = npt.NDArray[np.floating[Any]]  # float32 everywhere; plain numbers take part in it
 SUPERSAMPLING = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sheets:
-    """Large noise textures that all backgrounds of one seed are cut from, each (4 S, 4 S) in 0..1."""
-
-    caustics: Field
-    sand: Field
-    relief: Field
+CHECKER_PERIOD = {"fine": 3, "coarse": 6}  # pixels, whatever the size of the animal
+BAND_AT = {"ab": 0.18, "ba": -0.18}  # along the body, in the unit frame: near the head, near the tail
 
 
 @functools.lru_cache(maxsize=4)
-def sheets(seed: int, image_size: int) -> Sheets:
-    """The textures of one seed and image size; cached, since they are worth about a hundred backgrounds."""
+def sheets(seed: int, image_size: int) -> tuple[Field, Field, Field]:
+    """Caustics, sand and relief: noise (4 S, 4 S) in 0..1 that all backgrounds of one seed and image size are cut from.
+
+    Cached, since they are worth about a hundred backgrounds.
+    """
     rng = generator(seed, "water")
     side = 4 * image_size
     relief = _fractal(rng, side, (12, 12), 5)
@@ -50,46 +37,39 @@ def sheets(seed: int, image_size: int) -> Sheets:
     fine_veins = _warped(_veins(_fractal(rng, side, (56, 56), 3)), bend_y, bend_x, 0.1 * image_size)
     clouds = _fractal(rng, side, (10, 10), 4)
     ripples = _warped(_fractal(rng, side, (90, 24), 2), bend_x, bend_y, 0.12 * image_size)
-    grain = rng.integers(0, 256, size=(side, side)).astype(np.float32) / np.float32(255)
-    return Sheets(
-        caustics=np.float32(0.5) * veins * (np.float32(0.4) + clouds)
-        + np.float32(0.3) * fine_veins * clouds
-        + clouds * np.float32(0.3),
-        sand=np.float32(0.45) * ripples + np.float32(0.3) * grain + np.float32(0.25) * clouds,
-        relief=relief,
-    )
+    grain = rng.integers(0, 256, size=(side, side)).astype(np.float32) / 255
+    caustics = 0.5 * veins * (0.4 + clouds) + 0.3 * fine_veins * clouds + clouds * 0.3
+    return caustics, 0.45 * ripples + 0.3 * grain + 0.25 * clouds, relief
 
 
 def background(seed: int, image_size: int, rng: np.random.Generator) -> tuple[Field, npt.NDArray[np.uint8]]:
     """An image (S, S, 3) in 0..255 and its map (S, S): 0 water, 1 sand."""
-    pool = sheets(seed, image_size)
-    down = (np.arange(image_size, dtype=np.float32) / np.float32(image_size))[:, None]
+    caustics, sand, relief = sheets(seed, image_size)
+    down = (np.arange(image_size, dtype=np.float32) / image_size)[:, None]
     depth = down[:, :, None]
 
     tint = rng.random(3).astype(np.float32)
     shallow = np.array([92, 176, 196], dtype=np.float32) + tint * np.array([60, 30, 30], dtype=np.float32)
     deep = np.array([14, 62, 100], dtype=np.float32) + tint[::-1] * np.array([22, 50, 40], dtype=np.float32)
-    light = _window(pool.caustics, image_size, rng)
-    shafts = _shafts(pool.relief, image_size, rng)
-    glow = light * (np.float32(1.05) - np.float32(0.75) * down) + shafts * (np.float32(0.9) - down)
-    base = shallow + (deep - shallow) * depth - np.float32(24)  # (S, 1, 3)
+    light = _window(caustics, image_size, rng)
+    shafts = _shafts(relief, image_size, rng)
+    glow = light * (1.05 - 0.75 * down) + shafts * (0.9 - down)
+    base = shallow + (deep - shallow) * depth - 24  # (S, 1, 3)
     image = base + glow[:, :, None] * np.array([78, 92, 88], dtype=np.float32)
 
-    level = np.float32(image_size * (0.6 + 0.32 * rng.random()))
-    roughness = np.float32(image_size * (0.2 + 0.35 * rng.random()))
-    coarse = _window(pool.relief, image_size, rng)[0]
-    jagged = _window(pool.sand, image_size, rng)[0]
-    edge = level + roughness * (coarse - np.float32(0.5)) + np.float32(0.03 * image_size) * (jagged - np.float32(0.5))
-    below = np.arange(image_size, dtype=np.float32)[:, None] + np.float32(0.5) - edge
-    cover = np.clip(below + np.float32(0.5), 0, 1)
+    level, roughness = image_size * (0.6 + 0.32 * rng.random()), image_size * (0.2 + 0.35 * rng.random())
+    coarse, jagged = (_window(sheet, image_size, rng)[0] for sheet in (relief, sand))
+    edge = level + roughness * (coarse - 0.5) + 0.03 * image_size * (jagged - 0.5)
+    below = np.arange(image_size, dtype=np.float32)[:, None] + 0.5 - edge
+    cover = np.clip(below + 0.5, 0, 1)
 
-    texture = _window(pool.sand, image_size, rng)
-    lit = np.clip(np.float32(1) - below / np.float32(0.05 * image_size), 0, 1)  # the crest catches the light
-    tone = np.float32(0.36) + np.float32(0.85) * texture + np.float32(0.22) * light + np.float32(0.16) * lit
-    tone -= np.float32(0.12) * np.clip(below / np.float32(0.4 * image_size), 0, 1)
-    warm = np.array([190, 162, 112], dtype=np.float32) + (tint - np.float32(0.5)) * np.float32(24)
+    texture = _window(sand, image_size, rng)
+    lit = np.clip(1 - below / (0.05 * image_size), 0, 1)  # the crest catches the light
+    tone = 0.36 + 0.85 * texture + 0.22 * light + 0.16 * lit
+    tone -= 0.12 * np.clip(below / (0.4 * image_size), 0, 1)
+    warm = np.array([190, 162, 112], dtype=np.float32) + (tint - 0.5) * 24
     image += (tone[:, :, None] * warm - image) * cover[:, :, None]
-    return image, (cover >= np.float32(0.5)).astype(np.uint8)
+    return image, (cover >= 0.5).astype(np.uint8)
 
 
 def _fractal(rng: np.random.Generator, side: int, cells: tuple[int, int], octaves: int) -> Field:
@@ -98,7 +78,7 @@ def _fractal(rng: np.random.Generator, side: int, cells: tuple[int, int], octave
     weight, weights = np.float32(1), np.float32(0)
     for octave in range(octaves):
         rows, columns = cells[0] << octave, cells[1] << octave
-        grid = rng.integers(0, 256, size=(rows + 2, columns + 2)).astype(np.float32) / np.float32(255)
+        grid = rng.integers(0, 256, size=(rows + 2, columns + 2)).astype(np.float32) / 255
         total += weight * _stretched(_stretched(grid, side, rows).T, side, columns).T
         weights += weight
         weight *= np.float32(0.55)
@@ -107,16 +87,16 @@ def _fractal(rng: np.random.Generator, side: int, cells: tuple[int, int], octave
 
 def _stretched(grid: Field, side: int, cells: int) -> Field:
     """The grid interpolated along its first axis to `side` rows."""
-    position = np.arange(side, dtype=np.float32) * np.float32(cells) / np.float32(side)
+    position = np.arange(side, dtype=np.float32) * cells / side
     cell = np.minimum(position.astype(np.int64), cells)
     t = (position - cell.astype(np.float32))[:, None]
-    t = t * t * (np.float32(3) - np.float32(2) * t)
-    return grid[cell] * (np.float32(1) - t) + grid[cell + 1] * t
+    t = t * t * (3 - 2 * t)
+    return grid[cell] * (1 - t) + grid[cell + 1] * t
 
 
 def _veins(noise: Field) -> Field:
     """Bright thin lines where the noise crosses its middle, as sunlight focused by waves."""
-    ridge = np.clip(np.float32(1) - np.float32(4) * np.abs(noise - np.float32(0.5)), 0, 1)
+    ridge = np.clip(1 - 4 * np.abs(noise - 0.5), 0, 1)
     return ridge * ridge * ridge
 
 
@@ -124,8 +104,7 @@ def _warped(field: Field, right: Field, down: Field, reach: float) -> Field:
     """The field read at displaced places, which hides the grid that value noise is made on."""
     side = field.shape[0]
     place = np.arange(side, dtype=np.int64)
-    shift_y = np.floor((down - np.float32(0.5)) * np.float32(4 * reach)).astype(np.int64)
-    shift_x = np.floor((right - np.float32(0.5)) * np.float32(4 * reach)).astype(np.int64)
+    shift_y, shift_x = (np.floor((shift - 0.5) * (4 * reach)).astype(np.int64) for shift in (down, right))
     return field[(place[:, None] + shift_y) % side, (place + shift_x) % side]
 
 
@@ -142,7 +121,7 @@ def _shafts(sheet: Field, side: int, rng: np.random.Generator) -> Field:
     start = rng.integers(0, len(line) - 2 * side)
     place = np.arange(side)
     beams = line[start + place + (side - 1 - place[:, None]) // 2]
-    return np.clip(np.float32(3) * (beams - np.float32(0.5)), 0, 1)
+    return np.clip(3 * (beams - 0.5), 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,32 +144,30 @@ def paint(animal: Pose, centre: tuple[float, float], look: Look) -> Sprite:
 
     # A blurred silhouette is a height map: bright in the middle of the body; its slope says what faces the light.
     reach = max(1, round(0.05 * size))
-    blurred: Field = np.asarray(cover.filter(ImageFilter.BoxBlur(reach)), dtype=np.float32) / np.float32(255)
+    blurred = np.asarray(cover.filter(ImageFilter.BoxBlur(reach)), dtype=np.float32) / 255
     padded = np.zeros((cover.height + 2 * reach, cover.width), dtype=np.float32)
     padded[reach:-reach] = blurred
     lit = padded[2 * reach :] - padded[: -2 * reach]
-    shade = np.float32(0.7) + np.float32(0.32) * blurred + np.float32(0.3) * lit
+    shade = 0.7 + 0.32 * blurred + 0.3 * lit
     if size >= 16 and shape.details:
         lines = np.asarray(_drawn(shape.details, place, cover.size, max(3, round(0.06 * size))), dtype=np.float32)
-        shade *= np.float32(1) - np.float32(0.3 / 255) * lines
+        shade *= 1 - 0.3 / 255 * lines
 
     x = np.arange(cover.width, dtype=np.float32) + np.float32(0.5 - place[0])
     y = (np.arange(cover.height, dtype=np.float32) + np.float32(0.5 - place[1]))[:, None]
-    cos, sin = (np.float32(part) for part in animal.forward)
-    along = (x - np.float32(animal.origin[0])) * cos + (y - np.float32(animal.origin[1])) * sin  # towards the head
+    along = (x - animal.origin[0]) * animal.forward[0] + (y - animal.origin[1]) * animal.forward[1]  # to the head
     if look.marking in CHECKER_PERIOD:
         period = CHECKER_PERIOD[look.marking]
         columns = (np.arange(left, right) + look.phase[0]) % period * 2 // period
         rows = (np.arange(top, bottom) + look.phase[1]) % period * 2 // period
         shade *= np.where(columns ^ rows[:, None], np.float32(0.36), np.float32(1))
     elif look.marking in BAND_AT:
-        distance = np.abs(along - np.float32(BAND_AT[look.marking] * size))
-        band = np.clip(np.float32(0.075 * size + 0.5) - distance, 0, 1)
-        shade *= np.float32(1) - np.float32(0.62) * band
+        distance = np.abs(along - BAND_AT[look.marking] * size)
+        shade *= 1 - 0.62 * np.clip(0.075 * size + 0.5 - distance, 0, 1)
 
     front, rear = np.array(look.front, dtype=np.float32), np.array(look.rear, dtype=np.float32)
-    backwards = np.clip(np.float32(0.5) - along / np.float32(size), 0, 1)
-    colour: Field = np.asarray((front + (rear - front) * backwards[:, :, None]) * shade[:, :, None], dtype=np.float32)
+    backwards = np.clip(0.5 - along / size, 0, 1)
+    colour = (front + (rear - front) * backwards[:, :, None]) * shade[:, :, None]
     if look.cue_colour is not None and shape.end_radius > 0:
         tail, head = place + shape.keypoints[1], place + shape.outlines[1].mean(axis=0)
         spot(colour, head[0], head[1], shape.end_radius + 0.5, look.cue_colour)
@@ -204,21 +181,17 @@ def paint(animal: Pose, centre: tuple[float, float], look: Look) -> Sprite:
         spot(colour, eye_x, eye_y, radius, (10.0, 12.0, 20.0))
         if radius > 1.6:
             spot(colour, eye_x + 0.3 * radius, eye_y - 0.35 * radius, 0.3 * radius, (255.0, 255.0, 255.0))
-    alpha = np.asarray(cover, dtype=np.float32) * np.float32(look.opacity / 255)
+    alpha = np.asarray(cover, dtype=np.float32) * (look.opacity / 255)
     return Sprite(left=left, top=top, cover=alpha, colour=colour)
 
 
 def spot(image: Field, x: float, y: float, radius: float, rgb: Colour) -> None:
     """Paint an anti-aliased disc into an image (H, W, 3); x, y and radius in pixels."""
-    top, bottom = (
-        min(max(edge, 0), image.shape[0]) for edge in (math.floor(y - radius) - 1, math.ceil(y + radius) + 1)
-    )
-    left, right = (
-        min(max(edge, 0), image.shape[1]) for edge in (math.floor(x - radius) - 1, math.ceil(x + radius) + 1)
-    )
+    top, bottom = np.clip((math.floor(y - radius) - 1, math.ceil(y + radius) + 1), 0, image.shape[0])
+    left, right = np.clip((math.floor(x - radius) - 1, math.ceil(x + radius) + 1), 0, image.shape[1])
     dx = np.arange(left, right, dtype=np.float32) + np.float32(0.5 - x)
     dy = (np.arange(top, bottom, dtype=np.float32) + np.float32(0.5 - y))[:, None]
-    inside = np.clip(np.float32(radius + 0.5) - np.sqrt(dx * dx + dy * dy), 0, 1)[:, :, None]
+    inside = np.clip(radius + 0.5 - np.sqrt(dx * dx + dy * dy), 0, 1)[:, :, None]
     part = image[top:bottom, left:right]
     part += (np.array(rgb, dtype=np.float32) - part) * inside
 
@@ -285,8 +258,8 @@ def rgb(hue: float, saturation: float, value: float, haze: float) -> Colour:
 def _blend(image: Field, sprite: Sprite) -> tuple[slice, slice, Field]:
     """Lay a sprite over the image; returns the rows and columns of the part inside, and how much it covers there."""
     height, width = sprite.cover.shape
-    y0, y1 = (min(max(y, 0), image.shape[0]) for y in (sprite.top, sprite.top + height))
-    x0, x1 = (min(max(x, 0), image.shape[1]) for x in (sprite.left, sprite.left + width))
+    y0, y1 = np.clip((sprite.top, sprite.top + height), 0, image.shape[0])
+    x0, x1 = np.clip((sprite.left, sprite.left + width), 0, image.shape[1])
     inside = slice(y0 - sprite.top, y1 - sprite.top), slice(x0 - sprite.left, x1 - sprite.left)
     cover, part = sprite.cover[inside], image[y0:y1, x0:x1]
     part += (sprite.colour[inside] - part) * cover[:, :, None]

@@ -145,14 +145,7 @@ def reusing(experiment: Experiment, scorer: Scorer) -> Scorer:
     """The scorer, keeping features of fixed prefixes when they fit into `prefix_memory`; else as it is."""
     if prefix_memory(experiment, scorer) > experiment.plan.beam.prefix_memory:
         return scorer
-    reuse = PrefixReuse(
-        model=scorer.model,
-        supernet=scorer.supernet,
-        task=scorer.task,
-        calibration=scorer.calibration,
-        scoring=scorer.scored,
-    )
-    return replace(scorer, reuse=reuse)
+    return replace(scorer, reuse=PrefixReuse(scorer.model, scorer.supernet, scorer.calibration, scorer.scored))
 
 
 def prefix_memory(experiment: Experiment, scorer: Scorer) -> int:

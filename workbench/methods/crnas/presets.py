@@ -159,7 +159,7 @@ def paper_plan(backbone: Literal["resnet18", "resnet50", "resnet101", "mobilenet
         )
 
     layout = LAYOUTS[backbone]
-    budget, kind = layout.budget(layout.depths), layout.stages[0].kind
+    budget, kind = layout.budget(layout.depths), layout.stages[0].block.kind
     deeper = {"resnet18": (1, 1, 2, 4), "resnet50": (1, 3, 5, 7), "resnet101": (2, 3, 11, 17)}
     supernet = OneShotPart(pretrain=imagenet, finetune=coco(25, (16, 22), COCO_IMAGES - 5000))
     return replace(

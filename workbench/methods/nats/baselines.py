@@ -15,7 +15,7 @@ from workbench.methods.nats.method import network, space_of
 from workbench.methods.nats.presets import NATSPlan
 from workbench.records.seeds import generator
 from workbench.spaces.arch import Arch
-from workbench.spaces.channel_dilation import Reading, equal_split, same_everywhere, searched_layers
+from workbench.spaces.channel_dilation import Slicing, equal_split, same_everywhere, searched_layers
 from workbench.spaces.space import SearchSpace
 
 
@@ -46,17 +46,17 @@ def found_and_baselines(
         for number in range(1, plan.random_networks + 1):
             name, arch = f"random channels {number}", space.sample(rng)
             networks.append(network(experiment, pretrained, name, space, arch, group="random channels"))
-        other: Reading = "index" if plan.reading == "contiguous" else "contiguous"
+        other: Slicing = "index" if plan.slicing == "contiguous" else "contiguous"
         networks += [
             network(experiment, pretrained, "equal split", space, equal_split(space)),
-            network(experiment, pretrained, f"NATS, {other} reading", space, found, other),
+            network(experiment, pretrained, f"NATS, {other} slicing", space, found, other),
         ]
     return networks
 
 
 def by_hand(space: SearchSpace) -> Arch:
     """Dilation 2 everywhere, or the largest square one that all layers of a set without it have."""
-    squares = set.intersection(*({p for p in layer.genotypes if p[0] == p[1]} for layer in searched_layers(space)))
+    squares = set.intersection(*({p for p in layer.dilations if p[0] == p[1]} for layer in searched_layers(space)))
     return same_everywhere(space, (2, 2) if (2, 2) in squares else max(squares))
 
 

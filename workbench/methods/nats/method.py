@@ -11,10 +11,9 @@
 import hashlib
 
 from workbench.data.loader import Data, find_file
-from workbench.methods import candidates
 from workbench.methods.compare import Network, Start
 from workbench.methods.experiment import Experiment, new_model
-from workbench.methods.gradient import GradientSearch, SeedNetwork, gradient_search, scored_epochs
+from workbench.methods.gradient import GradientSearch, SeedNetwork, gradient_search, random_control
 from workbench.methods.nats.implementation import implementations
 from workbench.methods.nats.presets import NATSPlan
 from workbench.methods.phases import train_phase
@@ -31,7 +30,7 @@ from workbench.search.random import RandomSearch
 from workbench.spaces.arch import Arch
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.channel_dilation import (
-    Reading,
+    Slicing,
     base_spec,
     channel_dilation_name,
     channel_order,
@@ -47,7 +46,7 @@ from workbench.spaces.space import SearchSpace
 def space_of(experiment: Experiment, groups: str = "") -> SearchSpace:
     """The space of the plan, or that with another number of groups ("n1": one dilation for each layer)."""
     plan: NATSPlan = experiment.plan
-    return space_named(channel_dilation_name(plan.backbone, groups or plan.groups, plan.genotypes))
+    return space_named(channel_dilation_name(plan.backbone, groups or plan.groups, plan.dilations))
 
 
 def check_plan(plan: NATSPlan, data: Data, seed_weights: str = "") -> str:
@@ -60,9 +59,9 @@ def check_plan(plan: NATSPlan, data: Data, seed_weights: str = "") -> str:
     layers = searched_layers(space)
     usual = sorted(sizes, key=lambda size: (min(size), size))[len(sizes) // 2]
     beyond = set()
-    for genotype in dict.fromkeys(pair for layer in layers for pair in layer.genotypes):
+    for dilation in dict.fromkeys(pair for layer in layers for pair in layer.dilations):
         choices = [
-            layer.genotypes.index(genotype) if genotype in layer.genotypes else 0
+            layer.dilations.index(dilation) if dilation in layer.dilations else 0
             for layer in layers
             for _ in range(layer.groups)
         ]
@@ -141,13 +140,13 @@ def search(experiment: Experiment, pretrained: SeedNetwork, groups: str = "", ph
     )
 
 
-def start(pretrained: SeedNetwork, space: SearchSpace, arch: Arch, reading: Reading) -> Start:
+def start(pretrained: SeedNetwork, space: SearchSpace, arch: Arch, slicing: Slicing) -> Start:
     """Step 4: the network of `arch` with the seed network's weights."""
-    weights = reuse_weights(space, arch, pretrained.backbone, reading)
+    weights = reuse_weights(space, arch, pretrained.backbone, slicing)
     orders: list[list[int]] = []
-    if reading == "index":
+    if slicing == "index":
         pairs = zip(searched_layers(space), layer_choices(space, arch), strict=True)
-        orders = [channel_order(layer, chosen) for layer, chosen in pairs]
+        orders = [channel_order(chosen, layer.group_channels) for layer, chosen in pairs]
     # Besides the specification only the order of the channels tells two networks apart: equal ones are trained once.
     moved = any(order != sorted(order) for order in orders)
     return Start(weights=weights, origin={**pretrained.origin, "order": digest(orders) if moved else "as pretrained"})
@@ -159,29 +158,18 @@ def network(
     name: str,
     space: SearchSpace,
     arch: Arch,
-    reading: Reading | None = None,
+    slicing: Slicing | None = None,
     group: str = "",
 ) -> Network:
     """The network of `arch` with the seed's kernels, cut as the plan says or as asked for."""
-    way: Reading = reading or experiment.plan.reading
+    way: Slicing = slicing or experiment.plan.slicing
     given = start(pretrained, space, arch, way)
     return Network(name=name, spec=decoded(space, arch, way), arch=arch, group=group, start=given)
 
 
 def random_search(experiment: Experiment, search: GradientSearch) -> list[Score]:
     """The control: random networks of the same space, as many as the search scored, by the weights of its supernet."""
-    evaluations = min(len(scored_epochs(experiment, search)), search.space.size)
-    try:
-        return candidates.search(
-            experiment,
-            RandomSearch(search.space, seed=experiment.seed),
-            candidates.scorer(experiment, search, experiment.task),
-            phase=f"random on {search.phase}",
-            evaluations=evaluations,
-            generation=evaluations,
-        )
-    finally:
-        search.supernet.mix()
+    return random_control(experiment, search, RandomSearch(search.space, seed=experiment.seed))
 
 
 def _from_file(plan: NATSPlan, seed_weights: str) -> tuple[Backbone, str]:

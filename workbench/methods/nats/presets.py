@@ -13,7 +13,7 @@ from workbench.methods.crnas import presets as crnas
 from workbench.methods.plan import ClassifierPart, Plan, ScoringPart, one_of
 from workbench.methods.presets import ALPHA, COCO_IMAGES, FAST, PHOTOS
 from workbench.networks.dilation_mixture import Implementation, Kernels
-from workbench.spaces.channel_dilation import Reading, channel_dilation_name
+from workbench.spaces.channel_dilation import Slicing, channel_dilation_name
 from workbench.tasks.detection import DetectorConfig
 from workbench.training.recipe import AlternatingRecipe, Recipe
 
@@ -24,9 +24,9 @@ class NATSPlan(Plan):
 
     backbone: str  # a name of `residual.LAYOUTS`
     groups: str  # n16: groups of channels in each layer; c32: channels in each group
-    genotypes: str  # set of dilations, A, B or C (section 4.3)
+    dilations: str  # set of dilations, A, B or C (section 4.3)
     kernels: Kernels  # of the search: a copy for each dilation as in the paper, or one for all
-    reading: Reading  # how pretrained kernels are cut (section 3.4)
+    slicing: Slicing  # how pretrained kernels are cut (section 3.4)
     implementation: Implementation | Literal["auto", "measured"]  # of the mixture; auto: by a rule of the layer
     classifier: ClassifierPart
     search: AlternatingRecipe
@@ -35,15 +35,15 @@ class NATSPlan(Plan):
 
     @property
     def space(self) -> str:
-        return channel_dilation_name(self.backbone, self.groups, self.genotypes)
+        return channel_dilation_name(self.backbone, self.groups, self.dilations)
 
 
 TINY = NATSPlan(
     backbone="resnet-bottleneck-tiny",
     groups="n16",
-    genotypes="C",
+    dilations="C",
     kernels="replicated",
-    reading="contiguous",
+    slicing="contiguous",
     implementation="auto",
     data=replace(common.TINY_DATA, search_images=400),
     head=common.TINY_DETECTOR,
@@ -142,28 +142,28 @@ PRESETS: dict[str, NATSPlan] = {
 
 
 def with_options(
-    plan: NATSPlan, *, backbone: str, space: str, kernels: str, reading: str, warm_epochs: int
+    plan: NATSPlan, *, backbone: str, space: str, kernels: str, slicing: str, warm_epochs: int
 ) -> NATSPlan:
     """The plan with a notebook's own parameters in place of the preset's; empty texts and -1 leave it as it is.
 
-    `space` names groups and genotype set, such as "n16-C" (16 groups in each layer) or "c4-B" (4 channels in each
+    `space` names groups and dilation set, such as "n16-C" (16 groups in each layer) or "c4-B" (4 channels in each
     group); whether they fit the channels is the space's to say. ValueError for a value that none of them may have.
     """
     changes: dict[str, Any] = {}
     if backbone:
         changes["backbone"] = backbone
     if space:
-        groups, _, genotypes = space.partition("-")
-        changes |= {"groups": groups, "genotypes": genotypes}
-        if not re.fullmatch(r"[nc]\d+", groups) or genotypes not in ("A", "B", "C"):
+        groups, _, dilations = space.partition("-")
+        changes |= {"groups": groups, "dilations": dilations}
+        if not re.fullmatch(r"[nc]\d+", groups) or dilations not in ("A", "B", "C"):
             raise ValueError(
-                "The parameter space is n16-C (16 groups in each layer, genotype set C), c4-B (4 channels in each"
+                "The parameter space is n16-C (16 groups in each layer, dilation set C), c4-B (4 channels in each"
                 f" group, set B) or the like; got {space!r}."
             )
     if kernels:
         changes["kernels"] = one_of("kernels", kernels, ("replicated", "shared"))
-    if reading:
-        changes["reading"] = one_of("reading", reading, ("contiguous", "index"))
+    if slicing:
+        changes["slicing"] = one_of("slicing", slicing, ("contiguous", "index"))
     if warm_epochs < -1:
         raise ValueError(f"warm_epochs is -1 (as the preset says) or a number of epochs; got {warm_epochs}.")
     if warm_epochs >= 0:

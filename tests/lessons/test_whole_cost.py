@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from workbench.evaluation.whole_cost import cost_at, whole_cost
+from workbench.lessons.whole_cost import cost_at, whole_cost
 from workbench.records.ledger import Entry
 
 
