@@ -92,3 +92,17 @@ def test_dependency_lists_agree() -> None:
     assert {re.sub(r"^[\w-]+", lambda name: renamed.get(name[0], name[0]), line) for line in listed} == wanted
     pinned = re.findall(r"^([\w-]+)==", (PROJECT / "constraints.txt").read_text(encoding="utf-8"), re.M)
     assert set(pinned) == {line.split(">=")[0] for line in wanted}
+
+
+OLD_WORDS = re.compile(
+    r"(?<![a-z])(?:pictures?|contenders?|entrants?|genotypes?|plates?|votes?|lucky|firmness|pitfalls?)(?![a-z])"
+    r"|(?<![a-z])(?-i:Study)(?![a-z])|of the specification",
+    re.IGNORECASE,
+)
+
+
+def test_words_of_the_field_are_used() -> None:
+    """Image, baseline, found network, dilation option, input patch, assignments; the papers' own sections."""
+    paths = [*FILES, *sorted((PROJECT / "notebooks").rglob("*.ipynb"))]
+    found = {str(path.relative_to(PROJECT)): OLD_WORDS.findall(path.read_text(encoding="utf-8")) for path in paths}
+    assert {path: sorted({word.lower() for word in words}) for path, words in found.items() if words} == {}
