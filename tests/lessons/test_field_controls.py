@@ -29,19 +29,20 @@ def far(tmp_path_factory):
     return open_task(tmp_path_factory.mktemp("far"), 48)
 
 
-def alone(experiment, dilations, starts=3):
+def alone(experiment, dilations, starts):
     spec = residual_spec(PLAN.backbone, (2, 2, 2), dilations)
     return lesson.best_of_starts(experiment, f"network {dilations}", spec, starts)
 
 
 def test_only_a_network_dilated_in_its_last_blocks_sees_48_pixels(far):
-    """Undilated stays at chance in three starts, so do the first two blocks at 3; the last two at 2 learn to see it.
+    """Undilated stays at chance, so do the first two blocks at 3; the last two at 2 learn to see it.
 
     They learn from most initial weights within 50 steps, from some not at all: the first success of six starts counts.
+    A cue inside the field, such as a leak would be, is learned from the first start (`tasks`), so one shows chance.
     """
-    assert abs(alone(far, (1, 1, 1, 1, 1, 1)) - 0.5) < 0.1  # some 570 fish, the largest of three: 3.5 errors are 0.073
+    assert abs(alone(far, (1, 1, 1, 1, 1, 1), starts=1) - 0.5) < 0.1  # some 570 fish: 3.5 standard errors are 0.073
     assert alone(far, (1, 1, 1, 1, 2, 2), starts=6) > 0.85
-    assert abs(alone(far, (3, 3, 1, 1, 1, 1)) - 0.5) < 0.1
+    assert abs(alone(far, (3, 3, 1, 1, 1, 1), starts=1) - 0.5) < 0.1
 
 
 @pytest.fixture(scope="module")
