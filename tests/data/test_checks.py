@@ -165,7 +165,7 @@ def test_class_folders(tmp_path: Path) -> None:
 
 
 def test_a_box_that_lies_only_in_the_tolerated_overhang_has_no_area_inside() -> None:
-    from workbench.data.checks import box_fault
+    from workbench.data.checks import box_flaw
 
-    assert box_fault([-0.9, 5, 0.5, 10], 100, 100) == "has no area inside the image"
-    assert box_fault([-0.9, 5, 2.0, 10], 100, 100) is None
+    assert box_flaw([-0.9, 5, 0.5, 10], 100, 100) == "has no area inside the image"
+    assert box_flaw([-0.9, 5, 2.0, 10], 100, 100) is None

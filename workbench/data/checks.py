@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from workbench.data.images import ENDINGS, image_fault, image_files
+from workbench.data.images import ENDINGS, image_files, image_flaw
 from workbench.records.files import inside, read_json
 
 # Annotation tools round, and some count pixels inclusively: boxes that overhang by no more than this are clipped.
@@ -78,8 +78,8 @@ def read_coco(
         except ValueError as error:
             problems.append(f"{path}: image id {image['id']}: {error}")
             continue
-        if (fault := image_fault(file, (image["width"], image["height"]), decode=decode)) is not None:
-            problems.append(f"{file} (image id {image['id']}) {fault}.")
+        if (flaw := image_flaw(file, (image["width"], image["height"]), decode=decode)) is not None:
+            problems.append(f"{file} (image id {image['id']}) {flaw}.")
     return (path, images, content, _bad_boxes(content, str(path))), problems
 
 
@@ -90,8 +90,8 @@ def _check_annotations(content: object, where: str) -> list[str]:
     if missing := [table for table in _KEYS if not isinstance(content.get(table), list)]:
         needed = "COCO instances need images, annotations and categories."
         return [f"{where} has no list {table!r}; {needed}" for table in missing]
-    if faults := [fault for table in _KEYS for fault in _row_faults(content[table], table)]:
-        return [f"{where}: {fault}" for fault in faults]  # the checks below read these keys
+    if flaws := [flaw for table in _KEYS for flaw in _row_flaws(content[table], table)]:
+        return [f"{where}: {flaw}" for flaw in flaws]  # the checks below read these keys
     if not content["images"] or not content["categories"]:
         return [f"{where} lists no images or no categories; there is nothing to use in it."]
     images, categories = ({row["id"] for row in content[table]} for table in ("images", "categories"))
@@ -109,9 +109,9 @@ def _bad_boxes(content: Mapping[str, Any], where: str) -> dict[int, str]:
     images, bad = {image["id"]: image for image in content["images"]}, {}
     for row in content["annotations"]:
         image = images[row["image_id"]]
-        if (fault := box_fault(row["bbox"], image["width"], image["height"])) is not None:
+        if (flaw := box_flaw(row["bbox"], image["width"], image["height"])) is not None:
             about = f"{where}: annotation id {row['id']} (image {image['file_name']})"
-            bad[row["id"]] = f"{about} has the box {row['bbox']}, which {fault}."
+            bad[row["id"]] = f"{about} has the box {row['bbox']}, which {flaw}."
     return bad
 
 
@@ -122,8 +122,8 @@ def _check_keypoints(content: Mapping[str, Any], where: str) -> list[str]:
         return [f"{where}: the categories name no keypoints; give annotations that have them."]
     if any(category.get("keypoints") != names for category in content["categories"]):
         return [f"{where}: the categories name different keypoints; use one skeleton for all."]
-    faults = ((row["id"], _keypoint_fault(row.get("keypoints"), len(names))) for row in content["annotations"])
-    return [f"{where}: annotation id {number} {fault}." for number, fault in faults if fault is not None]
+    flaws = ((row["id"], _keypoint_flaw(row.get("keypoints"), len(names))) for row in content["annotations"])
+    return [f"{where}: annotation id {number} {flaw}." for number, flaw in flaws if flaw is not None]
 
 
 def class_folders(root: str | Path, split: str) -> list[Path]:
@@ -138,8 +138,8 @@ def check_classes(root: str | Path, split: str, *, decode: bool = True) -> list[
         text = f"Expected one folder per class in {Path(root) / split}, but found none; sort the images into them."
         return [text]
     empty = [f"{folder} holds no image ({', '.join(ENDINGS)})." for folder, files in classes.items() if not files]
-    faults = ((file, image_fault(file, decode=decode)) for files in classes.values() for file in files)
-    return empty + [f"{file} {fault}." for file, fault in faults if fault is not None]
+    flaws = ((file, image_flaw(file, decode=decode)) for files in classes.values() for file in files)
+    return empty + [f"{file} {flaw}." for file, flaw in flaws if flaw is not None]
 
 
 def mask_folders(root: str | Path, split: str) -> tuple[Path, Path] | None:
@@ -160,9 +160,9 @@ def check_splits(root: str | Path, splits: Sequence[str] = ("train", "val"), *, 
     categories: dict[str, list[Any]] = {}
     for split in splits:
         if (Path(root) / "annotations").is_dir():
-            coco, faults = read_coco(root, split, decode=False, keypoints=keypoints)
+            coco, flaws = read_coco(root, split, decode=False, keypoints=keypoints)
             if coco is None:
-                problems += faults
+                problems += flaws
                 continue
             _, folder, content, _ = coco
             ids += [(split, image["id"]) for image in content["images"]]
@@ -230,25 +230,25 @@ _KEYS: dict[str, dict[str, Callable[[Any], bool]]] = {
 _OPTIONAL = ("area", "iscrowd")
 
 
-def _row_faults(rows: list[object], table: str) -> list[str]:
+def _row_flaws(rows: list[object], table: str) -> list[str]:
     """Missing keys, wrong types and repeated ids in one table."""
-    faults, ids = [], Counter[int]()
+    flaws, ids = [], Counter[int]()
     for position, row in enumerate(rows):
         if not isinstance(row, dict):
-            faults.append(f"entry {position} of {table!r} is not a JSON object.")
+            flaws.append(f"entry {position} of {table!r} is not a JSON object.")
             continue
         about = f"entry {position} of {table!r} (id {row.get('id', 'missing')})"
         for key, is_right in _KEYS[table].items():
             if key in row and not is_right(row[key]):
-                faults.append(f"{about} has an unusable {key!r}: {row[key]!r:.80}.")
+                flaws.append(f"{about} has an unusable {key!r}: {row[key]!r:.80}.")
             elif key not in row and key not in _OPTIONAL:
-                faults.append(f"{about} lacks the key {key!r}.")
+                flaws.append(f"{about} lacks the key {key!r}.")
         if _is_integer(row.get("id")):
             ids[row["id"]] += 1
-    return faults + [f"the id {number} stands {n} times in {table!r}." for number, n in ids.items() if n > 1]
+    return flaws + [f"the id {number} stands {n} times in {table!r}." for number, n in ids.items() if n > 1]
 
 
-def box_fault(box: Sequence[float], width: int, height: int) -> str | None:
+def box_flaw(box: Sequence[float], width: int, height: int) -> str | None:
     """What is wrong with an (x, y, width, height) box in pixels, as the end of a sentence, or None."""
     x, y, box_width, box_height = box
     if not all(map(math.isfinite, box)):
@@ -262,7 +262,7 @@ def box_fault(box: Sequence[float], width: int, height: int) -> str | None:
     return None
 
 
-def _keypoint_fault(keypoints: object, count: int) -> str | None:
+def _keypoint_flaw(keypoints: object, count: int) -> str | None:
     """What is wrong with one flat list x, y, visibility, x, ..., as the end of a sentence."""
     if not isinstance(keypoints, list) or len(keypoints) != 3 * count:
         found = len(keypoints) if isinstance(keypoints, list) else "no list"

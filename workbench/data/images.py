@@ -40,7 +40,7 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
         return turned.convert("RGB")
 
 
-def image_fault(path: Path, size: tuple[int, int] | None = None, *, decode: bool = True) -> str | None:
+def image_flaw(path: Path, size: tuple[int, int] | None = None, *, decode: bool = True) -> str | None:
     """What is wrong with an image file, as the end of a sentence ("is missing"), or None for a good one.
 
     `size` (width, height) is the size it should have. With `decode=False` only the first and the last bytes are read

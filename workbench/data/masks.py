@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.datasets import Cityscapes
 
 from workbench.data.checks import mask_folders, refusal
-from workbench.data.images import image_fault, image_files, read_image, served_size, to_tensor
+from workbench.data.images import image_files, image_flaw, read_image, served_size, to_tensor
 from workbench.data.sets import Views
 from workbench.records.files import compiled, digest, read_json
 
@@ -141,16 +141,16 @@ def read_masks(root: str | Path, split: str, classes: Classes) -> tuple[list[tup
     pairs = [(image, folders[1] / f"{image.stem}.png") for image in image_files(folders[0])]
     problems = [] if pairs else [f"{folders[0]} holds no image."]
     for image, mask in pairs:
-        if (fault := image_fault(image, decode=False)) is not None:
-            problems.append(f"{image} {fault}.")
+        if (flaw := image_flaw(image, decode=False)) is not None:
+            problems.append(f"{image} {flaw}.")
         elif not mask.is_file():
             problems.append(f"{image} has no mask {mask.name} in {folders[1]}.")
-        elif (fault := _mask_fault(image, mask, classes)) is not None:
-            problems.append(f"{mask} {fault}.")
+        elif (flaw := _mask_flaw(image, mask, classes)) is not None:
+            problems.append(f"{mask} {flaw}.")
     return pairs, problems
 
 
-def _mask_fault(image_path: Path, path: Path, classes: Classes) -> str | None:
+def _mask_flaw(image_path: Path, path: Path, classes: Classes) -> str | None:
     """What is wrong with one mask, as the end of a sentence."""
     try:
         with Image.open(image_path) as image, Image.open(path) as mask:

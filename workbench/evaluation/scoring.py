@@ -100,7 +100,7 @@ class Scorer:
 
 
 def _of_the_machine(failure: Exception) -> bool:
-    """Whether memory, the GPU or a file is at fault, and not the candidate."""
+    """Whether the machine failed (memory, the GPU, a file) and not the candidate."""
     if isinstance(failure, torch.OutOfMemoryError | torch.AcceleratorError | MemoryError | OSError):
         return True
     return isinstance(failure, RuntimeError) and str(failure).startswith(("CUDA", "cuDNN"))

@@ -17,7 +17,7 @@ class Query:
 
 
 class Searcher(Protocol):
-    """Random, exhaustive, evolution, beam: asks for architectures and is told their scores, nothing else.
+    """Random, exhaustive, evolution, beam: asks for architectures and gets their scores, nothing else.
 
     [] says that it has no more questions. It depends on its seed and on the scores alone, so a killed search is
     replayed from the record of its scores.

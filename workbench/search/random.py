@@ -18,7 +18,7 @@ WALKS = 200  # random walks to an architecture of a given cost that is new
 
 @dataclass
 class RandomSearch:
-    """Asks for distinct architectures drawn uniformly within the limits; what it is told changes nothing."""
+    """Asks for distinct architectures drawn uniformly within the limits; their scores change nothing."""
 
     space: SearchSpace
     _: KW_ONLY
