@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.benchmark import Timer
 
-from workbench.networks.choices import Choice, mixed
+from workbench.networks.choices import Choice
 from workbench.spaces.network_spec import Dilation
 
 Implementation = Literal["branches", "composite"]
@@ -105,8 +105,13 @@ class DilationMixture(Choice):
         return torch.cat(parts, dim=1)[:, torch.cat(places).argsort()]
 
     def _branches(self, features: Tensor, by_channel: Tensor) -> Tensor:
-        maps = [self._dilated(features, self.kernel_of(index), index) for index in range(len(self.dilations))]
-        return mixed(by_channel.t()[:, :, None, None].to(maps[0].dtype), maps)
+        total: Tensor | None = None
+        for index in range(len(self.dilations)):
+            part = self._dilated(features, self.kernel_of(index), index)
+            part = part * by_channel[:, index, None, None].to(part.dtype)
+            total = part if total is None else total + part
+        assert total is not None
+        return total
 
     def _composite(self, features: Tensor, by_channel: Tensor) -> Tensor:
         padding = (self.grid[0] // 2, self.grid[1] // 2)
