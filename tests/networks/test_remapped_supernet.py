@@ -159,7 +159,7 @@ class Images:
     def __len__(self):
         return len(self.ids)
 
-    def batch(self, data, indices, device, augment=None):
+    def batch(self, data, indices, device, augment=None, seed=None):
         rows = [torch.Generator().manual_seed(data.ids[index]) for index in indices]
         return [torch.rand(3, 32, 32, generator=row) for row in rows], [{"y": torch.tensor(1.0)} for _ in rows]
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torchvision.models.detection.retinanet import RetinaNetHead
 
+from workbench.data.augmentation import augmentation
 from workbench.data.scenes.scene import SceneConfig
 from workbench.data.scenes.tasks import Scenes
 from workbench.methods.detnas.presets import TINY, paper_plan
@@ -125,3 +126,18 @@ def test_head_macs_of_paper_faster_rcnn_count_a_thousand_proposals():
         costs = model_costs(model, (800, 1200))
     box_convs = 1000 * 4 * 256 * 256 * 9 * 49
     assert costs["head"].macs > box_convs
+
+
+def test_an_image_is_augmented_alike_whoever_makes_its_batch():
+    """By seed and index alone, so that processes and loader workers may share the work without changing a number."""
+    data = Scenes(SceneConfig(image_size=64), 0, "train", 8)
+    task = Detection(categories=data.categories)
+    augment = augmentation("crop", 64)
+    together, targets = task.batch(data, range(8), torch.device("cpu"), augment, seed=11)
+    for indices in ([5, 2], [7]):
+        images, own = task.batch(data, indices, torch.device("cpu"), augment, seed=11)
+        for place, index in enumerate(indices):
+            assert torch.equal(images[place], together[index])
+            assert torch.equal(own[place]["boxes"], targets[index]["boxes"])
+    other, _ = task.batch(data, range(8), torch.device("cpu"), augment, seed=12)
+    assert not all(torch.equal(a, b) for a, b in zip(together, other, strict=True) if a.shape == b.shape)

@@ -7,7 +7,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -201,7 +200,7 @@ class _Task:
     def __init__(self, scale=1.0, broken_at=-1):
         self.scale, self.broken_at, self.calls = scale, broken_at, 0
 
-    def batch(self, data, indices, device, augment=None):
+    def batch(self, data, indices, device, augment=None, seed=None):
         values = [torch.tensor([index / 8, 1 - index / 8]) for index in indices]
         broken = math.nan if self.calls == self.broken_at else 0.0
         self.calls += 1
@@ -219,7 +218,7 @@ def test_a_non_finite_gradient_never_reaches_the_weights():
 def test_mixed_precision_that_only_skips_steps_is_an_error_and_not_an_untrained_network():
     model = _Regressor()
     named = list(model.named_parameters())
-    side = Side(named, _Task(), range(8), RECIPE, np.random.default_rng(0), torch.device("cpu"))
+    side = Side("weights", named, _Task(), range(8), RECIPE, 0, torch.device("cpu"))
     side.mixed, side.scaler = True, torch.amp.GradScaler("cpu", init_scale=2.0**16)
     before = model.layer.weight.clone()
     model.layer.weight.register_hook(lambda gradient: gradient * float("nan"))

@@ -80,6 +80,6 @@ class _Model(nn.Module):
 
 
 class _Task:
-    def batch(self, data, indices, device, augment=None):
+    def batch(self, data, indices, device, augment=None, seed=None):
         generators = [torch.Generator().manual_seed(index) for index in indices]
         return [torch.rand(3, 32, 32, generator=g) for g in generators], [{"y": torch.tensor(i / 8)} for i in indices]

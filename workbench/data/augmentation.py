@@ -19,7 +19,7 @@ def stack_images(images: list[Tensor], device: torch.device) -> list[Tensor]:
 
 
 def augmentation(name: str, side: int) -> v2.Transform | None:
-    """A named augmentation for uint8 images (and boxes); randomness is torch's global generator, seeded by the loop.
+    """A named augmentation for uint8 images (and boxes); randomness is torch's own generator, seeded for each image.
 
     `none`, `flip`, `crop` (photometric distortion, zoom-out, IoU-preserving crop, flip; for detection of
     photographs), `classify` (random resized crop to `side`, colour jitter, flip: DetNAS's pre-training), `scale` (flip,

@@ -159,7 +159,7 @@ def _pretrained(
             initialise(model)
         return model
 
-    model = new_model(build, experiment.seed, "contender")
+    model = new_model(build, experiment.seed, "network")
     recipe, side = experiment.plan.classifier.recipe, crops[0][0].shape[-1]
     name = f"pretrain {label}"
     return model, train_phase(experiment, name, model, task, crops, recipe, origin=origin, shared=True, image_side=side)

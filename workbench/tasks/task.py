@@ -53,10 +53,24 @@ class Task(ABC):
         """What `measure` returns, from the outputs for all of `data`, in order."""
 
     def batch(
-        self, data: Any, indices: Sequence[int], device: torch.device, augment: v2.Transform | None = None
+        self,
+        data: Any,
+        indices: Sequence[int],
+        device: torch.device,
+        augment: v2.Transform | None = None,
+        seed: int | None = None,
     ) -> tuple[Images, Targets]:
-        """Images and targets on `device`; randomness of `augment` is torch's own generator."""
-        samples = [self.prepare(image, target, augment) for image, target in map(data.__getitem__, indices)]
+        """Images and targets on `device`.
+
+        With a `seed` torch's generator is seeded for each image by its index: what `augment` draws for it depends on
+        nothing else, neither on the images before it nor on the process that makes it.
+        """
+        samples = []
+        for index in indices:
+            if seed is not None:
+                torch.random.manual_seed(seed + index)
+            image, target = data[index]
+            samples.append(self.prepare(image, target, augment))
         targets = [{name: value.to(device) for name, value in target.items()} for _, target in samples]
         return stack_images([image for image, _ in samples], device), targets
 

@@ -88,20 +88,17 @@ def fit(
     alphas = list(search.parameters) if search else []
     searched = {id(alpha) for alpha in alphas}
     weights = [(name, p) for name, p in model.named_parameters() if p.requires_grad and id(p) not in searched]
-    order = generator(seed, "order", "weights") if search else generator(seed, "order")
-    sides = {"weights": Side(weights, task, data, recipe, order, device, image_side, checkpoint)}
+    sides = {"weights": Side("weights", weights, task, data, recipe, seed, device, image_side, checkpoint)}
     if search is not None:
         _check_search(data, recipe, search)
-        plan, order = replace(search.recipe.alpha, steps=recipe.steps), generator(seed, "order", "alpha")
-        named = [("alpha", alpha) for alpha in alphas]
-        sides["alpha"] = Side(named, task, search.data, plan, order, device, image_side, checkpoint)
+        plan, named = replace(search.recipe.alpha, steps=recipe.steps), [("alpha", alpha) for alpha in alphas]
+        sides["alpha"] = Side("alpha", named, task, search.data, plan, seed, device, image_side, checkpoint)
     path = generator(seed, "path")
     epochs: list[list[Tensor]] = []
     cuda = range(torch.cuda.device_count()) if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):  # torch's own generator: dropout, box sampling, augmentation
-        torch.random.manual_seed(integer(seed, "layers", str(world()[0])))
+    with torch.random.fork_rng(devices=cuda):  # torch's own generator, which every step seeds, stays as it was outside
         if checkpoint is not None and checkpoint.exists():
-            epochs = _restore(load_checkpoint(checkpoint), model, sides, path, seed)
+            epochs = _restore(load_checkpoint(checkpoint), model, sides, path)
         try:
             for step in range(len(sides["weights"].losses), recipe.steps):
                 turns: tuple[Turn, ...] = search.recipe.turns(step) if search else ("weights",)
@@ -134,11 +131,12 @@ def fit(
 class Side:
     """Some parameters descending on one data set: optimiser, learning rate, and the order of the images."""
 
+    name: str  # "weights" or "alpha"
     named: Sequence[tuple[str, nn.Parameter]]
     task: Task
     data: Any
     recipe: Recipe
-    order: np.random.Generator
+    seed: int
     device: torch.device
     image_side: int = 0
     checkpoint: Path | None = None  # only named in messages
@@ -156,15 +154,22 @@ class Side:
         self.mixed = recipe.amp and self.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.mixed)
         self.augment = augmentation(recipe.augment, recipe.crop_side or self.image_side)
+        self.order = generator(self.seed, "order", self.name)
         self.losses: list[float] = []
         self.queue: list[int] = []  # what is left of the current pass over the data
 
     def step(self, model: nn.Module, step: int, penalty: Callable[[nn.Module], Tensor] | None = None) -> None:
-        """One step at the learning rate of `step`; NonFiniteLoss before a bad loss or gradient reaches the weights."""
+        """One step at the learning rate of `step`; NonFiniteLoss before a bad loss or gradient reaches the weights.
+
+        Augmentation depends on (seed, step, index of the image), dropout and the sampling of boxes on (seed, step):
+        neither on the steps before nor on who makes the batch.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.recipe, step) * group["lr_factor"]
         indices = self._next_batch()[self.rank :: self.processes]
-        images, targets = self.task.batch(self.data, indices, self.device, self.augment)
+        drawn = integer(self.seed, "augmentation", self.name, str(step))
+        images, targets = self.task.batch(self.data, indices, self.device, self.augment, drawn)
+        torch.random.manual_seed(integer(self.seed, "layers", self.name, str(step), str(self.rank)))
         with torch.autocast(self.device.type, enabled=self.mixed):
             parts = model(images, targets)
             if penalty is not None:
@@ -226,7 +231,6 @@ def _state(
     model: nn.Module, sides: Mapping[str, Side], path: np.random.Generator, epochs: list[list[Tensor]]
 ) -> dict[str, Any]:
     """What a checkpoint holds: everything that the next step depends on."""
-    device = sides["weights"].device
     return {
         "model": model.state_dict(),
         "sides": {
@@ -239,15 +243,13 @@ def _state(
             }
             for name, side in sides.items()
         },
-        "torch_rng": torch.get_rng_state(),
-        "cuda_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
         "path": path.bit_generator.state,
         "epochs": epochs,
     }
 
 
 def _restore(
-    state: Mapping[str, Any], model: nn.Module, sides: Mapping[str, Side], path: np.random.Generator, seed: int
+    state: Mapping[str, Any], model: nn.Module, sides: Mapping[str, Side], path: np.random.Generator
 ) -> list[list[Tensor]]:
     """Takes a checkpoint back; returns alpha at the end of every finished epoch."""
     model.load_state_dict(state["model"])
@@ -258,14 +260,6 @@ def _restore(
         side.scaler.load_state_dict(kept["scaler"])
         side.order.bit_generator.state = kept["order"]
         side.losses, side.queue = list(kept["losses"]), list(kept["queue"])
-    rank, device = world()[0], sides["weights"].device
-    if rank:  # the checkpoint holds the first process's generator; the others must not repeat its draws
-        done = sum(len(side.losses) for side in sides.values())
-        torch.random.manual_seed(integer(seed, "layers", str(rank), str(done)))
-    else:
-        torch.set_rng_state(state["torch_rng"])
-        if state["cuda_rng"] is not None and device.type == "cuda":  # of this device alone: others may be gone
-            torch.cuda.set_rng_state(state["cuda_rng"], device)
     return list(state["epochs"])
 
 
