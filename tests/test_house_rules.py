@@ -99,16 +99,11 @@ OLD_WORDS = re.compile(
     r"|(?<![a-z])(?-i:Study)(?![a-z])|of the specification",
     re.IGNORECASE,
 )
-# The name of a random stream and of a part of a digest: other names would change results and keys of kept phases.
-KEPT_NAMES = {"workbench/methods/compare.py": ['"contender"'], "workbench/data/keypoints.py": ['"pictures"']}
 
 
 def test_words_of_the_field_are_used() -> None:
     """Image, baseline, found network, dilation option, input patch, assignments; the papers' own sections."""
     paths = [*FILES, *sorted((PROJECT / "notebooks").rglob("*.ipynb"))]
     texts = {path.relative_to(PROJECT).as_posix(): path.read_text(encoding="utf-8") for path in paths}
-    for path, names in KEPT_NAMES.items():
-        for name in names:
-            texts[path] = texts[path].replace(name, "", 1)
     found = {path: sorted({word.lower() for word in OLD_WORDS.findall(text)}) for path, text in texts.items()}
     assert {path: words for path, words in found.items() if words} == {}

@@ -135,7 +135,7 @@ def test_control_searches_take_as_many_evaluations_as_the_beam(walked):
         assert len(scores) == len(beam) == len({score.arch for score in scores})
 
 
-def test_contenders_have_equal_macs_and_the_table_has_params(walked):
+def test_networks_have_equal_macs_and_the_table_has_params(walked):
     experiment, _, _, ranked, beam = walked
     depths = crnas.depths_of_score(candidates.best(ranked))
     rates = crnas.dilations_of_score(crnas.beam_winner(beam, "AP"))
@@ -175,7 +175,7 @@ def test_random_dilations_of_the_published_layout(walked):
     )
 
 
-def test_random_contenders_depend_on_the_seed_only(walked):
+def test_random_networks_depend_on_the_seed_only(walked):
     experiment = walked[0]
     first, again = (baselines.random_allocations(experiment, [(1, 1, 3)]) for _ in range(2))
     assert [network.spec for network in first] == [network.spec for network in again]

@@ -121,7 +121,7 @@ def test_another_seed_recipe_or_origin_is_another_phase(walked):
     assert detnas.pretrain_supernet(other).trained.key != key
 
 
-def test_every_contender_is_trained_alike(walked):
+def test_every_network_is_trained_alike(walked):
     results = walked[4]
     assert len({len(result.losses) for result in results}) == 1
     table = compare.comparison_table(results)

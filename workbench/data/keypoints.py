@@ -77,7 +77,7 @@ class PoseCrops(Views):
                 f"{source.name} has no instance with a labelled keypoint ({self.skipped} without any); give images"
                 " whose keypoints have a visibility of 1 or 2."
             )
-        origin = {"pictures": source.digest, "size": list(size)}  # a name of old: it goes into the digest
+        origin = {"images": source.digest, "size": list(size)}
         super().__init__(f"{source.name} instances", source.keypoint_names, self._instances, origin)
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
