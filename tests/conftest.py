@@ -6,6 +6,7 @@ import matplotlib
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from matplotlib import pyplot as plt
 from xdist.scheduler import LoadFileScheduling
 
 matplotlib.use("Agg")
@@ -27,6 +28,12 @@ class FileScheduling(LoadFileScheduling):
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     return FileScheduling(config, log)
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
 
 
 @pytest.fixture(scope="module")

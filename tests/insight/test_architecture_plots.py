@@ -3,23 +3,16 @@
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 from matplotlib.collections import PathCollection
 
+from tests.scores import score_of
 from workbench.evaluation.statistics import Interval
 from workbench.insight.architecture_plots import plot_alpha, plot_beam, plot_layers, plot_ranking
-from workbench.records.score import Score
 from workbench.search.relaxation import softmax
 from workbench.spaces.arch import Arch
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.layers import seed_spec
 from workbench.spaces.mbconv import FNA_LAYERS, fna_spec
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 def bars(ax):
@@ -74,17 +67,8 @@ def rows():
         prefixes = [(0,) * step] if step == 0 else [(0,) * step, (0,) * (step - 1) + (1,)]
         for prefix in prefixes:
             for option in range(3):
-                choices = (*prefix, option)
-                yield Score(
-                    arch=Arch("s", choices),
-                    metrics={"AP": 0.1 * option + 0.01 * sum(prefix), "AP_error": 0.02},
-                    macs=1,
-                    params=1,
-                    seconds=0.0,
-                    seed=0,
-                    phase="beam",
-                    step=step,
-                )
+                metrics = {"AP": 0.1 * option + 0.01 * sum(prefix), "AP_error": 0.02}
+                yield score_of(Arch("s", (*prefix, option)), metrics, step=step)
 
 
 def test_kept_candidates_are_filled():

@@ -1,18 +1,11 @@
 """Figures of receptive fields show what they are given."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 from workbench.insight import field_plots
 from workbench.insight.measured_field import structure_field
 from workbench.spaces.residual import residual_spec
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 def test_field_figures_show_what_they_are_given():

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
+from tests.scores import score_of
 from workbench.data.scenes.scene import SceneConfig
 from workbench.data.scenes.tasks import Scenes
 from workbench.evaluation.statistics import Interval
@@ -13,29 +14,12 @@ from workbench.insight import plots
 from workbench.insight.tables import paper_table, stored_results
 from workbench.insight.widgets import editor
 from workbench.records.ledger import Entry
-from workbench.records.score import Score
 from workbench.spaces.arch import Arch
 
 
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
-
-
 def _score(value):
-    metrics = {} if value is None else {"AP": value}
-    return Score(
-        arch=Arch("s", (0,)),
-        metrics=metrics,
-        macs=1,
-        params=1,
-        seconds=0.0,
-        seed=0,
-        phase="p",
-        step=0,
-        error=None if value is not None else "boom",
-    )
+    known = value is not None
+    return score_of(Arch("s", (0,)), {"AP": value} if known else {}, error=None if known else "boom")
 
 
 def test_trajectory_shows_best_so_far_and_skips_failures():

@@ -1,19 +1,11 @@
 """Figures of the lesson on CR-NAS: every block, every dilation."""
 
-import pytest
-from matplotlib import pyplot as plt
 from matplotlib.patches import Rectangle
 
 from workbench.insight import widgets
 from workbench.lessons import crnas as lesson
 from workbench.spaces.published import CRNAS
 from workbench.spaces.residual import residual_spec
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 def test_every_block_is_a_square_and_every_dilation_a_number():

@@ -2,19 +2,11 @@
 
 import ipywidgets
 import numpy as np
-import pytest
-from matplotlib import pyplot as plt
 
 from workbench.lessons import detnas as lesson
 from workbench.spaces.catalogue import space_named
 
 SPACE = space_named("shuffle-tiny")
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 def test_op_strip_draws_one_square_for_each_block():

@@ -5,11 +5,11 @@ Late is behind the first stage: dilating the first stage alone does not help, di
 
 import pytest
 
+from tests.scores import score_of
 from workbench.lessons import field_controls as lesson
 from workbench.methods import candidates
 from workbench.methods.crnas import method as crnas
 from workbench.methods.experiment import start_experiment
-from workbench.records.score import Score
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.residual import residual_spec
 
@@ -74,20 +74,7 @@ def test_best_takes_fewer_params_at_equal_scores():
     """The tie-break of the ranking."""
     space = space_named("allocation-resnet-bottleneck-tiny")
     rows = [
-        replace_score(space, choices, params)
+        score_of(space.arch(choices), {"accuracy": 0.5}, params=params)
         for choices, params in (((0, 0, 1), 300), ((0, 1, 0), 200), ((1, 0, 0), 200))
     ]
     assert candidates.best(rows, "accuracy").arch.choices == (0, 1, 0)
-
-
-def replace_score(space, choices, params):
-    return Score(
-        arch=space.arch(choices),
-        metrics={"accuracy": 0.5},
-        macs=1,
-        params=params,
-        seconds=0.0,
-        seed=0,
-        phase="p",
-        step=0,
-    )

@@ -3,19 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from matplotlib import pyplot as plt
 
 from workbench.evaluation.statistics import smoothed
 from workbench.lessons import fna_remap_plots as figures
 from workbench.networks.backbone import Backbone
 from workbench.networks.remap import remap
 from workbench.spaces.mbconv import fna_spec
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 def test_the_step_at_which_a_loss_is_reached():

@@ -1,19 +1,12 @@
 """Figures of the lesson on FNA for masks and poses."""
 
 import numpy as np
-import pytest
 import torch
 from matplotlib import pyplot as plt
 
 from workbench.data.scenes.scene import SceneConfig
 from workbench.data.scenes.tasks import SceneMasks
 from workbench.lessons import fna_tasks as lesson
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 def test_images_of_masks_colour_void_grey():

@@ -3,17 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 
 from workbench.lessons import nats as lesson
 from workbench.lessons.nats_mixture import implementation_table, one_convolution
 from workbench.spaces.channel_dilation import DILATION_SETS
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 def test_kernels_lie_on_one_grid_and_the_composite_is_their_weighted_sum():

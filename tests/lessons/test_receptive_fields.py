@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib import pyplot as plt
 
 from workbench.data.scenes.scene import SceneConfig
 from workbench.data.scenes.tasks import Scenes
@@ -31,12 +30,6 @@ from workbench.spaces.residual import dilatable_blocks, residual_spec
 
 TINY = residual_spec("resnet-tiny")
 DILATED = residual_spec("resnet-tiny", (1, 3, 4), (1, 1, 2, 1, 2, 1, 3, 2))
-
-
-@pytest.fixture(autouse=True)
-def _close():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture

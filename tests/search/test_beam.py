@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.records.score import Score
+from tests.scores import score_of
 from workbench.search.beam import BeamSearch
 from workbench.search.exhaustive import ExhaustiveSearch
 from workbench.search.limits import Limit
@@ -19,16 +19,7 @@ SMALL = space_named("dilation-resnet-tiny-1.1.2")  # four blocks: 81 architectur
 
 
 def score(query, value, step=0):
-    return Score(
-        arch=query.arch,
-        metrics={"AP": float(value)},
-        macs=1,
-        params=1,
-        seconds=0.0,
-        seed=0,
-        phase="beam",
-        step=step,
-    )
+    return score_of(query.arch, {"AP": float(value)}, step=step)
 
 
 def run(beam, value_of):
@@ -102,7 +93,7 @@ def test_equal_scores_keep_the_smaller_dilation():
 def test_a_failed_candidate_is_not_kept_and_a_failed_step_says_so():
     beam = BeamSearch(SMALL, width=3, completions=1, seed=0, metric="AP")
     queries = beam.ask(3)
-    broken = Score(**{**vars(score(queries[0], 9.0)), "metrics": {}, "error": "RuntimeError: x"})
+    broken = score_of(queries[0].arch, {}, error="RuntimeError: x")
     beam.tell([broken, score(queries[1], 0.2), score(queries[2], 0.1)])
     assert [prefix for _, prefix in beam.kept] == [(1,), (2,)]
     again = BeamSearch(SMALL, width=3, completions=1, seed=0, metric="AP")

@@ -1,6 +1,6 @@
 import pytest
 
-from workbench.records.score import Score
+from tests.scores import score_of
 from workbench.search.evolution import Evolution, EvolutionConfig
 from workbench.search.limits import Limit
 from workbench.search.query import NoFeasibleArchitecture, SpaceExhausted
@@ -13,18 +13,7 @@ CONFIG = EvolutionConfig(population=10, parents=4, mutants=4, crossings=4, mutat
 
 
 def score(arch, value, error=None):
-    metrics = {} if error else {"AP": value}
-    return Score(
-        arch=arch,
-        metrics=metrics,
-        macs=1,
-        params=1,
-        seconds=0.0,
-        seed=0,
-        phase="evolution",
-        step=0,
-        error=error,
-    )
+    return score_of(arch, {} if error else {"AP": value}, error=error)
 
 
 def fitness(arch):
