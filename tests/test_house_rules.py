@@ -103,7 +103,8 @@ OLD_WORDS = re.compile(
 
 def test_words_of_the_field_are_used() -> None:
     """Image, baseline, found network, dilation option, input patch, assignments; the papers' own sections."""
-    paths = [*FILES, *sorted((PROJECT / "notebooks").rglob("*.ipynb"))]
-    texts = {path.relative_to(PROJECT).as_posix(): path.read_text(encoding="utf-8") for path in paths}
-    found = {path: sorted({word.lower() for word in OLD_WORDS.findall(text)}) for path, text in texts.items()}
-    assert {path: words for path, words in found.items() if words} == {}
+    tests = {*(PROJECT / "tests").rglob("*.py")} - {Path(__file__).resolve()}
+    texts = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", PROJECT / "data" / "README.md"]
+    paths = [*FILES, *sorted((PROJECT / "notebooks").rglob("*.ipynb")), *sorted(tests), *texts]
+    found = {path: sorted({*map(str.lower, OLD_WORDS.findall(path.read_text(encoding="utf-8")))}) for path in paths}
+    assert {path.relative_to(PROJECT).as_posix(): words for path, words in found.items() if words} == {}

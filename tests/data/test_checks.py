@@ -122,7 +122,7 @@ def test_truncated_images_are_found_without_decoding_all(root: Path, name: str) 
         assert name in problem and "decoded" in problem
 
 
-def test_damage_inside_a_image_is_found_by_decoding(root: Path) -> None:
+def test_damage_inside_an_image_is_found_by_decoding(root: Path) -> None:
     file = root / "images" / "b.png"
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 0xFF

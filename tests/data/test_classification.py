@@ -20,7 +20,7 @@ SAMPLES = Path(os.environ.get("WORKBENCH_DATA", Path(__file__).parents[2] / "../
 def root(tmp_path: Path) -> Path:
     for seed, name in enumerate(["ray/b.png", "ray/a.png", "eel/c.jpg", "eel/d.PNG"]):
         write_image(tmp_path / "train" / name, seed)
-    (tmp_path / "train" / "eel" / "notes.txt").write_text("not a image")
+    (tmp_path / "train" / "eel" / "notes.txt").write_text("not an image")
     return tmp_path
 
 

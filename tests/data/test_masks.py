@@ -101,7 +101,7 @@ def test_faults_are_reported_before_work_starts(root, break_it, message):
     assert read_masks(root, "val", CLASSES)[1] == []
 
 
-def test_a_image_in_two_splits_is_found(root):
+def test_an_image_in_two_splits_is_found(root):
     assert check_splits(root) == []
     for folder, ending in (("images", "jpg"), ("masks", "png")):
         source = root / "train" / folder / f"train_a.{ending}"

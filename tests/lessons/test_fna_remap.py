@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.methods.test_fna import experiment_of
+from tests.experiments import fna_experiment
 from workbench.lessons import fna_remap as lesson
 from workbench.methods.fna import method as fna
 from workbench.methods.fna.paper import plan_named
@@ -14,7 +14,7 @@ from workbench.spaces.layers import seed_spec
 
 
 def test_the_grid_and_the_rules_of_the_remapping_lesson(tmp_path):
-    experiment = experiment_of(tmp_path, "segmentation")
+    experiment = fna_experiment(tmp_path, "segmentation")
     seed = fna.seed_network(experiment.plan)
     searches, cells = lesson.grid(experiment, seed)
     grid = lesson.grid_table(experiment, cells)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tests.experiments import experiment_on_scenes
 from workbench.data.loader import load_data
 from workbench.insight.tables import ranking_table
 from workbench.lessons import crnas as lesson
@@ -12,7 +13,6 @@ from workbench.methods import candidates, compare
 from workbench.methods.crnas import baselines
 from workbench.methods.crnas import method as crnas
 from workbench.methods.crnas.presets import PRESETS, SMOKE, paper_plan, with_budget
-from workbench.methods.experiment import start_experiment
 from workbench.networks.supernet import Supernet
 from workbench.search.beam import BeamSearch
 from workbench.spaces.allocation import allocation, eligible
@@ -21,17 +21,10 @@ from workbench.spaces.residual import LAYOUTS, residual_spec
 from workbench.tasks.detection import build_detector
 
 
-def open_experiment(root, plan=SMOKE, seed=0):
-    data = load_data(plan.data, "detection", "scenes", "scenes", seed=seed)
-    return start_experiment(
-        "t", {"seed": seed}, plan=plan, data=data, seed=seed, device="cpu", runs=str(root), fresh=False
-    )
-
-
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory):
     """One smoke run: experiment, both supernets, the ranking, the beam and its random control."""
-    experiment = open_experiment(tmp_path_factory.mktemp("runs"))
+    experiment = experiment_on_scenes(tmp_path_factory.mktemp("runs"), SMOKE)
     assert "In pre-training only" in crnas.check_plan(experiment.plan, experiment.data)  # crops of 32 pixels
     _, stages = crnas.train_stage_supernet(experiment)
     ranked = crnas.rank_allocations(
@@ -211,7 +204,7 @@ def test_another_budget_takes_the_deepest_layout_as_hand_made():
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("paper")])
 def test_published_plans_are_consistent_and_build(name):
-    """Section 6 of the specification; both supernets, half as wide, in Faster R-CNN on the meta device."""
+    """The plans at the paper's size; both supernets, half as wide, in Faster R-CNN on the meta device."""
     plan = PRESETS[name]
     layout = LAYOUTS[plan.backbone]
     stages = space_named(f"allocation-{plan.supernet_backbone}")

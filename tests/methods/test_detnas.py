@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.experiments import experiment_on_scenes
 from workbench.data.loader import load_data
 from workbench.methods import candidates, compare
 from workbench.methods.detector_file import load_detector, predict_images, save_detector
@@ -25,18 +26,11 @@ from workbench.tasks.classification import Classification
 from workbench.tasks.detection import build_detector
 
 
-def open_experiment(root, plan=SMOKE, seed=0):
-    data = load_data(plan.data, "detection", "scenes", "scenes", seed=seed)
-    return start_experiment(
-        "t", {"seed": seed}, plan=plan, data=data, seed=seed, device="cpu", runs=str(root), fresh=False
-    )
-
-
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory):
     """One smoke run of all four steps; returns the experiment, the searches and the results."""
     root = tmp_path_factory.mktemp("runs")
-    experiment = open_experiment(root)
+    experiment = experiment_on_scenes(root, SMOKE)
     pretrained = detnas.pretrain_supernet(experiment)
     supernet = detnas.finetune_supernet(experiment, pretrained)
     scorer = candidates.scorer(experiment, supernet, experiment.task)
@@ -198,6 +192,8 @@ def test_saved_detector_predicts_the_same(walked, tmp_path):
         torch.testing.assert_close(ours["boxes"], theirs["boxes"], rtol=1e-4, atol=1e-3)
     with pytest.raises(ValueError, match="cannot be read as an image"):
         predict_images(tmp_path, [tmp_path / "arch.json"], tmp_path / "out")
+    with pytest.raises(ValueError, match=r"nowhere\.png cannot be read"):
+        predict_images(tmp_path, [tmp_path / "nowhere.png"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

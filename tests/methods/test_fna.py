@@ -10,10 +10,11 @@ from PIL import Image
 from torchvision.models import resnet18
 
 from tests.data.test_coco import SAMPLES
+from tests.experiments import fna_experiment
 from workbench.data.loader import load_data
 from workbench.insight.tables import paper_table
 from workbench.methods import candidates, compare, gradient
-from workbench.methods.experiment import Experiment, start_experiment
+from workbench.methods.experiment import Experiment
 from workbench.methods.fna import baselines
 from workbench.methods.fna import method as fna
 from workbench.methods.fna.paper import PRESETS, plan_named
@@ -29,24 +30,14 @@ from workbench.spaces.mbconv import FNA_LAYERS, fna_spec
 TASKS = ("detection", "segmentation", "pose")
 
 
-def experiment_of(path, task, **changes):
-    """In smoke, and half as large: 64 pixels."""
-    plan = plan_named("smoke", task)
-    plan = replace(plan, data=replace(plan.data, image_side=64, pose_crop=(64, 64)), **changes)
-    data = load_data(plan.data, task, "scenes", seed=0)
-    return start_experiment(
-        f"test_{task}", {"task": task}, plan=plan, data=data, seed=0, device="cpu", runs=str(path), fresh=False
-    )
-
-
 def shallow_experiment(path):
-    return experiment_of(path, "segmentation", depths=(1, 1, 1, 2))
+    return fna_experiment(path, "segmentation", depths=(1, 1, 1, 2))
 
 
 @pytest.fixture(scope="module", params=TASKS)
 def walked(request, tmp_path_factory):
     """A task searched, with its random control, found network and seed trained."""
-    experiment = experiment_of(tmp_path_factory.mktemp("fna"), request.param)
+    experiment = fna_experiment(tmp_path_factory.mktemp("fna"), request.param)
     seed = fna.seed_network(experiment.plan)
     search = fna.search(experiment, seed)
     found = search.derived().arch
@@ -169,7 +160,7 @@ def test_weights_and_alpha_learn_from_their_own_images(tmp_path, monkeypatch):
 
 
 def test_refreshed_statistics_are_those_of_the_task(tmp_path, monkeypatch):
-    experiment = experiment_of(tmp_path, "segmentation", refresh_images=8)
+    experiment = fna_experiment(tmp_path, "segmentation", refresh_images=8)
     seed = fna.seed_network(experiment.plan)
     spec = fna.seed_form(experiment)
     fresh = fna.start(experiment, seed, spec)
@@ -282,7 +273,7 @@ def test_real_mobilenet_weights_start_a_search(tmp_path):
     reference = Backbone(fna_spec("MobileNetV2", last=1280, padding="same", bn_eps=1e-3))
     load_torchvision(reference, read_state(path))
     assert all(torch.equal(t, seed.backbone.state_dict()[n]) for n, t in reference.state_dict().items())
-    experiment = replace(experiment_of(tmp_path, "detection"), plan=plan)
+    experiment = replace(fna_experiment(tmp_path, "detection"), plan=plan)
     search = fna.search(experiment, seed)
     assert search.derived().arch.space == "layers-mobilenetv2-tf-2.3.4.3.3.1"
 
@@ -315,7 +306,7 @@ def test_a_pose_search_runs_on_a_keypoint_folder_and_refuses_leaks(tmp_path):
     plan = plan_named("smoke", "pose")
     data = load_data(plan.data, "pose", str(folder), seed=0)
     assert not set(data.train.ids) & set(data.search.ids) and len(data.train) + len(data.search) == 8
-    experiment = replace(experiment_of(tmp_path, "pose"), data=data)
+    experiment = replace(fna_experiment(tmp_path, "pose"), data=data)
     assert fna.search(experiment, fna.seed_network(plan)).trained is not None
     (folder / "images" / "8.png").write_bytes((folder / "images" / "0.png").read_bytes())
     with pytest.raises(ValueError, match="must be unseen in training"):
@@ -339,7 +330,7 @@ def test_a_resnet_seed_is_searched_and_remapped(tmp_path):
     plan = with_options(plan_named("smoke", "pose"), seed_network="resnet18")
     assert plan.depths == (3, 3, 3, 3) and "3.3.3.3" in fna.check_plan(plan, str(path))
     plan = with_options(plan, depths="2.1.1.1")
-    experiment = replace(experiment_of(tmp_path, "pose"), plan=plan)
+    experiment = replace(fna_experiment(tmp_path, "pose"), plan=plan)
     seed = fna.seed_network(plan, str(path))
     search = fna.search(experiment, seed)
     found = search.space.spec(search.derived().arch)

@@ -154,7 +154,7 @@ def test_narrowing_by_a_reference_keeps_the_largest_channels_aligned(width):
     ids=["expansion", "width", "resnet"],
 )
 def test_widening_keeps_the_function_and_leaves_no_channel_dead(seed, target):
-    """P7: what is new must get gradients on both sides after a step or two."""
+    """What is new must get gradients on both sides after a step or two."""
     network = trained(seed)
     if target is None:
         target = replace(seed, name="wide", blocks=_doubled(seed.blocks))

@@ -80,7 +80,7 @@ def test_an_impossible_limit_is_a_clear_error():
 
 @pytest.mark.parametrize("kind", ["evolution", "random"])
 def test_a_small_space_is_asked_for_completely_and_then_exhausted(kind):
-    """Pitfall P19: the original would loop for ever."""
+    """The original code would loop for ever."""
     space = SearchSpace(
         name="toy",
         decisions=tuple(Decision(f"d{index}", ("a", "b"), index, 1) for index in range(4)),

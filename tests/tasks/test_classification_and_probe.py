@@ -80,7 +80,7 @@ def test_probe_takes_no_augmentation():
 
 
 def test_augmentations_keep_boxes_on_their_objects():
-    """A flipped picture of a flipped picture is the picture, boxes included."""
+    """The flipped image of a flipped image is the image, boxes included."""
     from workbench.data.augmentation import augment_detection
 
     image, target = Scenes(SceneConfig(), 0, "train", 1)[0]
@@ -98,7 +98,7 @@ def test_augmentations_keep_boxes_on_their_objects():
 
 
 def test_a_cue_inside_the_field_is_learned():
-    """Four 3x3 blocks see 31 pixels far. Beyond its field a network stays at chance (`lessons/test_field_controls`)."""
+    """Four 3x3 blocks see 31 pixels far. `tests/lessons/test_field_controls.py`: beyond, there is only chance."""
     config = SceneConfig(classes="dot", context_distance=16, objects=(1, 1), clutter=0, sizes=(8.0, 16.0))
     data, test = Scenes(config, 0, "train", 640), Scenes(config, 0, "test", 200)
     task = Probe(categories=data.categories)

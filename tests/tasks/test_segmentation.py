@@ -91,7 +91,7 @@ def test_void_pixels_are_not_learned_from(model):
     torch.testing.assert_close(one, both)  # the mean over labelled pixels
 
 
-def test_answers_have_the_pictures_size_and_padding_is_void(model):
+def test_answers_have_the_size_of_their_image_and_padding_is_void(model):
     model.eval()
     with torch.inference_mode():
         rows = model([torch.rand(3, 40, 25), torch.rand(3, 17, 33)])
@@ -99,10 +99,10 @@ def test_answers_have_the_pictures_size_and_padding_is_void(model):
     assert rows[0]["semantic"].dtype == torch.uint8
     model.train()
     semantic = [torch.zeros(40, 25, dtype=torch.int64), torch.zeros(17, 33, dtype=torch.int64)]
-    pictures = [torch.rand(3, 40, 25), torch.rand(3, 17, 33)]
-    assert model(pictures, [{"semantic": s} for s in semantic])["segmentation"] > 0
+    images = [torch.rand(3, 40, 25), torch.rand(3, 17, 33)]
+    assert model(images, [{"semantic": s} for s in semantic])["segmentation"] > 0
     void = [{"semantic": torch.full_like(s, VOID)} for s in semantic]
-    assert model(pictures, void)["segmentation"] == 0  # so what pads the batch is no class either
+    assert model(images, void)["segmentation"] == 0  # so what pads the batch is no class either
 
 
 def test_a_perfect_answer_measures_one_and_resampling_is_seeded(scenes, model):

@@ -71,7 +71,7 @@ def test_anchors_are_those_of_300_pixels_in_an_image_of_320():
     assert sides[-4][0] == 276
 
 
-def test_it_learns_and_detects_in_pixels_of_the_picture():
+def test_it_learns_and_detects_in_pixels_of_the_image():
     torch.manual_seed(0)
     model = build_detector(Backbone(ssd_form("MobileNetV2")), 2, CONFIG)
     image = torch.rand(3, 160, 240)
