@@ -6,7 +6,7 @@ decision by the softmax of its logits alpha (NATS, equation 3; FNA).
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from typing import Literal
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from workbench.networks.backbone import Backbone, run_blocks
+from workbench.networks.backbone import Backbone, Prefix, run_blocks
 from workbench.networks.blocks import TappedChain, build_block
 from workbench.networks.choices import Choice, NestedDepths, SeparateOptions, blocks_of
 from workbench.networks.dilation_mixture import DilationMixture, Kernels
@@ -31,15 +31,6 @@ from workbench.spaces.space import SKIP, SearchSpace
 Sharing = Literal["separate", "shared"]
 Norm = Literal["own", "plain"]
 Logits = Sequence[npt.NDArray[np.float64]]  # of each choice, (decisions, options)
-
-
-@dataclass(frozen=True)
-class Prefix:
-    """What the first `start` segments gave for a batch: the features that enter the next one, and the tapped maps."""
-
-    start: int
-    features: Tensor
-    maps: tuple[Tensor, ...]
 
 
 class Supernet(nn.Module):
@@ -142,10 +133,11 @@ class Supernet(nn.Module):
         return torch.stack([(row * row.new_tensor(costs)).sum() for row, costs in pairs]).sum()
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        known = self.prefix or Prefix(0, images, ())
-        return run_blocks(
-            self.blocks, self.taps, known.features, start=known.start, maps=known.maps, expanded=self.expanded
-        )
+        return list(self.advance(self.prefix or Prefix(0, images)).maps)
+
+    def advance(self, known: Prefix, stop: int | None = None) -> Prefix:
+        """Goes on from `known` to the segment `stop`, or to the end."""
+        return run_blocks(self.blocks, self.taps, self.expanded, known, stop)
 
     def extract(self, arch: Arch) -> Backbone:
         """A stand-alone network with a copy of the weights of `arch`; it computes what `activate(arch)` computes."""
