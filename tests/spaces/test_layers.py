@@ -62,6 +62,20 @@ def test_costs_come_from_the_table_and_equal_those_of_the_specification(name):
         assert chosen + fixed == whole.macs
 
 
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [
+        ("layers-resnet20-cifar-4.4.4", 32),
+        ("layers-resnet18-quarter-2.2.2.2", 256),
+        ("layers-resnet-tiny-2.2.2", 128),
+        ("layers-efficientnet-lite0-front-3.3.4.4", 128),
+        (DETECTION, 224),
+    ],
+)
+def test_costs_are_stated_at_the_side_that_the_seed_is_made_for(name, side):
+    assert space_named(name).image_size == side
+
+
 def test_skipped_layers_drop_out_and_the_rest_keeps_its_order():
     """What follows a skip moves forward, so it will read an earlier layer of the seed."""
     space = space_named(DETECTION)

@@ -105,7 +105,8 @@ def layer_space(name: str) -> SearchSpace:
         if options:
             within = sum(decision.stage == template.stage for decision in decisions) + 1
             decisions.append(Decision(f"stage {template.stage} layer {within}", options, position, template.stage))
-    side = 128 if match["seed"].endswith(("front", "tiny")) else 224
+    layout = LAYOUTS.get(match["seed"])
+    side = layout.image_size if layout else 128 if match["seed"].endswith("front") else 224
     build = partial(_build, name, spec, slots, form)
     return SearchSpace(name=name, decisions=tuple(decisions), build=build, image_size=side)
 
