@@ -47,6 +47,12 @@ PAPER = {
 BACKBONES = ("resnet18", "resnet50", "resnext50", "resnet-tiny", "resnet-bottleneck-tiny", "mobilenetv2-tiny")
 
 
+def test_decisions_name_the_block_within_its_stage():
+    names = [decision.name for decision in space_named("channel-dilation-resnet18-n2-C").decisions]
+    places = [f"stage {stage} block {block}" for stage in (2, 3, 4) for block in (1, 2)]
+    assert names == [f"{place} group {group}" for place in places for group in (1, 2)]
+
+
 @st.composite
 def spaces(draw):
     """Any backbone with any number of groups that fits it."""

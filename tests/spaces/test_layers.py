@@ -143,6 +143,13 @@ def test_output_stride_16_dilates_blocks_6_and_7_and_changes_no_weight():
     assert [max((rate for _, rate, _ in b.dilations), default=1) for b in eight.blocks[-4:]] == [4, 4, 4, 4]
 
 
+def test_output_stride_refuses_channels_that_differ():
+    space = space_named("channel-dilation-resnet18-n2-C")
+    mixed = space.spec(space.arch([0, 1] * (len(space.decisions) // 2)))
+    with pytest.raises(ValueError, match="takes one dilation for all its channels"):
+        with_output_stride(mixed, 16)
+
+
 def test_resnets_choose_kernel_dilation_width_and_depth():
     space = space_named("layers-resnet50-4.5.7.4")
     spec = space.spec(space.arch([decision.options.index("k3d2h") for decision in space.decisions]))

@@ -43,7 +43,7 @@ def count_layers(module: nn.Module, run: Callable[[], object], *, bias: bool = F
 
 
 def count_backbone(build: Callable[[], nn.Module], image_size: ImageSize, *, bias: bool = False) -> Cost:
-    """MACs of the module that `build` makes, at batch 1 and `image_size`.
+    """Cost of the module that `build` makes, at batch 1 and `image_size`.
 
     Built on the meta device, so any size is free.
     """

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
-from workbench.spaces.branches import dilation_parts, searched_width
+from workbench.spaces.branches import dilation_parts, with_dilation
 from workbench.spaces.network_spec import BlockKind, BlockSpec, NetworkSpec, chained
 
 DEEPEST = 200  # blocks in a stage: a name read from a file must not build millions
@@ -203,8 +203,7 @@ def dilated(spec: NetworkSpec, dilations: Sequence[int]) -> NetworkSpec:
         )
     blocks = list(spec.blocks)
     for place, rate in zip(places, dilations, strict=True):
-        channels = searched_width(blocks[place])
-        blocks[place] = replace(blocks[place], dilations=((channels, rate, rate),) if rate > 1 else ())
+        blocks[place] = with_dilation(blocks[place], rate, rate)
     return replace(spec, blocks=tuple(blocks))
 
 
