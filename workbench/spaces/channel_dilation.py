@@ -103,11 +103,6 @@ def layer_choices(space: SearchSpace, arch: Arch) -> list[tuple[int, ...]]:
     return _by_layer(searched_layers(space), space.check(arch).choices)
 
 
-def assignments(layer: SearchedLayer, chosen: Sequence[int]) -> tuple[int, ...]:
-    """How many groups chose each dilation; over N this is the intensity of section 3.3, equation 5."""
-    return tuple(list(chosen).count(index) for index in range(len(layer.dilations)))
-
-
 def channel_order(chosen: Sequence[int], group_channels: int) -> list[int]:
     """For each channel of the decoded layer the one it was: sorted by dilation, else in the old order."""
     groups = sorted(range(len(chosen)), key=lambda group: chosen[group])
