@@ -22,16 +22,18 @@ from workbench.spaces.costs import block_cost
 from workbench.tasks.detection import Detection
 
 SPACE = space_named("dilation-resnet-tiny")
+READ_INSIDE = space_named("layers-mobilenetv2-1.1.1.1.2.1-ssd")
 CPU = torch.device("cpu")
 BATCH = 8
 
 
-def make_scorer(sharing="separate", images=16):
+def make_scorer(sharing="separate", images=16, space=SPACE):
     """A detector with random weights; its score is the mean of all box scores, which every layer moves."""
     torch.manual_seed(0)
     data = Scenes(SceneConfig(), 0, "train", images)
-    task = Detection(categories=data.categories, config=replace(TINY_DETECTOR, score_threshold=0.0))
-    model = task.build(Supernet(SPACE, sharing)).eval()
+    config = replace(TINY_DETECTOR, score_threshold=0.0, pyramid_levels=len(space.spec(space.uniform(0)).taps))
+    task = Detection(categories=data.categories, config=config)
+    model = task.build(Supernet(space, sharing)).eval()
     with torch.no_grad():  # away from the tiny initial scores, so that candidates differ
         model.head.classification_head.cls_logits.bias.zero_()
         model.head.classification_head.cls_logits.weight.mul_(10)
@@ -136,6 +138,17 @@ def test_a_kept_kernel_is_reused_as_well():
         assert values[0] == pytest.approx(values[1], abs=1e-5)
 
 
+def test_a_map_behind_an_expansion_is_reused_as_well():
+    """SSDLite reads inside a block: its map is neither that block's output nor of its width."""
+    plain, reusing = make_scorer(images=8, space=READ_INSIDE)
+    whole = READ_INSIDE.sample(np.random.default_rng(0))
+    for length in (5, 6, 7):  # the inner map is computed behind the prefix, then within it
+        prefix = Arch(READ_INSIDE.name, whole.choices[:length])
+        scores = [scorer(prefix, phase="p", step=0, completions=(whole,)) for scorer in (plain, reusing)]
+        assert [score.error for score in scores] == [None, None]
+        assert scores[0].metrics["AP"] == pytest.approx(scores[1].metrics["AP"], abs=1e-5)
+
+
 def test_batches_go_round_the_completions():
     """Batch i is scored with completion i: two completions give neither of the two single scores."""
     plain, _ = make_scorer()
@@ -163,3 +176,5 @@ def test_memory():
     maps = 16 * 32 * 32 + 32 * 16 * 16 + 64 * 8 * 8
     assert one == 4 * (maps + 16 * 64 * 64)  # the stem's map is the largest
     assert prefix_bytes(SPACE, 128, 10, 6) == 60 * one
+    inside = 576 * 8 * 8 + 1280 * 4 * 4  # six times the width that enters stage 6, before its stride
+    assert prefix_bytes(READ_INSIDE, 128, 1, 1) == 4 * (inside + 32 * 64 * 64)

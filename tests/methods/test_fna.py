@@ -181,7 +181,7 @@ def test_every_plan_builds_on_the_meta_device(preset):
         space = space_named(plan.space)
         experiment = Experiment(run=None, plan=plan, data=Named(), seed=0, device=torch.device("cpu"))
         with torch.device("meta"):
-            model = experiment.task.build(Supernet(space, norm="own" if plan.affine else "plain"))
+            model = experiment.task.build(Supernet(space, affine=plan.affine))
         assert isinstance(compare.body_of(model), Supernet)
         assert plan.task == task
         rng = np.random.default_rng(0)

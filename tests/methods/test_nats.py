@@ -19,8 +19,9 @@ from workbench.methods.nats import presets as nats_presets
 from workbench.methods.nats.presets import PRESETS, SMOKE, with_options
 from workbench.networks.backbone import Backbone
 from workbench.networks.count import count_backbone
-from workbench.networks.dilation_mixture import usual_implementation
+from workbench.networks.dilation_mixture import IMPLEMENTATIONS, SIDES, usual_implementation
 from workbench.networks.pretrained import torchvision_names
+from workbench.networks.supernet import Supernet
 from workbench.spaces.branches import dilation_parts
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.channel_dilation import base_spec, logits, same_everywhere
@@ -248,6 +249,19 @@ def test_no_stopwatch_decides_how_a_search_is_computed(walked, monkeypatch):
     assert implementation.implementations(experiment, search.supernet, "another search") == expected
     table = lesson.chosen_implementations(experiment, search.supernet, search.phase)
     assert list(table["chosen"]) == [way for row in expected for way in row.values()]
+
+
+def test_measuring_leaves_the_supernet_as_it_was_and_covers_every_layer():
+    supernet = Supernet(space_named("channel-dilation-resnet-bottleneck-tiny-n4-C")).train()
+    supernet.mix()
+    before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
+    times = implementation.measure_implementations(supernet, torch.zeros(2, 3, 64, 64))
+    assert len(times) == len(supernet.mixtures())
+    assert all(row[side][name] > 0 for row in times for side in SIDES for name in IMPLEMENTATIONS)
+    assert all(torch.equal(before[name], tensor) for name, tensor in supernet.state_dict().items())
+    assert all(module.training for module in supernet.modules())
+    assert all(parameter.requires_grad for parameter in supernet.parameters())
+    assert all(set(layer.implementation.values()) == {"branches"} for layer in supernet.mixtures())
 
 
 def test_seed_weights_are_read_under_torchvisions_names(tmp_path):

@@ -74,7 +74,7 @@ def test_the_penalty_is_the_papers_formula_and_alpha_feels_it():
 
 def test_every_operation_holds_its_own_remapped_copy_of_the_same_layer(seed):
     space = space_named(NAME)
-    supernet = Supernet(space, pretrained=seed, norm="plain")
+    supernet = Supernet(space, pretrained=seed, affine=False)
     for number, arch in enumerate(option_archs(space)):
         network, _ = remap(seed, space.spec(arch))
         for decision, layer in zip(space.decisions, supernet.choices(), strict=True):
@@ -168,7 +168,7 @@ class Images:
 def test_i_and_j_only_what_is_meant_to_learn_does(seed, affine):
     """(i) a weight step leaves unsampled operations and alpha bit-identical, (j) a step of alpha all weights."""
     space = space_named(NAME)
-    supernet = Supernet(space, pretrained=seed, norm="own" if affine else "plain", alpha_noise=1e-3)
+    supernet = Supernet(space, pretrained=seed, affine=affine, alpha_noise=1e-3)
     model = Sums(supernet)
     recipe = AlternatingRecipe(
         weights=Recipe(steps=6, batch_size=2, lr=0.1, weight_decay=0.1),  # decay and momentum would show

@@ -11,7 +11,7 @@ from torch import nn
 from workbench.networks.aligned_options import align_options
 from workbench.networks.backbone import Backbone
 from workbench.networks.choices import NestedDepths, SeparateOptions, blocks_of
-from workbench.networks.count import count_backbone
+from workbench.networks.count import count, count_backbone
 from workbench.networks.dilation_mixture import DilationMixture
 from workbench.networks.supernet import Supernet
 from workbench.spaces.allocation import allocation, eligible
@@ -42,10 +42,10 @@ CASES = {
 every_kind = pytest.mark.parametrize(("space", "weights"), CASES.values(), ids=CASES)
 
 
-def randomised(space, weights, norm="own"):
+def randomised(space, weights, affine=True):
     """A supernet whose options, copies of kernels and batch statistics all differ."""
     torch.manual_seed(0)
-    supernet = Supernet(space, weights, norm=norm)
+    supernet = Supernet(space, weights, affine=affine)
     for layer in supernet.modules():
         if isinstance(layer, nn.BatchNorm2d) and layer.track_running_stats:
             nn.init.uniform_(layer.running_mean, -0.2, 0.2)
@@ -83,13 +83,13 @@ def test_all_options_get_gradients_in_the_mixture_and_one_hot_shares_are_a_path(
     assert all(bool((alpha.grad.abs() > 0).all()) for alpha in supernet.alphas())
     used = {name for name, parameter in supernet.named_parameters() if parameter.grad is not None}
     assert used == {name for name, _ in supernet.named_parameters()}
-    arch, rows = space.sample(np.random.default_rng(1)), []
+    arch = space.sample(np.random.default_rng(1))
     with torch.no_grad():
         supernet.activate(arch)
         path = supernet(images)
         for choice in supernet.choices():
-            rows.append(np.eye(choice.alpha.shape[1])[list(choice.chosen)] * 200)
-        supernet.mix(rows)
+            choice.alpha.copy_(200 * torch.eye(choice.alpha.shape[1])[list(choice.chosen)])
+        supernet.mix()
         for ours, theirs in zip(path, supernet(images), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
     assert supernet.sample(np.random.default_rng(0)) == arch
@@ -137,7 +137,7 @@ def test_one_group_of_all_channels_is_mixed_in_the_convolution_and_not_in_whole_
 
 def test_plain_norms_extract_as_plain_norms():
     space = CASES["layers"][0]
-    supernet = randomised(space, "separate", norm="plain").train()
+    supernet = randomised(space, "separate", affine=False).train()
     arch = space.sample(np.random.default_rng(0))
     supernet.activate(arch)
     images = torch.randn(4, 3, 64, 64)
@@ -223,7 +223,7 @@ def test_space_costs_equal_the_built_network(name):
 def test_counting_with_bias_adds_the_outputs_of_biased_layers():
     spec = SHUFFLE.spec(SHUFFLE.uniform(0))  # only the stem has a bias
     plain = count_backbone(lambda: Backbone(spec), 64)
-    biased = count_backbone(lambda: Backbone(spec), 64, bias=True)
+    biased = count(Backbone(spec), torch.zeros(1, 3, 64, 64), bias=True)
     assert biased.macs - plain.macs == 16 * 32 * 32 and biased.params == plain.params
 
 

@@ -14,7 +14,6 @@ from workbench.spaces.branches import Conv, branches, dilation_parts, searched_p
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.channel_dilation import (
     DILATION_SETS,
-    assignments,
     base_spec,
     channel_dilation_name,
     channel_order,
@@ -45,6 +44,12 @@ PAPER = {
     "c64": ((2, 4, 8), 376),
 }
 BACKBONES = ("resnet18", "resnet50", "resnext50", "resnet-tiny", "resnet-bottleneck-tiny", "mobilenetv2-tiny")
+
+
+def test_decisions_name_the_block_within_its_stage():
+    names = [decision.name for decision in space_named("channel-dilation-resnet18-n2-C").decisions]
+    places = [f"stage {stage} block {block}" for stage in (2, 3, 4) for block in (1, 2)]
+    assert names == [f"{place} group {group}" for place in places for group in (1, 2)]
 
 
 @st.composite
@@ -124,8 +129,8 @@ def test_decoding_keeps_every_channel_param_and_mac(space, seed):
             counted = Counter()
             for channels, *dilation in parts:
                 counted[tuple(dilation)] += channels
-            shares = dict(zip(layer.dilations, assignments(layer, chosen), strict=True))
-            assert counted == {pair: n * layer.group_channels for pair, n in shares.items() if n}
+            groups = Counter(layer.dilations[index] for index in chosen)
+            assert counted == {pair: n * layer.group_channels for pair, n in groups.items()}
             if slicing == "contiguous" or foldable(block):
                 assert len(parts) == len(counted)
             else:  # in their places: neighbours of one dilation together
@@ -159,7 +164,7 @@ def test_undilated_is_the_network_itself_and_equal_choices_are_equal_layers():
     assert all(dilation_parts(block) == ((searched_width(block), 2, 2),) for block in by_hand.blocks if block.stage > 1)
     split = space_named("channel-dilation-resnet-bottleneck-tiny-n16-C")
     for layer, chosen in zip(searched_layers(split), layer_choices(split, equal_split(split)), strict=True):
-        assert assignments(layer, chosen) == (4, 3, 3, 3, 3)
+        assert [chosen.count(index) for index in range(len(layer.dilations))] == [4, 3, 3, 3, 3]
     with pytest.raises(ValueError, match=r"\(5, 5\) is not among .* of stage 2"):
         same_everywhere(space, (5, 5))
 

@@ -62,6 +62,20 @@ def test_costs_come_from_the_table_and_equal_those_of_the_specification(name):
         assert chosen + fixed == whole.macs
 
 
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [
+        ("layers-resnet20-cifar-4.4.4", 32),
+        ("layers-resnet18-quarter-2.2.2.2", 256),
+        ("layers-resnet-tiny-2.2.2", 128),
+        ("layers-efficientnet-lite0-front-3.3.4.4", 128),
+        (DETECTION, 224),
+    ],
+)
+def test_costs_are_stated_at_the_side_that_the_seed_is_made_for(name, side):
+    assert space_named(name).image_size == side
+
+
 def test_skipped_layers_drop_out_and_the_rest_keeps_its_order():
     """What follows a skip moves forward, so it will read an earlier layer of the seed."""
     space = space_named(DETECTION)
@@ -127,6 +141,13 @@ def test_output_stride_16_dilates_blocks_6_and_7_and_changes_no_weight():
     eight = with_output_stride(fna_spec("MobileNetV2"), 8)
     assert eight.strides == (4, 8, 8, 8)
     assert [max((rate for _, rate, _ in b.dilations), default=1) for b in eight.blocks[-4:]] == [4, 4, 4, 4]
+
+
+def test_output_stride_refuses_channels_that_differ():
+    space = space_named("channel-dilation-resnet18-n2-C")
+    mixed = space.spec(space.arch([0, 1] * (len(space.decisions) // 2)))
+    with pytest.raises(ValueError, match="takes one dilation for all its channels"):
+        with_output_stride(mixed, 16)
 
 
 def test_resnets_choose_kernel_dilation_width_and_depth():

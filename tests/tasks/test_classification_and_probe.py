@@ -10,19 +10,19 @@ from workbench.insight.measured_field import constant_copy
 from workbench.networks.backbone import Backbone
 from workbench.records.seeds import generator
 from workbench.spaces.residual import residual_spec
-from workbench.spaces.shuffle import shuffle_spec
+from workbench.spaces.shuffle import Layout, shuffle_spec
 from workbench.tasks.classification import Classification
 from workbench.tasks.probe import Probe
 from workbench.training.fit import fit
 from workbench.training.recipe import Recipe
 
 CPU = torch.device("cpu")
-LAYOUT = (16, (32, 64, 96), (1, 1, 2))
+LAYOUT = Layout(16, (32, 64, 96), (1, 1, 2))
 
 
 def backbone(operation, seed=0):
     torch.manual_seed(seed)
-    return Backbone(shuffle_spec("probe", LAYOUT, (operation,) * sum(LAYOUT[2])))
+    return Backbone(shuffle_spec("probe", LAYOUT, (operation,) * sum(LAYOUT.depths)))
 
 
 def test_classifier_learns_crops_better_than_chance():

@@ -14,8 +14,9 @@ import torch
 from torch import nn
 
 from workbench.evaluation.recalibration import ImageBatches, averaging, batch_norms
+from workbench.networks.backbone import Prefix
 from workbench.networks.count import evaluating
-from workbench.networks.supernet import Prefix, Supernet
+from workbench.networks.supernet import Supernet
 from workbench.spaces.costs import ImageSize, block_cost, height_width
 from workbench.spaces.space import SearchSpace
 
@@ -50,7 +51,7 @@ class PrefixReuse:
     def _inputs(self) -> tuple[Batches, Batches]:
         """What the backbone reads, after the task's own normalising and padding."""
         seen: list[Prefix] = []
-        noting = self.supernet.register_forward_pre_hook(lambda _, inputs: seen.append(Prefix(0, inputs[0], ())))
+        noting = self.supernet.register_forward_pre_hook(lambda _, inputs: seen.append(Prefix(0, inputs[0])))
         with noting, evaluating(self.model), torch.no_grad():
             for batches in (self.calibration, self.scored):
                 for images in batches:
@@ -64,24 +65,22 @@ class PrefixReuse:
         with evaluating(self.model), torch.no_grad():
             for index in range(calibration[0].start, next(undecided, len(self.supernet.blocks))):
                 with averaging(batch_norms(self.supernet.blocks[index])):
-                    calibration = [self._step(prefix, index) for prefix in calibration]
-                scoring = [self._step(prefix, index) for prefix in scoring]
+                    calibration = [self.supernet.advance(prefix, index + 1) for prefix in calibration]
+                scoring = [self.supernet.advance(prefix, index + 1) for prefix in scoring]
         return calibration, scoring
-
-    def _step(self, prefix: Prefix, index: int) -> Prefix:
-        features = self.supernet.blocks[index](prefix.features)
-        tapped = (features,) if index in self.supernet.taps else ()
-        return Prefix(index + 1, features, (*prefix.maps, *tapped))
 
 
 def prefix_bytes(space: SearchSpace, image_size: ImageSize, images: int, kept: int) -> int:
     """Memory for `kept` prefixes on `images` images in single precision: their largest features and all tapped maps."""
-    size, largest, maps = height_width(image_size), 0, 0
+    height, width = size = height_width(image_size)
     spec = space.spec(space.uniform(0))
-    for index, block in enumerate(spec.blocks):
+    maps = sum(
+        c * -(-height // stride) * -(-width // stride) for c, stride in zip(spec.channels, spec.strides, strict=True)
+    )
+    largest = 0
+    for block in spec.blocks:
         _, size = block_cost(block, size)
-        area = block.out_channels * size[0] * size[1]
-        largest, maps = max(largest, area), maps + (area if index in spec.taps else 0)
+        largest = max(largest, block.out_channels * size[0] * size[1])
     return 4 * images * kept * (largest + maps)
 
 

@@ -11,7 +11,8 @@ from torch import nn
 
 from workbench.evaluation.prefix_reuse import PrefixReuse
 from workbench.evaluation.recalibration import ImageBatches, keeping_statistics, recalibrate
-from workbench.networks.supernet import Prefix, Supernet
+from workbench.networks.backbone import Prefix
+from workbench.networks.supernet import Supernet
 from workbench.records.progress import Progress, silent
 from workbench.records.run_folder import RunFolder
 from workbench.records.score import Score

@@ -19,18 +19,18 @@ class Interval(NamedTuple):
     n: int
 
 
-def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Mean with Student's t interval; with one observation the interval is the whole line (low, high are -inf, inf)."""
+def mean_interval(values: Sequence[float]) -> Interval:
+    """Mean with Student's 95 % interval; with one observation that is the whole line (low, high are -inf, inf)."""
     array = np.asarray(values, dtype=float)
     mean = float(array.mean())
     if len(array) < 2:
         return Interval(mean, -np.inf, np.inf, len(array))
-    half = float(stats.t.ppf((1 + confidence) / 2, len(array) - 1) * array.std(ddof=1) / np.sqrt(len(array)))
+    half = float(stats.t.ppf(0.975, len(array) - 1) * array.std(ddof=1) / np.sqrt(len(array)))
     return Interval(mean, mean - half, mean + half, len(array))
 
 
 def rank_correlation(
-    first: Sequence[float], second: Sequence[float], rng: np.random.Generator | None = None, resamples: int = 500
+    first: Sequence[float], second: Sequence[float], rng: np.random.Generator | None = None
 ) -> Interval:
     """Kendall's tau-b of two scorings of the same items, with a 95 % bootstrap interval over items.
 
@@ -44,7 +44,7 @@ def rank_correlation(
     if len(a) < 3:
         return Interval(np.nan, np.nan, np.nan, len(a))
     tau = float(stats.kendalltau(a, b).statistic)
-    draws = (rng.integers(len(a), size=len(a)) for _ in range(resamples))
+    draws = (rng.integers(len(a), size=len(a)) for _ in range(500))
     values = np.array([stats.kendalltau(a[draw], b[draw]).statistic for draw in draws])
     values = values[np.isfinite(values)]
     if not len(values):

@@ -24,7 +24,8 @@ from workbench.methods.one_shot import TrainedSupernet
 from workbench.methods.phases import train_phase
 from workbench.methods.plan import ScoringPart
 from workbench.networks.backbone import Backbone
-from workbench.networks.supernet import Sharing, Supernet
+from workbench.networks.choices import Sharing
+from workbench.networks.supernet import Supernet
 from workbench.records.files import digest
 from workbench.records.score import Score
 from workbench.records.seeds import generator

@@ -122,7 +122,7 @@ def supernet_gaps(space: SearchSpace, seed: Backbone, images: Tensor) -> dict[st
     reference, _ = remap(seed, space.spec(arch))
     gaps = {}
     for name, affine in (("seed's batch norm kept", True), ("plain batch norm (paper)", False)):
-        supernet = Supernet(space, pretrained=seed, norm="own" if affine else "plain")
+        supernet = Supernet(space, pretrained=seed, affine=affine)
         supernet.activate(arch)
         gaps[name] = function_gap(reference, supernet, images)
     return gaps

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workbench.networks import dilation_mixture as mixtures
+from workbench.methods.nats.implementation import step_ms
 from workbench.networks.blocks import SplitConv2d
 from workbench.networks.dilation_mixture import IMPLEMENTATIONS, SIDES, DilationMixture, Implementation
 from workbench.spaces.channel_dilation import channel_order
@@ -92,7 +92,7 @@ def implementation_table(
         for implementation in IMPLEMENTATIONS:
             mixture.implementation = dict.fromkeys(SIDES, implementation)
             for learning in SIDES:
-                row[f"{implementation}, {learning} learn: ms"] = mixtures.step_ms(mixture, features, learning)
+                row[f"{implementation}, {learning} learn: ms"] = step_ms(mixture, features, learning)
             row[f"{implementation}: MiB kept"] = saved_bytes(mixture, features) / 2**20
         rows.append(row)
     return pd.DataFrame(rows).set_index("dilations").T

@@ -1,12 +1,21 @@
 """A stand-alone network: the blocks of a specification in order, returning the tapped feature maps."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
 from workbench.networks.blocks import TappedChain, build_block
 from workbench.spaces.network_spec import NetworkSpec
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """What the blocks before `start` gave for a batch: the features that enter block `start`, and the tapped maps."""
+
+    start: int
+    features: Tensor
+    maps: tuple[Tensor, ...] = ()
 
 
 class Backbone(nn.Module):
@@ -22,31 +31,25 @@ class Backbone(nn.Module):
             self.blocks[index] = TappedChain.of(self.blocks[index])
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        return run_blocks(self.blocks, self.spec.taps, images, expanded=self.spec.expanded)
+        return list(run_blocks(self.blocks, self.spec.taps, self.spec.expanded, Prefix(0, images)).maps)
 
 
 def run_blocks(
-    blocks: nn.ModuleList,
-    taps: tuple[int, ...],
-    features: Tensor,
-    *,
-    start: int = 0,
-    maps: Sequence[Tensor] = (),
-    expanded: tuple[int, ...] = (),
-) -> list[Tensor]:
-    """Applies the blocks from `start` on, in order, and returns the maps after the tapped ones.
+    blocks: nn.ModuleList, taps: tuple[int, ...], expanded: tuple[int, ...], known: Prefix, stop: int | None = None
+) -> Prefix:
+    """Goes on from `known` through the blocks before `stop` (None: all), noting the maps behind the tapped ones.
 
-    With `start` > 0 `features` are what enters that block and `maps` those tapped before it. Of the blocks in
-    `expanded` the map behind their expansion is returned instead.
+    Of the blocks in `expanded` it is the map behind their expansion instead.
     """
-    tapped = list(maps)
-    for index in range(start, len(blocks)):
+    features, maps = known.features, list(known.maps)
+    stop = len(blocks) if stop is None else stop
+    for index in range(known.start, stop):
         if index in expanded:
             inside: Any = blocks[index]  # a block with `tapped`
             behind, features = inside.tapped(features)
-            tapped.append(behind)
+            maps.append(behind)
             continue
         features = blocks[index](features)
         if index in taps:
-            tapped.append(features)
-    return tapped
+            maps.append(features)
+    return Prefix(stop, features, tuple(maps))

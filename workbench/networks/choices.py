@@ -1,11 +1,14 @@
 """What answers a decision of a supernet: options apart, nested depths; a mixture of dilations has its own file."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from workbench.networks.blocks import TappedChain
+
+Sharing = Literal["separate", "shared"]  # whether the options of a decision have weights of their own
 
 
 class Choice(nn.Module):
@@ -37,7 +40,7 @@ class SeparateOptions(Choice):
     def forward(self, features: Tensor) -> Tensor:
         if self.chosen is not None:
             return self.options[self.chosen[0]](features)
-        return mixed(self.shares()[0], [option(features) for option in self.options])
+        return mixed(self.shares()[0], (option(features) for option in self.options))
 
     def tapped(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Also the map behind the expansion, mixed by the same shares (SSDLite reads it)."""
@@ -65,11 +68,15 @@ class NestedDepths(Choice):
         return features if self.chosen else mixed(self.shares()[0], [behind[depth - 1] for depth in self.depths])
 
 
-def mixed(shares: Tensor, maps: Sequence[Tensor]) -> Tensor:
-    """The sum of the maps, weighted by the shares (NATS, equations 2 and 3; FNA)."""
-    total = shares[0] * maps[0]
-    for share, features in zip(shares[1:], maps[1:], strict=True):
-        total = total + share * features
+def mixed(shares: Iterable[Tensor], maps: Iterable[Tensor]) -> Tensor:
+    """The sum of the maps, weighted by the shares (NATS, equations 2 and 3; FNA): numbers, or one for each channel.
+
+    Maps are taken one by one, so that without gradients only a few of them are held at once.
+    """
+    weighted = (share.to(features.dtype) * features for share, features in zip(shares, maps, strict=True))
+    total = next(weighted)
+    for part in weighted:
+        total = total + part
     return total
 
 

@@ -42,13 +42,13 @@ def count_layers(module: nn.Module, run: Callable[[], object], *, bias: bool = F
     return Cost(macs, sum(parameter.numel() for parameter in module.parameters()))
 
 
-def count_backbone(build: Callable[[], nn.Module], image_size: ImageSize, *, bias: bool = False) -> Cost:
-    """MACs of the module that `build` makes, at batch 1 and `image_size`.
+def count_backbone(build: Callable[[], nn.Module], image_size: ImageSize) -> Cost:
+    """Cost of the module that `build` makes, at batch 1 and `image_size`.
 
     Built on the meta device, so any size is free.
     """
     with torch.device("meta"):
-        return count(build(), torch.empty(1, 3, *height_width(image_size)), bias=bias)
+        return count(build(), torch.empty(1, 3, *height_width(image_size)))
 
 
 def latency_ms(module: nn.Module, image_size: ImageSize, *, repeats: int = 30) -> float:

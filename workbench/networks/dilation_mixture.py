@@ -7,40 +7,37 @@ mixture; its output is the only one. Where alpha alone learns, branches have the
 sum, while the composite's goes through the gradient of the whole kernel. So each side may have its own way.
 """
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.benchmark import Timer
 
-from workbench.networks.choices import Choice
+from workbench.networks.choices import Choice, Sharing, mixed
 from workbench.spaces.network_spec import Dilation
 
 Implementation = Literal["branches", "composite"]
 IMPLEMENTATIONS: tuple[Implementation, ...] = ("branches", "composite")
 Side = Literal["weights", "alpha"]  # which of the two learns
 SIDES: tuple[Side, ...] = ("weights", "alpha")
-Kernels = Literal["replicated", "shared"]
 
 
 class DilationMixture(Choice):
     """(N, C_in, H, W) -> (N, C_out, H', W'), every group of output channels its own mixture of the dilations.
 
     `weight` is (dilations x C_out, C_in / groups, k, k): copies of the given kernel one after the other, one for each
-    dilation, that diverge in training; `shared` keeps a single one (as in RF-Next, and in supernets that share weights
-    between dilations). `alpha` is (N, dilations), N groups of channels; zeros, so a search starts from equal shares.
-    `chosen`: a dilation for each group, instead of the mixture.
+    dilation, that diverge in training; of `shared` weights there is a single one (as in RF-Next, and in supernets that
+    share weights between dilations). `alpha` is (N, dilations), N groups of channels; zeros, so a search starts from
+    equal shares. `chosen`: a dilation for each group, instead of the mixture.
     """
 
     def __init__(
-        self, conv: nn.Conv2d, dilations: Sequence[Dilation], channel_groups: int = 1, kernels: Kernels = "replicated"
+        self, conv: nn.Conv2d, dilations: Sequence[Dilation], channel_groups: int = 1, weights: Sharing = "separate"
     ) -> None:
         super().__init__()
         self.dilations = tuple(dilations)
-        self.copies = len(dilations) if kernels == "replicated" else 1
+        self.copies = len(dilations) if weights == "separate" else 1
         # Four dimensions and not five: `channels_last` is for those only.
         self.weight = nn.Parameter(conv.weight.detach().repeat(self.copies, 1, 1, 1))
         self.alpha = nn.Parameter(torch.zeros(channel_groups, len(dilations), device=conv.weight.device))
@@ -59,7 +56,8 @@ class DilationMixture(Choice):
         by_channel = self.shares().repeat_interleave(self.group_channels, dim=0)  # (C_out, dilations)
         learning: Side = "alpha" if self.alpha.requires_grad and not self.weight.requires_grad else "weights"
         if self.implementation[learning] == "branches":
-            return self._branches(features, by_channel)
+            branches = (self._dilated(features, self.kernel_of(index), index) for index in range(len(self.dilations)))
+            return mixed(by_channel[:, :, None, None].unbind(1), branches)
         return self._composite(features, by_channel)
 
     def kernel_of(self, dilation: int) -> Tensor:
@@ -104,15 +102,6 @@ class DilationMixture(Choice):
             places.append(rows)
         return torch.cat(parts, dim=1)[:, torch.cat(places).argsort()]
 
-    def _branches(self, features: Tensor, by_channel: Tensor) -> Tensor:
-        total: Tensor | None = None
-        for index in range(len(self.dilations)):
-            part = self._dilated(features, self.kernel_of(index), index)
-            part = part * by_channel[:, index, None, None].to(part.dtype)
-            total = part if total is None else total + part
-        assert total is not None
-        return total
-
     def _composite(self, features: Tensor, by_channel: Tensor) -> Tensor:
         padding = (self.grid[0] // 2, self.grid[1] // 2)
         return F.conv2d(features, self.composite_kernel(by_channel), None, self.stride, padding, 1, self.groups)
@@ -146,54 +135,3 @@ def tap_positions(dilations: Sequence[Dilation], kernel: int) -> tuple[tuple[int
     steps = range(-reach, reach + 1)
     taps = [(height // 2 + dy * h) * width + width // 2 + dx * w for h, w in dilations for dy in steps for dx in steps]
     return tuple(taps), (height, width)
-
-
-def step_ms(layer: DilationMixture, features: Tensor, side: Side, repeats: int = 5) -> float:
-    """Median milliseconds of a forward and backward pass of the layer while that side learns, the other frozen."""
-    features = features.detach().requires_grad_()
-    wanted = [features, layer.weight if side == "weights" else layer.alpha]
-    both = (layer.weight, layer.alpha)
-    flags = [tensor.requires_grad for tensor in both]
-    for tensor in both:
-        tensor.requires_grad_(tensor is wanted[1])
-    try:
-        device = features.device.type
-
-        def run() -> None:
-            with torch.autocast(device, enabled=device == "cuda"):  # as training does there
-                total = layer(features).float().sum()
-            torch.autograd.grad(total, wanted)
-
-        timer = Timer("run()", globals={"run": run})
-        timer.timeit(1)
-        times = sorted(timer.timeit(1).mean for _ in range(repeats))
-    finally:
-        for tensor, flag in zip(both, flags, strict=True):
-            tensor.requires_grad_(flag)
-    return 1000 * times[repeats // 2]
-
-
-def measure_implementations(supernet: nn.Module, images: Tensor) -> list[dict[Side, dict[Implementation, float]]]:
-    """Milliseconds of one step of every mixture in `supernet`, by side and implementation, on the maps of `images`."""
-    mixtures = [layer for layer in supernet.modules() if isinstance(layer, DilationMixture)]
-    inputs: list[Tensor] = []
-    handles = [
-        layer.register_forward_pre_hook(lambda _layer, args: inputs.append(args[0].detach())) for layer in mixtures
-    ]
-    try:
-        with torch.no_grad():
-            copy.deepcopy(supernet)(images)
-    finally:
-        for handle in handles:
-            handle.remove()
-    times: list[dict[Side, dict[Implementation, float]]] = []
-    for layer, features in zip(mixtures, inputs, strict=True):
-        before = layer.implementation
-        row: dict[Side, dict[Implementation, float]] = {side: {} for side in SIDES}
-        for name in IMPLEMENTATIONS:
-            layer.implementation = dict.fromkeys(SIDES, name)
-            for side in SIDES:
-                row[side][name] = step_ms(layer, features, side)
-        layer.implementation = before
-        times.append(row)
-    return times

@@ -6,19 +6,18 @@ decision by the softmax of its logits alpha (NATS, equation 3; FNA).
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from workbench.networks.backbone import Backbone, run_blocks
+from workbench.networks.backbone import Backbone, Prefix, run_blocks
 from workbench.networks.blocks import TappedChain, build_block
-from workbench.networks.choices import Choice, NestedDepths, SeparateOptions, blocks_of
-from workbench.networks.dilation_mixture import DilationMixture, Kernels
+from workbench.networks.choices import Choice, NestedDepths, SeparateOptions, Sharing, blocks_of
+from workbench.networks.dilation_mixture import DilationMixture
 from workbench.networks.remap import remap
 from workbench.networks.weight_slicing import main_chain, searched_position, sort_channels
 from workbench.spaces.arch import Arch
@@ -28,19 +27,6 @@ from workbench.spaces.costs import ImageSize
 from workbench.spaces.network_spec import BlockSpec
 from workbench.spaces.space import SKIP, SearchSpace
 
-Sharing = Literal["separate", "shared"]
-Norm = Literal["own", "plain"]
-Logits = Sequence[npt.NDArray[np.float64]]  # of each choice, (decisions, options)
-
-
-@dataclass(frozen=True)
-class Prefix:
-    """What the first `start` segments gave for a batch: the features that enter the next one, and the tapped maps."""
-
-    start: int
-    features: Tensor
-    maps: tuple[Tensor, ...]
-
 
 class Supernet(nn.Module):
     """A `Backbone` whose architecture can be switched: `activate(arch)` runs one network, `mix()` all of them at once.
@@ -49,7 +35,7 @@ class Supernet(nn.Module):
     network with that option has there. `weights="shared"` lets the options of a decision share weights: depths are
     nested, dilations use one kernel. Decisions about groups of a convolution's channels are a `DilationMixture` in its
     place. `pretrained` gives every option its own copy of that network's weights, remapped where shapes differ (FNA's
-    parameter remapping); else weights are random. `norm="plain"` takes scale, shift and statistics from the batch norms
+    parameter remapping); else weights are random. `affine=False` takes scale, shift and statistics from the batch norms
     of searched blocks, which then normalise by the batch (as FNA's code does).
 
     Unsampled options stay untouched by a training step because their gradients are None (the optimiser skips them, also
@@ -63,7 +49,7 @@ class Supernet(nn.Module):
         weights: Sharing = "separate",
         *,
         pretrained: Backbone | None = None,
-        norm: Norm = "own",
+        affine: bool = True,
         temperature: float = 1.0,
         alpha_noise: float = 0.0,
     ) -> None:
@@ -73,7 +59,7 @@ class Supernet(nn.Module):
         """
         super().__init__()
         self.space = space
-        self.norm = norm
+        self.affine = affine
         spec = space.spec(space.uniform(0))
         self.channels, self.strides = spec.channels, spec.strides
         self.prefix: Prefix | None = None
@@ -81,11 +67,11 @@ class Supernet(nn.Module):
         self.blocks = nn.ModuleList()  # one module for each segment of the space
         self.decisions: list[tuple[int, ...]] = []  # that each of them answers
         ends, end = [], -1
-        for index, segment in enumerate(space.segments(space.uniform(0))):
+        for index, segment in enumerate(builder.segments[0]):
             end += len(segment.blocks)
             ends.append(end)
             block = builder.module(index, tapped=end in spec.expanded)
-            self.blocks.append(without_scale(block) if norm == "plain" and segment.decisions else block)
+            self.blocks.append(block if affine or not segment.decisions else without_scale(block))
             self.decisions.append(segment.decisions)
         self.taps = tuple(ends.index(tap) for tap in spec.taps)
         self.expanded = tuple(ends.index(tap) for tap in spec.expanded)
@@ -121,14 +107,10 @@ class Supernet(nn.Module):
             if decisions[-1] < len(prefix):
                 choice.chosen = tuple(prefix[decision] for decision in decisions)
 
-    def mix(self, alpha: Logits | None = None) -> None:
-        """Makes `forward` compute the mixture, with these logits when they are given."""
+    def mix(self) -> None:
+        """Makes `forward` compute the mixture."""
         for choice in self.choices():
             choice.chosen = None
-        if alpha is not None:
-            with torch.no_grad():
-                for logits, values in zip(self.alphas(), alpha, strict=True):
-                    logits.copy_(torch.from_numpy(np.asarray(values)))
 
     def sample(self, rng: np.random.Generator) -> Arch:
         """A network drawn from the softmax of alpha, decision by decision (FNA: the step of weights)."""
@@ -142,10 +124,11 @@ class Supernet(nn.Module):
         return torch.stack([(row * row.new_tensor(costs)).sum() for row, costs in pairs]).sum()
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        known = self.prefix or Prefix(0, images, ())
-        return run_blocks(
-            self.blocks, self.taps, known.features, start=known.start, maps=known.maps, expanded=self.expanded
-        )
+        return list(self.advance(self.prefix or Prefix(0, images)).maps)
+
+    def advance(self, known: Prefix, stop: int | None = None) -> Prefix:
+        """Goes on from `known` to the segment `stop`, or to the end."""
+        return run_blocks(self.blocks, self.taps, self.expanded, known, stop)
 
     def extract(self, arch: Arch) -> Backbone:
         """A stand-alone network with a copy of the weights of `arch`; it computes what `activate(arch)` computes."""
@@ -155,7 +138,7 @@ class Supernet(nn.Module):
             chosen = tuple(arch.choices[decision] for decision in decisions)
             for source in blocks_of(block, chosen):
                 target, spec = backbone.blocks[place], backbone.spec.blocks[place]
-                _copy(source, without_scale(target) if self.norm == "plain" and decisions else target, spec, chosen)
+                _copy(source, target if self.affine or not decisions else without_scale(target), spec, chosen)
                 place += 1
         return backbone.train(self.training)
 
@@ -193,8 +176,7 @@ class _Builder:
             chain, place = main_chain(block), searched_position(block, specs[0][0])
             conv = chain[place]
             assert isinstance(conv, nn.Conv2d)
-            kernels: Kernels = "shared" if self.weights == "shared" else "replicated"
-            chain[place] = DilationMixture(conv, rates, len(segment.decisions), kernels)
+            chain[place] = DilationMixture(conv, rates, len(segment.decisions), self.weights)
             return block
         if self.weights == "separate":
             return SeparateOptions([self._chain(o, index, tapped) if spec else [] for o, spec in enumerate(specs)])

@@ -132,6 +132,17 @@ def dilation_parts(block: BlockSpec) -> tuple[Part, ...]:
     return () if block.dilations == ((width, 1, 1),) else block.dilations
 
 
+def with_dilation(block: BlockSpec, height: int, width: int) -> BlockSpec:
+    """The block with that dilation in all channels of its searched convolution."""
+    return with_dilations(block, (searched_width(block), height, width))
+
+
+def with_dilations(block: BlockSpec, *parts: Part) -> BlockSpec:
+    """The block with these parts of its searched convolution; ValueError where they do not fit it."""
+    dilated = replace(block, dilations=parts)
+    return replace(dilated, dilations=dilation_parts(dilated))
+
+
 def spatial_dilation(block: BlockSpec) -> tuple[int, int]:
     """The dilation (height, width) of the block's searched convolution; ValueError where channels differ in it."""
     rates = {(height, width) for _, height, width in block.dilations} or {(1, 1)}

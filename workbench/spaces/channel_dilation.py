@@ -7,6 +7,7 @@ channels each; N = 1 is the usual search for one operation per layer. A space is
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -14,7 +15,7 @@ from itertools import groupby, islice
 from typing import Literal
 
 from workbench.spaces.arch import Arch
-from workbench.spaces.branches import foldable, searched_group, searched_width
+from workbench.spaces.branches import foldable, searched_group, searched_width, with_dilations
 from workbench.spaces.network_spec import BlockSpec, Dilation, NetworkSpec
 from workbench.spaces.residual import blocks_label, dilatable_blocks, labelled, layout_named
 from workbench.spaces.space import Decision, SearchSpace
@@ -65,8 +66,11 @@ def channel_dilation_space(name: str) -> SearchSpace:
     """The space of that name; ValueError for an unknown backbone or set, or groups that do not fit the channels."""
     spec, layers = _parsed(name)
     decisions: list[Decision] = []
+    within: Counter[int] = Counter()  # of each stage
     for layer in layers:
-        place, options = f"stage {layer.stage} block {layer.block}", tuple(map(dilation_name, layer.dilations))
+        within[layer.stage] += 1
+        place = f"stage {layer.stage} block {within[layer.stage]}"
+        options = tuple(map(dilation_name, layer.dilations))
         for group in range(1, layer.groups + 1):
             decisions.append(Decision(f"{place} group {group}", options, layer.block, layer.stage, of_channels=True))
     return SearchSpace(
@@ -97,11 +101,6 @@ def logits(space: SearchSpace) -> int:
 def layer_choices(space: SearchSpace, arch: Arch) -> list[tuple[int, ...]]:
     """For each searched layer the dilation index of each of its groups."""
     return _by_layer(searched_layers(space), space.check(arch).choices)
-
-
-def assignments(layer: SearchedLayer, chosen: Sequence[int]) -> tuple[int, ...]:
-    """How many groups chose each dilation; over N this is the intensity of section 3.3, equation 5."""
-    return tuple(list(chosen).count(index) for index in range(len(layer.dilations)))
 
 
 def channel_order(chosen: Sequence[int], group_channels: int) -> list[int]:
@@ -191,7 +190,6 @@ def _built(spec: NetworkSpec, layers: Sequence[SearchedLayer], exact: bool, choi
     for layer, chosen in zip(layers, _by_layer(layers, choices), strict=True):
         stay = exact and not foldable(blocks[layer.block])
         runs = [(index, len(list(run))) for index, run in groupby(chosen if stay else sorted(chosen))]
-        parts = tuple((groups * layer.group_channels, *layer.dilations[index]) for index, groups in runs)
-        plain = parts == ((layer.channels, 1, 1),)
-        blocks[layer.block] = replace(blocks[layer.block], dilations=() if plain else parts)
+        parts = ((groups * layer.group_channels, *layer.dilations[index]) for index, groups in runs)
+        blocks[layer.block] = with_dilations(blocks[layer.block], *parts)
     return replace(spec, blocks=tuple(blocks))

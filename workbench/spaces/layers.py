@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from workbench.spaces.branches import searched_width
+from workbench.spaces.branches import spatial_dilation, with_dilation
 from workbench.spaces.mbconv import efficientnet_lite0_spec, fna_spec
 from workbench.spaces.network_spec import BlockSpec, NetworkSpec
-from workbench.spaces.residual import LAYOUTS, residual_spec
+from workbench.spaces.residual import DILATABLE, LAYOUTS, residual_spec
 from workbench.spaces.space import SKIP, Decision, SearchSpace
 
 PREFIX = "layers-"
@@ -71,9 +71,9 @@ def with_output_stride(spec: NetworkSpec, stride: int) -> NetworkSpec:
             rate *= block.stride
             block = replace(block, stride=1)
         reached *= block.stride
-        if rate > 1 and block.kind in _OPTIONS:
-            _, height, width = block.dilations[0] if block.dilations else (0, 1, 1)
-            block = replace(block, dilations=((searched_width(block), height * rate, width * rate),))
+        if rate > 1 and block.kind in DILATABLE:
+            height, width = spatial_dilation(block)
+            block = with_dilation(block, height * rate, width * rate)
         blocks.append(block)
     return replace(spec, blocks=tuple(blocks))
 
@@ -105,14 +105,15 @@ def layer_space(name: str) -> SearchSpace:
         if options:
             within = sum(decision.stage == template.stage for decision in decisions) + 1
             decisions.append(Decision(f"stage {template.stage} layer {within}", options, position, template.stage))
-    side = 128 if match["seed"].endswith(("front", "tiny")) else 224
+    layout = LAYOUTS.get(match["seed"])
+    side = layout.image_size if layout else 128 if match["seed"].endswith("front") else 224
     build = partial(_build, name, spec, slots, form)
     return SearchSpace(name=name, decisions=tuple(decisions), build=build, image_size=side)
 
 
 def searched_stages(spec: NetworkSpec) -> tuple[int, ...]:
     """Stages of residual blocks; not one whose inverted residuals do not expand (block 1 of MobileNetV2)."""
-    searched = (b for b in spec.blocks if b.kind in _OPTIONS and (b.kind != "mbconv" or b.expansion != 1))
+    searched = (b for b in spec.blocks if b.kind in DILATABLE and (b.kind != "mbconv" or b.expansion != 1))
     return tuple(dict.fromkeys(block.stage for block in searched))
 
 
@@ -154,5 +155,5 @@ def _layer(template: BlockSpec, option: str) -> BlockSpec:
     assert match is not None
     kernel, expansion, dilation, half = match.groups()
     inner = float(expansion or template.expansion) / (2 if half else 1)
-    block, rate = replace(template, kernel=int(kernel), expansion=inner), int(dilation or 1)
-    return replace(block, dilations=((searched_width(block), rate, rate),) if rate > 1 else ())
+    rate = int(dilation or 1)
+    return with_dilation(replace(template, kernel=int(kernel), expansion=inner), rate, rate)

@@ -1,7 +1,7 @@
 """An architecture as a builder of networks sees it: block after block, plain values, no torch.
 
 Everything that reads a network reads its `NetworkSpec`: the builder (`networks/`), the cost counter (`costs.py`),
-receptive fields (`insight/`), and later remapping. What a block is made of is said once, in `branches.py`.
+receptive fields (`insight/`) and remapping. What a block is made of is said once, in `branches.py`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -10,8 +10,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from itertools import groupby
 
-from workbench.spaces.branches import dilation_parts, searched_width
+from workbench.spaces.branches import dilation_parts, with_dilation
+from workbench.spaces.mbconv import fna_spec
 from workbench.spaces.network_spec import BlockKind, BlockSpec, NetworkSpec, chained
 
 DEEPEST = 200  # blocks in a stage: a name read from a file must not build millions
@@ -92,24 +94,14 @@ def _cifar(depth: int) -> Layout:
 
 def _mobilenet_v2() -> Layout:
     """Ten slots in the paper's code: stem, t=1 bottleneck, m1 to m5, the 320 bottleneck, 1x1 convolution, pooling."""
-    conv = BlockSpec(kind="conv", out_channels=32, stride=2, activation="relu6")
-    first = replace(conv, kind="mbconv", out_channels=16, stride=1)
-
-    def stage(channels: int, stride: int, depth: int, options: Sequence[int] = (), cost: float = 1.0) -> Stage:
-        block = replace(first, out_channels=channels, stride=stride, expansion=6.0)
-        return Stage(block, depth, tuple(options), cost)
-
-    stages = (
-        Stage(first, 1),
-        stage(24, 2, 2, range(1, 6), 1.5),
-        stage(32, 2, 3, range(1, 6), 1.0),
-        stage(64, 2, 4, range(3, 8), 1.0),
-        stage(96, 1, 3, range(2, 7), 0.75),
-        stage(160, 2, 3, range(2, 7), 1.25),
-        stage(320, 1, 1),
-        Stage(replace(conv, out_channels=1280, stride=1, kernel=1), 1),
-    )
-    return Layout(stem=(conv,), stages=stages, taps=(2, 3, 5, 8))
+    spec = fna_spec("MobileNetV2", last=1280)
+    depths = {2: range(1, 6), 3: range(1, 6), 4: range(3, 8), 5: range(2, 7), 6: range(2, 7)}  # of m1 to m5
+    costs = {2: 1.5, 5: 0.75, 6: 1.25}
+    stages = []
+    for number, blocks in groupby(spec.blocks[1:], key=lambda block: block.stage):
+        first, *rest = blocks
+        stages.append(Stage(first, 1 + len(rest), tuple(depths.get(number, ())), costs.get(number, 1.0)))
+    return Layout(stem=spec.blocks[:1], stages=tuple(stages), taps=(2, 3, 5, 8))
 
 
 def _published(width: int, suffix: str) -> dict[str, Layout]:
@@ -203,8 +195,7 @@ def dilated(spec: NetworkSpec, dilations: Sequence[int]) -> NetworkSpec:
         )
     blocks = list(spec.blocks)
     for place, rate in zip(places, dilations, strict=True):
-        channels = searched_width(blocks[place])
-        blocks[place] = replace(blocks[place], dilations=((channels, rate, rate),) if rate > 1 else ())
+        blocks[place] = with_dilation(blocks[place], rate, rate)
     return replace(spec, blocks=tuple(blocks))
 
 

@@ -7,47 +7,55 @@ image and not padding there.
 """
 
 from functools import partial
+from typing import NamedTuple
 
 from workbench.spaces.costs import ImageSize, backbone_cost
 from workbench.spaces.network_spec import BlockKind, BlockSpec, NetworkSpec, chained
 from workbench.spaces.space import Decision, SearchSpace
 
 OPERATIONS = ("shuffle 3x3", "shuffle 5x5", "shuffle 7x7", "xception 3x3")  # op ids 0 to 3, DetNAS's order
-Layout = tuple[int, tuple[int, ...], tuple[int, ...]]  # stem width, stage widths, blocks per stage
+
+
+class Layout(NamedTuple):
+    """Widths of the stem and the stages, blocks in each stage."""
+
+    stem: int
+    widths: tuple[int, ...]
+    depths: tuple[int, ...]
+    image_size: int = 224
+
 
 LAYOUTS: dict[str, Layout] = {
-    "shuffle-20": (16, (64, 160, 320, 640), (4, 4, 8, 4)),
-    "shuffle-40": (48, (96, 240, 480, 960), (8, 8, 16, 8)),
-    "shuffle-40-wide": (72, (172, 432, 864, 1728), (8, 8, 16, 8)),
-    "shuffle-20-narrow": (16, (32, 80, 160, 320), (4, 4, 8, 4)),
-    "shuffle-tiny": (16, (48, 96, 192), (2, 3, 3)),
+    "shuffle-20": Layout(16, (64, 160, 320, 640), (4, 4, 8, 4)),
+    "shuffle-40": Layout(48, (96, 240, 480, 960), (8, 8, 16, 8)),
+    "shuffle-40-wide": Layout(72, (172, 432, 864, 1728), (8, 8, 16, 8)),
+    "shuffle-20-narrow": Layout(16, (32, 80, 160, 320), (4, 4, 8, 4), 256),
+    "shuffle-tiny": Layout(16, (48, 96, 192), (2, 3, 3), 128),
 }
 
 
 def shuffle_space(name: str) -> SearchSpace:
     """One of the spaces of `LAYOUTS`: an operation for each block, the stride-2 ones included."""
-    _, _, depths = LAYOUTS[name]
-    places = [(stage, block) for stage, depth in enumerate(depths, start=1) for block in range(1, depth + 1)]
+    layout = LAYOUTS[name]
+    places = [(stage, block) for stage, depth in enumerate(layout.depths, start=1) for block in range(1, depth + 1)]
     decisions = [
         Decision(f"stage {stage} block {block}", OPERATIONS, index, stage)
         for index, (stage, block) in enumerate(places, start=1)
     ]
-    side = {"shuffle-tiny": 128, "shuffle-20-narrow": 256}.get(name, 224)
-    build = partial(shuffle_spec, name, LAYOUTS[name])
-    return SearchSpace(name=name, decisions=tuple(decisions), build=build, image_size=side)
+    build = partial(shuffle_spec, name, layout)
+    return SearchSpace(name=name, decisions=tuple(decisions), build=build, image_size=layout.image_size)
 
 
 def shuffle_spec(name: str, layout: Layout, choices: tuple[int, ...]) -> NetworkSpec:
     """The network of one operation id per block. Stem and the first block of each stage halve the resolution."""
-    stem, widths, depths = layout
-    blocks = [BlockSpec(kind="stem", out_channels=stem, stride=2)]
-    for stage, (width, depth) in enumerate(zip(widths, depths, strict=True), start=1):
+    blocks = [BlockSpec(kind="stem", out_channels=layout.stem, stride=2)]
+    for stage, (width, depth) in enumerate(zip(layout.widths, layout.depths, strict=True), start=1):
         for index in range(depth):
             operation = choices[len(blocks) - 1]
             kind: BlockKind = "xception" if operation == 3 else "shuffle"
             kernel, stride = (3, 5, 7, 3)[operation], 1 if index else 2
             blocks.append(BlockSpec(kind=kind, out_channels=width, stride=stride, kernel=kernel, stage=stage))
-    return chained(name, blocks, range(1, len(depths) + 1))
+    return chained(name, blocks, range(1, len(layout.depths) + 1))
 
 
 def widened_spec(name: str, choices: tuple[int, ...], macs: int, image_size: ImageSize) -> NetworkSpec:
@@ -55,13 +63,13 @@ def widened_spec(name: str, choices: tuple[int, ...], macs: int, image_size: Ima
 
     This is DetNAS's control: does the search find more than the same multiply-accumulates spent on width would give?
     """
-    stem, widths, depths = LAYOUTS[name]
+    layout = LAYOUTS[name]
 
     def scaled(factor: float) -> NetworkSpec:
         # Both halves of a ShuffleNetV2 block need an integer width: round to multiples of 4.
-        wide = tuple(4 * round(width * factor / 4) for width in widths)
-        layout = (4 * round(stem * factor / 4), wide, depths)
-        return shuffle_spec(f"{name} x{factor:.2f}", layout, choices)
+        stem, *widths = (4 * round(width * factor / 4) for width in (layout.stem, *layout.widths))
+        wide = layout._replace(stem=stem, widths=tuple(widths))
+        return shuffle_spec(f"{name} x{factor:.2f}", wide, choices)
 
     candidates = [scaled(1 + step / 100) for step in range(-50, 151)]
     legal = [spec for spec in candidates if backbone_cost(spec, image_size).macs <= macs]

@@ -10,7 +10,7 @@ from workbench.data.loader import DataPlan
 from workbench.methods import presets as common
 from workbench.methods.plan import ClassifierPart, OneShotPart, Plan, ScoringPart
 from workbench.methods.presets import COCO_IMAGES, FAST, IMAGENET_IMAGES, PHOTOS
-from workbench.networks.supernet import Sharing
+from workbench.networks.choices import Sharing
 from workbench.spaces.allocation import allocation_space, centre_of_mass, depths_of, eligible
 from workbench.spaces.residual import LAYOUTS
 from workbench.tasks.detection import DetectorConfig

@@ -107,7 +107,7 @@ def supernet(plan: FNAPlan, pretrained: Backbone | None) -> Supernet:
     return Supernet(
         space_named(plan.space),
         pretrained=pretrained,
-        norm="own" if plan.affine else "plain",
+        affine=plan.affine,
         temperature=plan.temperature,
         alpha_noise=1e-3,
     )

@@ -1,14 +1,18 @@
 """Which way each mixture of dilations is computed: by a rule, or measured once and kept with the run."""
 
 import torch
+from torch import Tensor
+from torch.utils.benchmark import Timer
 
 from workbench.methods.experiment import Experiment
 from workbench.methods.plan import input_sizes
+from workbench.networks.count import evaluating
 from workbench.networks.dilation_mixture import (
+    IMPLEMENTATIONS,
     SIDES,
+    DilationMixture,
     Implementation,
     Side,
-    measure_implementations,
     usual_implementation,
 )
 from workbench.networks.supernet import Supernet
@@ -44,3 +48,54 @@ def implementations(experiment: Experiment, supernet: Supernet, phase: str) -> l
 def measured_on(experiment: Experiment, space: SearchSpace) -> str:
     """What a measurement depends on."""
     return f"{space.name} on {experiment.device.type}, {torch.get_num_threads()} threads"
+
+
+def step_ms(layer: DilationMixture, features: Tensor, side: Side, repeats: int = 5) -> float:
+    """Median milliseconds of a forward and backward pass of the layer while that side learns, the other frozen."""
+    features = features.detach().requires_grad_()
+    wanted = [features, layer.weight if side == "weights" else layer.alpha]
+    both = (layer.weight, layer.alpha)
+    flags = [tensor.requires_grad for tensor in both]
+    for tensor in both:
+        tensor.requires_grad_(tensor is wanted[1])
+    try:
+        device = features.device.type
+
+        def run() -> None:
+            with torch.autocast(device, enabled=device == "cuda"):  # as training does there
+                total = layer(features).float().sum()
+            torch.autograd.grad(total, wanted)
+
+        timer = Timer("run()", globals={"run": run})
+        timer.timeit(1)
+        times = sorted(timer.timeit(1).mean for _ in range(repeats))
+    finally:
+        for tensor, flag in zip(both, flags, strict=True):
+            tensor.requires_grad_(flag)
+    return 1000 * times[repeats // 2]
+
+
+def measure_implementations(supernet: Supernet, images: Tensor) -> list[dict[Side, dict[Implementation, float]]]:
+    """Milliseconds of one step of every mixture in `supernet`, by side and implementation, on the maps of `images`."""
+    mixtures = supernet.mixtures()
+    inputs: list[Tensor] = []
+    handles = [
+        layer.register_forward_pre_hook(lambda _layer, args: inputs.append(args[0].detach())) for layer in mixtures
+    ]
+    try:
+        with evaluating(supernet), torch.no_grad():  # so that no batch statistics move
+            supernet(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    times: list[dict[Side, dict[Implementation, float]]] = []
+    for layer, features in zip(mixtures, inputs, strict=True):
+        before = layer.implementation
+        row: dict[Side, dict[Implementation, float]] = {side: {} for side in SIDES}
+        for name in IMPLEMENTATIONS:
+            layer.implementation = dict.fromkeys(SIDES, name)
+            for side in SIDES:
+                row[side][name] = step_ms(layer, features, side)
+        layer.implementation = before
+        times.append(row)
+    return times

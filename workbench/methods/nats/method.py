@@ -19,9 +19,10 @@ from workbench.methods.nats.presets import NATSPlan
 from workbench.methods.phases import train_phase
 from workbench.methods.plan import input_sizes
 from workbench.networks.backbone import Backbone
+from workbench.networks.choices import Sharing
 from workbench.networks.dilation_mixture import use
 from workbench.networks.pretrained import load_torchvision, read_state
-from workbench.networks.supernet import Sharing, Supernet
+from workbench.networks.supernet import Supernet
 from workbench.networks.weight_slicing import reuse_weights
 from workbench.records.files import digest
 from workbench.records.score import Score

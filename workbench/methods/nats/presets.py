@@ -12,7 +12,7 @@ from workbench.methods import presets as common
 from workbench.methods.crnas import presets as crnas
 from workbench.methods.plan import ClassifierPart, Plan, ScoringPart, one_of
 from workbench.methods.presets import ALPHA, COCO_IMAGES, FAST, PHOTOS
-from workbench.networks.dilation_mixture import Implementation, Kernels
+from workbench.networks.dilation_mixture import Implementation
 from workbench.spaces.channel_dilation import Slicing, channel_dilation_name
 from workbench.tasks.detection import DetectorConfig
 from workbench.training.recipe import AlternatingRecipe, Recipe
@@ -25,7 +25,7 @@ class NATSPlan(Plan):
     backbone: str  # a name of `residual.LAYOUTS`
     groups: str  # n16: groups of channels in each layer; c32: channels in each group
     dilations: str  # set of dilations, A, B or C (section 4.3)
-    kernels: Kernels  # of the search: a copy for each dilation as in the paper, or one for all
+    kernels: Literal["replicated", "shared"]  # of the search: a copy for each dilation as in the paper, or one for all
     slicing: Slicing  # how pretrained kernels are cut (section 3.4)
     implementation: Implementation | Literal["auto", "measured"]  # of the mixture; auto: by a rule of the layer
     classifier: ClassifierPart
