@@ -29,6 +29,7 @@ class ClassFolder(Views):
         listing = [(name, file, length) for name, files in classes.items() for file, length in files]
         labels = {name: label for label, name in enumerate(classes)}
         self._files = [(Path(root) / split / name / file, labels[name]) for name, file, _ in listing]
+        self.files = tuple(path for path, _ in self._files)
         # Names and lengths stand for the content: reading all of ImageNet for a digest would take many minutes.
         source = {"files": digest(listing), "split": split, "side": side}
         super().__init__(f"{Path(root).resolve().name}-{split}", classes, range(len(listing)), source)

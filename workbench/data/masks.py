@@ -78,6 +78,7 @@ class MaskFolder(Views):
             if problems:
                 raise refusal(problems, f"{root} ({split})")
             self._table[named.void], names = VOID, named.names
+        self.files = tuple(image for image, _ in self._pairs)
         self._sizes = []  # (width, height) as served
         for _, mask in self._pairs:
             with Image.open(mask) as opened:
