@@ -125,6 +125,18 @@ def _cityscapes(
     return pairs, tuple(row.name for row in evaluated)
 
 
+def check_cityscapes(root: str | Path, split: str) -> list[str]:
+    """Every problem of one split of Cityscapes; images are decoded. Never raises."""
+    try:
+        pairs, _ = _cityscapes(root, split, np.zeros(256, dtype=np.uint8))
+    except ValueError as error:
+        return [str(error)]
+    if not pairs:
+        return [f"{Path(root) / 'leftImg8bit' / split} holds no image."]
+    flaws = ((file, image_flaw(file)) for pair in pairs for file in pair)
+    return [f"{file} {flaw}." for file, flaw in flaws if flaw is not None]
+
+
 def read_masks(root: str | Path, split: str, classes: Classes) -> tuple[list[tuple[Path, Path]], list[str]]:
     """Every image of one split with its mask, in alphabetical order, and every problem. Never raises."""
     folders = mask_folders(root, split)
