@@ -10,6 +10,7 @@ from workbench.spaces.costs import ImageSize
 from workbench.tasks.detection import DetectorConfig
 from workbench.tasks.pose import PoseConfig
 from workbench.tasks.segmentation import SegmenterConfig
+from workbench.tasks.task import IMAGE_MEAN, IMAGE_STD
 from workbench.training.recipe import AlternatingRecipe, Recipe
 
 
@@ -21,8 +22,8 @@ class ClassifierPart:
     hidden: int = 1024
     dropout: float = 0.0
     label_smoothing: float = 0.0
-    image_mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    image_std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    image_mean: tuple[float, ...] = IMAGE_MEAN
+    image_std: tuple[float, ...] = IMAGE_STD
 
 
 @dataclass(frozen=True, kw_only=True)

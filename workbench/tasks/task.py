@@ -7,11 +7,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from workbench.data.augmentation import stack_images
 from workbench.networks.count import evaluating
+
+# Of ImageNet's images, which weights of torchvision were trained with.
+IMAGE_MEAN = (0.485, 0.456, 0.406)
+IMAGE_STD = (0.229, 0.224, 0.225)
 
 AnyBackbone = Any  # a module with `channels` and `strides`: a Backbone, a Supernet, one of your own
 Images = list[Tensor]  # float (3, H, W) in 0-1
@@ -112,6 +117,28 @@ class Task(ABC):
                 if self.given:
                     arguments.append([{name: target[name].to(device) for name in self.given} for _, target in samples])
                 yield from zip(chunk, [target for _, target in samples], model(*arguments), strict=True)
+
+
+def resamples(quick: bool) -> int:
+    """How often the images are drawn anew for a standard error."""
+    return 20 if quick else 100
+
+
+def resampled_error(
+    measure: Callable[[NDArray[np.int64]], NDArray[np.float64]], images: int, resamples: int, rng: np.random.Generator
+) -> float:
+    """The standard error of a metric when as many images are drawn anew, with repetition, `resamples` times.
+
+    `measure` gives the metric (R,) for R resamples (R, images), rows of how often each image was drawn. Where it is not
+    finite nothing could be measured, and the resample is left out; ValueError when fewer than two are left.
+    """
+    if resamples < 2:
+        raise ValueError(f"A standard error needs at least 2 resamples, but got {resamples}; 100 is usual.")
+    values = measure(rng.multinomial(images, np.full(images, 1 / images), size=resamples))
+    values = values[np.isfinite(values)]
+    if len(values) < 2:
+        raise ValueError("Too few resamples held anything to measure; use more images or more resamples.")
+    return float(values.std(ddof=1))
 
 
 def share_correct(metric: str, hits: Tensor) -> dict[str, float]:
