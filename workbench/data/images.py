@@ -11,6 +11,7 @@ from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's images in 0-1, for each colour
 MEMORY_LIMIT = 2 * 2**30  # bytes of decoded or drawn images that one data set keeps: 40,000 of 128 x 128 pixels
 
 _SIDEWAYS = (5, 6, 7, 8)  # orientations in EXIF that swap width and height

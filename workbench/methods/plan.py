@@ -5,12 +5,12 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from difflib import get_close_matches
 from typing import Any, Literal
 
+from workbench.data.images import IMAGE_MEAN, IMAGE_STD
 from workbench.data.loader import DataPlan
 from workbench.spaces.costs import ImageSize
 from workbench.tasks.detection import DetectorConfig
 from workbench.tasks.pose import PoseConfig
 from workbench.tasks.segmentation import SegmenterConfig
-from workbench.tasks.task import IMAGE_MEAN, IMAGE_STD
 from workbench.training.recipe import AlternatingRecipe, Recipe
 
 

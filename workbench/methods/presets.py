@@ -7,10 +7,10 @@ presets of each method.
 from dataclasses import replace
 from typing import Any
 
+from workbench.data.images import IMAGE_MEAN, IMAGE_STD
 from workbench.data.loader import DataPlan
 from workbench.methods.plan import ClassifierPart, ScoringPart
 from workbench.tasks.detection import DetectorConfig
-from workbench.tasks.task import IMAGE_MEAN, IMAGE_STD
 from workbench.training.recipe import Recipe
 
 FAST = Recipe(

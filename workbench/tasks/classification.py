@@ -8,19 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from workbench.data.images import IMAGE_MEAN, IMAGE_STD
 from workbench.data.loader import ClassificationSet
-from workbench.tasks.task import (
-    IMAGE_MEAN,
-    IMAGE_STD,
-    AnyBackbone,
-    Images,
-    Measured,
-    Outputs,
-    Sample,
-    Targets,
-    Task,
-    share_correct,
-)
+from workbench.tasks.task import AnyBackbone, Images, Measured, Outputs, Sample, Targets, Task, share_correct
 
 
 class Classifier(nn.Module):

@@ -14,23 +14,13 @@ from torchvision.ops import MultiScaleRoIAlign
 from torchvision.transforms import v2
 
 from workbench.data.augmentation import augment_detection
+from workbench.data.images import IMAGE_MEAN, IMAGE_STD
 from workbench.data.loader import DetectionSet
 from workbench.tasks.box_metrics import evaluate_boxes
 from workbench.tasks.necks import Extra, PyramidBackbone
 from workbench.tasks.retina_head import BatchRetinaHead, BoxLoss
 from workbench.tasks.ssdlite import SSDLiteBackbone, default_boxes, ssdlite_head
-from workbench.tasks.task import (
-    IMAGE_MEAN,
-    IMAGE_STD,
-    AnyBackbone,
-    Images,
-    Measured,
-    Outputs,
-    Sample,
-    Targets,
-    Task,
-    resamples,
-)
+from workbench.tasks.task import AnyBackbone, Images, Measured, Outputs, Sample, Targets, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,4 +171,4 @@ class Detection(Task):
         for index, _, output in outputs:
             found.append({"image_id": data.ids[index], **{name: value.cpu() for name, value in output.items()}})
         truth = data.ground_truth()
-        return evaluate_boxes(truth, found, relative=not quick, rng=rng, resamples=resamples(quick)), found
+        return evaluate_boxes(truth, found, relative=not quick, rng=rng, resamples=self.resamples(quick)), found

@@ -11,21 +11,11 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from workbench.data.augmentation import augment_keypoints
+from workbench.data.images import IMAGE_MEAN, IMAGE_STD
 from workbench.data.keypoints import PoseCrops, mirrored, sigmas
 from workbench.tasks.pose_metrics import Pose as FoundPose
 from workbench.tasks.pose_metrics import evaluate_poses
-from workbench.tasks.task import (
-    IMAGE_MEAN,
-    IMAGE_STD,
-    AnyBackbone,
-    Images,
-    Measured,
-    Outputs,
-    Sample,
-    Targets,
-    Task,
-    resamples,
-)
+from workbench.tasks.task import AnyBackbone, Images, Measured, Outputs, Sample, Targets, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +111,7 @@ class Pose(Task):
             points[:, :2] = data.to_image(index, points[:, :2])
             found.append({"image_id": data.ids[index], "keypoints": points, "score": float(points[:, 2].mean())})
         truth, tolerances = data.ground_truth(), sigmas(self.categories)
-        return evaluate_poses(truth, found, tolerances, rng=rng, resamples=resamples(quick)), found
+        return evaluate_poses(truth, found, tolerances, rng=rng, resamples=self.resamples(quick)), found
 
 
 def unmirror(maps: Tensor, width: int, stride: float) -> Tensor:

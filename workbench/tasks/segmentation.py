@@ -14,22 +14,11 @@ from torchvision.ops import Conv2dNormActivation
 from torchvision.transforms import v2
 
 from workbench.data.augmentation import augment_masks
+from workbench.data.images import IMAGE_MEAN, IMAGE_STD
 from workbench.data.loader import SegmentationSet
 from workbench.data.masks import VOID
 from workbench.tasks.detection import KeepSize
-from workbench.tasks.task import (
-    IMAGE_MEAN,
-    IMAGE_STD,
-    AnyBackbone,
-    Images,
-    Measured,
-    Outputs,
-    Sample,
-    Targets,
-    Task,
-    resampled_error,
-    resamples,
-)
+from workbench.tasks.task import AnyBackbone, Images, Measured, Outputs, Sample, Targets, Task, resampled_error
 
 KEPT_MAPS = 64  # of a data set, to be looked at; all those of Cityscapes would fill a gigabyte for each network
 
@@ -151,7 +140,7 @@ class Segmentation(Task):
         by_class = zip(self.categories, class_iou(total), strict=True)
         metrics = {"mIoU": mean_iou(total), "pixel accuracy": float(total.trace() / max(1, total.sum()))}
         metrics |= {f"IoU {name}": float(iou) for name, iou in by_class if np.isfinite(iou)}
-        return {**metrics, "mIoU_error": resampled_error(resampled, len(data), resamples(quick), rng)}, kept
+        return {**metrics, "mIoU_error": resampled_error(resampled, len(data), self.resamples(quick), rng)}, kept
 
 
 def enlarge(scores: Tensor, stride: int, size: Sequence[int]) -> Tensor:

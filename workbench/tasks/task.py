@@ -14,10 +14,6 @@ from torchvision.transforms import v2
 from workbench.data.augmentation import stack_images
 from workbench.networks.count import evaluating
 
-# Of ImageNet's images, which weights of torchvision were trained with.
-IMAGE_MEAN = (0.485, 0.456, 0.406)
-IMAGE_STD = (0.229, 0.224, 0.225)
-
 AnyBackbone = Any  # a module with `channels` and `strides`: a Backbone, a Supernet, one of your own
 Images = list[Tensor]  # float (3, H, W) in 0-1
 Targets = list[dict[str, Tensor]]
@@ -98,6 +94,11 @@ class Task(ABC):
         """
         return self.summarise(data, self.outputs(model, data, device, batch_size, before_batch), rng, quick)
 
+    @staticmethod
+    def resamples(quick: bool) -> int:
+        """How often the images are drawn anew for a standard error."""
+        return 20 if quick else 100
+
     def outputs(
         self,
         model: nn.Module,
@@ -117,11 +118,6 @@ class Task(ABC):
                 if self.given:
                     arguments.append([{name: target[name].to(device) for name in self.given} for _, target in samples])
                 yield from zip(chunk, [target for _, target in samples], model(*arguments), strict=True)
-
-
-def resamples(quick: bool) -> int:
-    """How often the images are drawn anew for a standard error."""
-    return 20 if quick else 100
 
 
 def resampled_error(
