@@ -9,6 +9,8 @@ from PIL import Image
 from tests.batch.test_report import finished
 from tests.batch.test_run import OPEN, notebook
 from workbench.__main__ import main
+from workbench.batch import doctor
+from workbench.records.environment import environment
 
 
 @pytest.fixture(autouse=True)
@@ -96,6 +98,8 @@ def test_doctor_checks_masks_and_keypoints(tmp_path: Path, capsys) -> None:
     Image.new("L", (8, 8), 7).save(tmp_path / "streets" / "train" / "masks" / "a.png")
     assert code("doctor", "--data", str(tmp_path)) == 0
     assert "does not say what the numbers in its masks mean" in capsys.readouterr().out
+    (tmp_path / "streets" / "classes.json").write_text('{"classes": "road"}')
+    assert code("doctor", "--data", str(tmp_path)) == 1 and "streets, masks has 1 problem" in capsys.readouterr().out
     (tmp_path / "streets" / "classes.json").write_text('{"classes": ["road", "car"]}')
     (tmp_path / "annotations").mkdir()
     (tmp_path / "images").mkdir()
@@ -108,6 +112,36 @@ def test_doctor_checks_masks_and_keypoints(tmp_path: Path, capsys) -> None:
     assert code("doctor", "--data", str(tmp_path)) == 1
     text = capsys.readouterr().out
     assert "unknown class number 7" in text and "should have 6 keypoint numbers" in text
+
+
+def test_doctor_checks_keypoints_without_boxes_and_cityscapes(tmp_path: Path, capsys) -> None:
+    assert code("doctor", "--data", str(tmp_path)) == 0
+    assert "holds no data set in a layout that is read here" in capsys.readouterr().out
+    (tmp_path / "people" / "annotations").mkdir(parents=True)
+    (tmp_path / "people" / "images").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "people" / "images" / "a.png")
+    row = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 4, 4], "keypoints": [1, 1, 2]}
+    images = [{"id": 1, "file_name": "a.png", "width": 8, "height": 8}]
+    content = {"images": images, "annotations": [row], "categories": [{"id": 1, "name": "fish", "keypoints": ["head"]}]}
+    path = tmp_path / "people" / "annotations" / "person_keypoints_val.json"
+    path.write_text(json.dumps(content))
+    for folder, ending in (("leftImg8bit", "leftImg8bit"), ("gtFine", "gtFine_labelIds")):
+        (tmp_path / "city" / folder / "val" / "town").mkdir(parents=True)
+        Image.new("L", (8, 4)).save(tmp_path / "city" / folder / "val" / "town" / f"town_0_0_{ending}.png")
+    assert code("doctor", "--data", str(tmp_path)) == 0
+    text = capsys.readouterr().out
+    assert "people, val (keypoints): healthy" in text and "city, Cityscapes val: healthy" in text
+    path.write_text(json.dumps({**content, "annotations": [{**row, "keypoints": [1, 1]}]}))
+    (tmp_path / "city" / "leftImg8bit" / "val" / "town" / "town_0_0_leftImg8bit.png").write_bytes(b"no image")
+    assert code("doctor", "--data", str(tmp_path)) == 1
+    text = capsys.readouterr().out
+    assert text.count("should have 3 keypoint numbers") == 1 and "town_0_0_leftImg8bit.png cannot be decoded" in text
+
+
+def test_doctor_fails_where_a_package_is_missing(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {**environment(""), "packages": {"torch": "2", "numpy": None}}
+    monkeypatch.setattr(doctor, "environment", lambda digest: found)
+    assert code("doctor") == 1 and "numpy is missing: install the project again." in capsys.readouterr().out
 
 
 def test_doctor_reports_versions_and_speed(capsys) -> None:

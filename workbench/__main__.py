@@ -72,9 +72,9 @@ def doctor(arguments: argparse.Namespace) -> int:
     from workbench.batch.doctor import examine
 
     code = 0
-    for sentence in examine(arguments.data):
+    for sentence, is_problem in examine(arguments.data):
         print(sentence)
-        code |= " problem(s); " in sentence
+        code |= is_problem
     return code
 
 

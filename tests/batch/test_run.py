@@ -82,7 +82,8 @@ def test_failed_cell_keeps_the_partial_notebook_and_the_same_command_continues(f
 def test_sweep_is_the_product_and_one_failure_does_not_stop_it(folder: Path) -> None:
     source = notebook(folder / "lesson.ipynb", OPEN, "assert seed != 1\nrun.finish()")
     done = list(run_notebooks([source], parameters={"runs": "out"}, sweep={"seed": ["0", "1"], "preset": ["a"]}))
-    assert [(each.parameters["seed"], each.parameters["preset"]) for each in done] == [(0, "a"), (1, "a")]
+    given = [read_json(each.run / "command.json")["parameters"] for each in done if each.run]
+    assert [(each["seed"], each["preset"]) for each in given] == [(0, "a"), (1, "a")]
     assert [each.error is None for each in done] == [True, False]
     assert {each.run.parent for each in done if each.run} == {Path("out/lesson")}
 

@@ -92,6 +92,11 @@ def test_other_columns_are_refused(tmp_path: Path) -> None:
     [
         ("AP50", 0.12345, "0.123"),
         ("AP (search)", 1.0, "1.000"),
+        ("mIoU", 0.5, "0.500"),
+        ("IoU fish", 0.12345, "0.123"),
+        ("top1", 0.12345, "0.123"),
+        ("ImageNet top-1", 1.0, "1.000"),
+        ("PCK", 0.9, "0.900"),
         ("backbone_macs", 300_123_456, "300.1M"),
         ("MACs", 999_999, "1M"),
         ("macs", 1_234_567_890, "1.235G"),

@@ -85,7 +85,7 @@ def test_each_fault_is_one_sentence(
     problems = check_coco(root, "train")
     assert len(problems) == 1, problems
     files, _ = read_coco(root, "train", decode=True)
-    assert list(files[3] if files else {}) == bad_boxes
+    assert list(files.bad_boxes if files else {}) == bad_boxes
     assert all(word in problems[0] for word in words), problems[0]
 
 
@@ -147,6 +147,17 @@ def test_splits_that_share_ids_or_images(root: Path) -> None:
     value["categories"][0]["name"] = "whale"
     write_json(root / "annotations" / "instances_val.json", value)
     assert ["categories" in problem for problem in check_splits(root)] == [True]
+
+
+def test_nothing_outside_the_folder_is_read(root: Path) -> None:
+    value = content()
+    value["images"] = [{**value["images"][0], "id": 11, "file_name": "../outside.png"}]
+    value["images"].append({**value["images"][0], "id": 12, "file_name": "c.png"})
+    value["annotations"] = []
+    write_json(root / "annotations" / "instances_val.json", value)
+    write_image(root / "images" / "c.png", 2)
+    shutil.copy(root / "images" / "a.png", root / "outside.png")
+    assert "outside.png" in check_coco(root, "val")[0] and check_splits(root) == []
 
 
 def test_class_folders(tmp_path: Path) -> None:

@@ -24,13 +24,17 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def labels(data: ClassFolder) -> list[int]:
+    return [label for _, label in (data[index] for index in range(len(data)))]
+
+
 def test_items_follow_the_contract(root: Path) -> None:
     data = ClassFolder(root, "train", side=16)
-    assert (data.categories, data.ids, data.labels) == (("eel", "ray"), (0, 1, 2, 3), (0, 0, 1, 1))
+    assert (data.categories, data.ids, labels(data)) == (("eel", "ray"), (0, 1, 2, 3), [0, 0, 1, 1])
     image, label = data[2]
     assert image.dtype == torch.uint8 and image.shape == (3, 16, 16) and label == 1
     view = data.take([3, 0])
-    assert view.labels == (1, 0) and torch.equal(view[0][0], data[3][0]) and view.digest != data.digest
+    assert labels(view) == [1, 0] and torch.equal(view[0][0], data[3][0]) and view.digest != data.digest
     train, search = split_train(data, 0.5, seed=0)
     assert sorted(train.ids + search.ids) == [0, 1, 2, 3] and len(search) == 2
 
@@ -63,7 +67,7 @@ def test_a_healthy_folder_is_looked_through_once(
         return ClassFolder(root, "train", side=16, cache=cache)
 
     plain, first, again = ClassFolder(root, "train", side=16), opened(), opened()
-    assert len(looked) == 2 and plain.digest == first.digest == again.digest and again.labels == plain.labels
+    assert len(looked) == 2 and plain.digest == first.digest == again.digest and labels(again) == labels(plain)
     assert torch.equal(again[3][0], plain[3][0])
     assert ClassFolder(root, "train", side=8, cache=cache).digest == ClassFolder(root, "train", side=8).digest
     looked.clear()
@@ -110,5 +114,5 @@ def test_real_photographs(name: str, images: int) -> None:
     if not (SAMPLES / name).is_dir():
         pytest.skip(f"the sample {name} is not in {SAMPLES}")
     data = ClassFolder(SAMPLES / name, "val", side=48)
-    assert len(data) == images and len(data.categories) == 10 == len(set(data.labels))
+    assert len(data) == images and len(data.categories) == 10 == len(set(labels(data)))
     assert data[images - 1][0].shape == (3, 48, 48)

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.data.test_checks import write_image
+from workbench.data import loader
 from workbench.data.loader import DataPlan, TaskName, load_data
-from workbench.records.files import write_json
+from workbench.records.files import read_json, write_json
 
 SMOKE = DataPlan(image_side=96, crop_side=32, train_images=24, search_images=8, test_images=8, crops=32)
 
@@ -69,6 +70,28 @@ def test_splits_must_be_unseen_and_name_the_same(coco: Path) -> None:
     path.write_text(path.read_text().replace("person", "dog"))
     with pytest.raises(ValueError, match="must name the same classes; they name person and dog"):
         load_data(SMOKE, "detection", str(coco), seed=0)
+
+
+def test_ids_are_compared_where_files_are_too_many_to_be_read(coco: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader, "FEW_FILES", 0)
+    path = coco / "annotations" / "instances_val.json"
+    content = read_json(path)
+    content["categories"][0]["id"] = content["annotations"][0]["category_id"] = 7
+    content["annotations"].pop()
+    write_json(path, content)
+    other = load_data(SMOKE, "detection", str(coco), seed=0)  # the same names get the same labels, whatever their ids
+    assert other.train.categories == other.test.categories == ("person",)
+    content["images"][0]["id"] = content["annotations"][0]["image_id"] = 3
+    write_json(path, content)
+    with pytest.raises(ValueError, match="must be unseen in training: The image id 3 is in the splits train and val"):
+        load_data(SMOKE, "detection", str(coco), seed=0)
+
+
+def test_pose_says_that_it_counts_crops(coco: Path) -> None:
+    for data in (str(coco), "scenes"):
+        loaded = load_data(SMOKE, "pose", data, seed=0)
+        counts = " / ".join(str(len(part)) for part in (loaded.train, loaded.search, loaded.test))
+        assert f", crops of 256 x 192 px ({counts} instances)" in loaded.description
 
 
 def test_the_papers_pre_train_on_all_of_imagenet() -> None:

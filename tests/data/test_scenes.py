@@ -72,7 +72,6 @@ def test_boxes_are_tight_to_masks_and_keypoints_inside_boxes(name: str) -> None:
             visible = keypoints[keypoints[:, 2] == 2, :2]
             assert (visible >= box[:2]).all() and (visible <= box[2:]).all()
             assert (keypoints[keypoints[:, 2] == 0] == 0).all()
-        assert scene.names == tuple(config.categories[label - 1] for label in scene.labels)
 
 
 def test_an_animal_alone_shows_all_its_keypoints_and_fills_its_box() -> None:
@@ -83,7 +82,7 @@ def test_an_animal_alone_shows_all_its_keypoints_and_fills_its_box() -> None:
         if not whole:
             continue
         inside += 1
-        assert (scene.keypoints[0, :, 2] == 2).all(), scene.names
+        assert (scene.keypoints[0, :, 2] == 2).all()
         middle = (scene.boxes[0, :2] + scene.boxes[0, 2:]) / 2
         assert np.abs(middle - scene.centres[0]).max() <= 1.5
         longest = (scene.boxes[0, 2:] - scene.boxes[0, :2]).max()
@@ -281,7 +280,6 @@ def test_drawn_scenes_take_bounded_memory_and_are_drawn_again_alike() -> None:
 def test_crops_are_balanced_and_labelled_as_their_animal() -> None:
     data = SceneCrops(SceneConfig(classes="eel"), 0, "train", 40, side=48)
     assert [data[i][1] for i in range(40)].count(0) == 20
-    assert data.labels == tuple(data[i][1] for i in range(40))
     for i in range(40):
         image, label = data[i]
         assert (image.dtype, image.shape) == (torch.uint8, (3, 48, 48))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.tasks.costs import model_costs
 from workbench.data.masks import VOID
 from workbench.data.scenes.scene import SceneConfig
 from workbench.data.scenes.tasks import SceneMasks
@@ -11,7 +12,6 @@ from workbench.networks.backbone import Backbone
 from workbench.records.seeds import generator
 from workbench.spaces.layers import seed_spec, with_output_stride
 from workbench.spaces.mbconv import fna_spec
-from workbench.tasks.costs import model_costs
 from workbench.tasks.segmentation import (
     DeepLabV3,
     Segmentation,
@@ -115,6 +115,17 @@ def test_a_perfect_answer_measures_one_and_resampling_is_seeded(scenes, model):
     assert metrics["mIoU"] == mean_iou(total)
     perfect = sum(confusion(scenes[i][1]["semantic"].numpy(), scenes[i][1]["semantic"].numpy(), 4) for i in range(6))
     assert mean_iou(perfect) == 1
+
+
+def test_resamples_of_void_images_alone_are_left_out():
+    task = Segmentation(categories=("a", "b"), config=CONFIG)
+    targets = [{"semantic": torch.full((2, 2), VOID)}, *[{"semantic": torch.tensor([[0, 1], [1, 1]])}] * 2]
+    wrong = [{"semantic": torch.full((2, 2), number, dtype=torch.uint8)} for number in (0, 0, 1)]
+    outputs = list(zip(range(3), targets, wrong, strict=True))
+    metrics, _ = task.summarise(targets, outputs, generator(0, "b"), quick=False)  # of 100 resamples some hold no pixel
+    assert 0 < metrics["mIoU_error"] < 1
+    with pytest.raises(ValueError, match="held anything to measure"):
+        task.summarise(targets[:1], outputs[:1], generator(0, "b"), quick=True)
 
 
 def test_scenes_serve_their_semantic_map(scenes):

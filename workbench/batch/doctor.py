@@ -12,20 +12,20 @@ from workbench.records.environment import environment
 # Everything else is imported where it is used, so that a missing package is first reported by its name.
 
 
-def examine(data: Path | None) -> Iterator[str]:
-    """Sentences about this installation, then about each data set at or directly below `data`."""
+def examine(data: Path | None) -> Iterator[tuple[str, bool]]:
+    """Sentences about this installation, then about each data set at or directly below `data`; is it a problem?"""
     if data is not None and not data.is_dir():
         raise ValueError(f"Expected a data folder, but {data} is none; give an existing folder.")
     found = environment("")
-    yield f"Python {found['python']} on {found['platform']}."
+    yield f"Python {found['python']} on {found['platform']}.", False
     for name, version in found["packages"].items():
-        yield f"{name} {version}." if version else f"{name} is missing: install the project again."
+        yield f"{name} {version}." if version else f"{name} is missing: install the project again.", not version
     if git := found["git"]:
-        yield f"Commit {git['commit'] or 'none yet'}{' with local changes' if git['dirty'] else ''}."
-    yield f"Device {found['device']}, {found['threads']} threads of {os.cpu_count()} processors."
-    yield f"A small network sees {_images_per_second():.0f} images a second (forward only, 128 px, CPU)."
+        yield f"Commit {git['commit'] or 'none yet'}{' with local changes' if git['dirty'] else ''}.", False
+    yield f"Device {found['device']}, {found['threads']} threads of {os.cpu_count()} processors.", False
+    yield f"A small network sees {_images_per_second():.0f} images a second (forward only, 128 px, CPU).", False
     if data is None:
-        yield "No data folder was given (--data DIR or WORKBENCH_DATA): generated scenes work without one."
+        yield "No data folder was given (--data DIR or WORKBENCH_DATA): generated scenes work without one.", False
         return
     from workbench.data.checks import refusal
 
@@ -34,9 +34,10 @@ def examine(data: Path | None) -> Iterator[str]:
         for what, problems, healthy in _checks(root, whole=root == data):
             nothing = False
             where = f"{root}, {what}"
-            yield str(refusal(problems, where, "repair them")) if problems else f"{where}: {healthy}"
+            yield str(refusal(problems, where, "repair them")) if problems else f"{where}: {healthy}", bool(problems)
     if nothing:
-        yield f"{data} holds no COCO-format data set (annotations/instances_<split>.json) and no masks."
+        known = "annotations of COCO, images with masks, Cityscapes or class folders (data/README.md)"
+        yield f"{data} holds no data set in a layout that is read here: {known}.", False
 
 
 def _images_per_second() -> float:
@@ -53,17 +54,27 @@ def _checks(root: Path, whole: bool) -> Iterator[tuple[str, Sequence[Any], str]]
     """Each thing checked in a folder: its name, its problems, and what to say if there are none."""
     from workbench.data import checks, masks
 
-    annotated = [path.stem.removeprefix("instances_") for path in sorted(root.glob("annotations/instances_*.json"))]
+    boxes, poses = (
+        [path.stem.removeprefix(kind) for path in sorted(root.glob(f"annotations/{kind}*.json"))]
+        for kind in ("instances_", "person_keypoints_")
+    )
     masked = [split for split in ("train", "val", "test") if checks.mask_folders(root, split)]
-    in_classes = ["train", "val"] if whole and not (annotated or masked) and (root / "train").is_dir() else []
-    for split in annotated:
+    streets = [split for split in ("train", "val") if (root / "leftImg8bit" / split).is_dir()]
+    known = boxes or poses or masked or streets
+    in_classes = ["train", "val"] if whole and not known and (root / "train").is_dir() else []
+    for split in boxes:
         yield split, checks.check_coco(root, split), "healthy."
+    for split in poses:
+        decode = split not in boxes  # else it was done above
+        yield f"{split} (keypoints)", checks.check_coco(root, split, decode=decode, keypoints=True), "healthy."
+    for split in streets:
+        yield f"Cityscapes {split}", masks.check_cityscapes(root, split), "healthy images with masks."
     for split in in_classes:
         yield split, checks.check_classes(root, split), "healthy class folders."
     try:
         for split in masked:
             yield split, masks.read_masks(root, split, masks.mask_classes(root))[1], "healthy images with masks."
-    except ValueError as error:  # no problem: a notebook may name the classes
-        yield "masks", [], str(error)
-    if splits := annotated or masked or in_classes:
-        yield f"between {', '.join(splits)}", checks.check_splits(root, splits), "nothing shared."
+    except ValueError as error:  # without a file there is no problem: a notebook may name the classes
+        yield "masks", [str(error)] if (root / "classes.json").is_file() else [], str(error)
+    if splits := boxes or poses or masked or in_classes:
+        yield f"between {', '.join(splits)}", checks.check_splits(root, splits, keypoints=not boxes), "nothing shared."

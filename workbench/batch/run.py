@@ -33,7 +33,6 @@ class Executed(NamedTuple):
     """One executed notebook; `run` is None when it never opened a run folder, `error` None when it finished."""
 
     source: Path
-    parameters: dict[str, Any]  # only those given, not the defaults
     seconds: float
     notebook: Path  # the executed copy, partial when it failed
     run: Path | None
@@ -158,7 +157,7 @@ def _execute(source: Path, chosen: dict[str, Any], home: Path, echo: TextIO | No
             run.fail(error)
     if error == INTERRUPTED:
         raise KeyboardInterrupt
-    return Executed(source, chosen, seconds, kept, run.path if run else None, error)
+    return Executed(source, seconds, kept, run.path if run else None, error)
 
 
 def _run_folder(notebook: Path) -> RunFolder | None:

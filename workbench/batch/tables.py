@@ -14,6 +14,8 @@ from workbench.records.files import compiled, fields, read_json
 from workbench.records.run_folder import RunFolder
 
 NUMBERS = (int, float)  # the types that JSON has; a bool is none
+SHARES = {"ap", "ar", "ap50", "ap75", "aps", "apm", "apl", "miou", "iou", "top", "top1", "pck"}
+SHARES |= {"accuracy", "share", "tau"}
 NAMES = {"type": "array", "items": {"type": "string"}}
 SAVED = compiled(
     fields(
@@ -118,7 +120,7 @@ def number(column: str, value: float, signed: bool = False) -> str:
     """A number as its column's unit asks: AP and shares with three decimals, MACs and parameters as 12.3M."""
     sign = "+" if signed else ""
     words = set(re.split(r"[^a-z0-9]+", column.lower()))
-    if words & {"ap", "ar", "ap50", "ap75", "aps", "apm", "apl", "accuracy", "share", "tau"}:
+    if words & SHARES:
         return f"{value:{sign}.3f}"
     if words & {"macs", "params", "parameters"}:
         for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from workbench.data.images import ENDINGS, image_files, image_flaw
 from workbench.records.files import inside, read_json
@@ -15,10 +15,16 @@ from workbench.records.files import inside, read_json
 OVERHANG = 1.0  # pixels
 MOST_SHOWN = 20  # problems in one error
 
-# Of one split: the annotation file, the folder of images, what the file says, and of the boxes that may be dropped and
-# the rest used, by the ids of their annotations, what is wrong with them.
-CocoFiles = tuple[Path, Path, dict[str, Any], dict[int, str]]
 Found = TypeVar("Found")
+
+
+class CocoFiles(NamedTuple):
+    """One split of a COCO folder, as far as it can be used."""
+
+    annotations: Path
+    content: dict[str, Any]
+    images: dict[int, Path]  # by id; without those whose name leads out of the folder
+    bad_boxes: dict[int, str]  # what is wrong with those that may be dropped, by the id of their annotation
 
 
 def refusal(problems: Collection[str], where: str, advice: str = "mend the files named here") -> ValueError:
@@ -29,16 +35,17 @@ def refusal(problems: Collection[str], where: str, advice: str = "mend the files
     return ValueError("\n".join(lines))
 
 
-def check_coco(root: str | Path, split: str, *, decode: bool = True) -> list[str]:
+def check_coco(root: str | Path, split: str, *, decode: bool = True, keypoints: bool = False) -> list[str]:
     """Every problem of one split, of its keypoints too if it has any; an empty list for a healthy one. Never raises.
 
-    `decode=False` reads only the first and last bytes of each image (minutes less on full COCO).
+    `decode=False` reads only the first and last bytes of each image (minutes less on full COCO); `keypoints` as at
+    `read_coco`.
     """
-    files, problems = read_coco(root, split, decode=decode)
+    files, problems = read_coco(root, split, decode=decode, keypoints=keypoints)
     if files is not None:
-        problems = [*files[3].values(), *problems]
-        if any("keypoints" in row for row in files[2]["categories"]):
-            problems += _check_keypoints(files[2], str(files[0]))
+        problems = [*files.bad_boxes.values(), *problems]
+        if not keypoints and any("keypoints" in row for row in files.content["categories"]):
+            problems += _check_keypoints(files.content, str(files.annotations))
     return problems
 
 
@@ -68,19 +75,20 @@ def read_coco(
     years = [root / "images" / split, root / split, root / "images" / f"{split}2017", root / f"{split}2017"]
     folders = [*years, root / "images"]
     names = [image["file_name"] for image in content["images"]]
-    images = next((folder for name in names for folder in folders if (folder / name).is_file()), None)
-    if images is None:
+    home = next((folder for name in names for folder in folders if (folder / name).is_file()), None)
+    if home is None:
         tried = ", ".join(str(folder) for folder in folders)
         return None, [*problems, f"{path} lists {len(names)} images, but none lies in any of: {tried}."]
+    files: dict[int, Path] = {}
     for image in content["images"]:
         try:
-            file = inside(images, image["file_name"])
+            files[image["id"]] = file = inside(home, image["file_name"])
         except ValueError as error:
             problems.append(f"{path}: image id {image['id']}: {error}")
             continue
         if (flaw := image_flaw(file, (image["width"], image["height"]), decode=decode)) is not None:
             problems.append(f"{file} (image id {image['id']}) {flaw}.")
-    return (path, images, content, _bad_boxes(content, str(path))), problems
+    return CocoFiles(path, content, files, _bad_boxes(content, str(path))), problems
 
 
 def _check_annotations(content: object, where: str) -> list[str]:
@@ -164,10 +172,9 @@ def check_splits(root: str | Path, splits: Sequence[str] = ("train", "val"), *, 
             if coco is None:
                 problems += flaws
                 continue
-            _, folder, content, _ = coco
-            ids += [(split, image["id"]) for image in content["images"]]
-            found = [folder / image["file_name"] for image in content["images"]]
-            categories[split] = sorted((row["id"], row["name"]) for row in content["categories"])
+            ids += [(split, image["id"]) for image in coco.content["images"]]
+            found = list(coco.images.values())
+            categories[split] = sorted((row["id"], row["name"]) for row in coco.content["categories"])
         elif masked := mask_folders(root, split):
             found, categories[split] = image_files(masked[0]), []
         else:
@@ -175,14 +182,20 @@ def check_splits(root: str | Path, splits: Sequence[str] = ("train", "val"), *, 
             found = [file for folder in folders for file in image_files(folder)]
             categories[split] = [folder.name for folder in folders]
         files += [(split, file) for file in found if file.is_file()]
-    for group in _shared(ids, lambda number: number):
-        where = f"is in the splits {' and '.join(split for split, _ in group)}"
-        problems.append(f"{root}: image id {group[0][1]} {where}; give every image its own id.")
     first = next(iter(categories), "")
     for split in categories:
         if categories[split] != categories[first]:
             text = f"the categories of {split} differ from those of {first}, so labels would mean other things."
             problems.append(f"{root}: {text}")
+    return problems + shared_images(ids, files)
+
+
+def shared_images(ids: Iterable[tuple[str, int]], files: Iterable[tuple[str, Path]]) -> list[str]:
+    """Image ids and identical image files, each given with its split, that stand in more than one."""
+    problems = []
+    for group in _shared(ids, lambda number: number):
+        where = " and ".join(split for split, _ in group)
+        problems.append(f"The image id {group[0][1]} is in the splits {where}; give every image its own id.")
     for candidates in _shared(files, lambda file: file.stat().st_size):  # other files need no reading
         for same in _shared(candidates, lambda file: hashlib.sha256(file.read_bytes()).digest()):
             where = " and ".join(f"{file} ({split})" for split, file in same)

@@ -27,20 +27,15 @@ class ClassFolder(Views):
         self.side = side
         classes = _files(root, split, cache)
         listing = [(name, file, length) for name, files in classes.items() for file, length in files]
-        labels = {name: label for label, name in enumerate(classes)}
-        self._files = [(Path(root) / split / name / file, labels[name]) for name, file, _ in listing]
+        self.files = tuple(Path(root) / split / name / file for name, file, _ in listing)
+        self._labels = [label for label, files in enumerate(classes.values()) for _ in files]
         # Names and lengths stand for the content: reading all of ImageNet for a digest would take many minutes.
         source = {"files": digest(listing), "split": split, "side": side}
         super().__init__(f"{Path(root).resolve().name}-{split}", classes, range(len(listing)), source)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        path, label = self._files[self.ids[index]]
-        return self.memory.get(self.ids[index], lambda: _read(path, self.side)).clone(), label
-
-    @property
-    def labels(self) -> tuple[int, ...]:
-        """The label of every image, without decoding any."""
-        return tuple(self._files[number][1] for number in self.ids)
+        number = self.ids[index]
+        return self.memory.get(number, lambda: _read(self.files[number], self.side)).clone(), self._labels[number]
 
 
 def _files(root: str | Path, split: str, cache: str | Path | None) -> dict[str, list[tuple[str, int]]]:

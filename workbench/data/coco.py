@@ -55,13 +55,13 @@ class CocoFolder(Views):
     ) -> None:
         files, problems = read_coco(root, split, decode=False, keypoints=keypoints)
         if files is None or problems:
-            raise refusal([*(files[3].values() if files else ()), *problems], f"{root} ({split})")
-        annotations, folder, content, bad = files
+            raise refusal([*(files.bad_boxes.values() if files else ()), *problems], f"{root} ({split})")
+        content, bad = files.content, files.bad_boxes
         boxes = len(content["annotations"])
         if len(bad) > most_dropped(bad_boxes, boxes):
             advice = f'these are bad boxes, out of {boxes}; mend them, or go on without them with bad_boxes="drop"'
             raise refusal(bad.values(), f"{root} ({split})", advice)
-        self.dropped = tuple(bad.values())  # of the whole folder, also on a view
+        self.dropped, self.files = tuple(bad.values()), tuple(files.images.values())
         categories = sorted(content["categories"], key=lambda category: category["id"])
         self.keypoint_names = tuple(categories[0]["keypoints"]) if keypoints else ()
         labels = {category["id"]: label for label, category in enumerate(categories, start=1)}
@@ -71,13 +71,13 @@ class CocoFolder(Views):
                 row["label"] = labels[row["category_id"]]
                 rows[row["image_id"]].append(row)
         self._images = {
-            image["id"]: _annotated(image, rows[image["id"]], folder, max_size, len(self.keypoint_names))
-            for image in content["images"]
+            image["id"]: _annotated(image, rows[image["id"]], path, max_size, len(self.keypoint_names))
+            for image, path in zip(content["images"], self.files, strict=True)
         }
         source = {
-            "annotations": hashlib.sha256(annotations.read_bytes()).hexdigest(),
+            "annotations": hashlib.sha256(files.annotations.read_bytes()).hexdigest(),
             "split": split,
-            "files": [[image.path.name, image.path.stat().st_size] for image in self._images.values()],
+            "files": [[path.name, path.stat().st_size] for path in self.files],
             "max_size": max_size,
             "bad_boxes": "drop" if bad else "error",  # what was done, not what might have been
         }
@@ -117,7 +117,7 @@ def most_dropped(bad_boxes: str, boxes: int) -> int:
 
 
 def _annotated(
-    image: dict[str, Any], rows: list[dict[str, Any]], folder: Path, max_size: int | None, keypoints: int
+    image: dict[str, Any], rows: list[dict[str, Any]], path: Path, max_size: int | None, keypoints: int
 ) -> Annotated:
     """One checked image entry and its annotations, scaled to `max_size` and clipped to the image."""
     stored = (image["width"], image["height"])
@@ -135,4 +135,4 @@ def _annotated(
     if keypoints:
         points = np.array([row["keypoints"] for row in rows], dtype=np.float64).reshape(-1, keypoints, 3)
         objects["keypoints"] = points * np.array([*scale, 1.0])
-    return Annotated(path=folder / image["file_name"], stored_size=stored, size=size, objects=objects)
+    return Annotated(path=path, stored_size=stored, size=size, objects=objects)

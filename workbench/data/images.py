@@ -11,6 +11,7 @@ from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's images in 0-1, for each colour
 MEMORY_LIMIT = 2 * 2**30  # bytes of decoded or drawn images that one data set keeps: 40,000 of 128 x 128 pixels
 
 _SIDEWAYS = (5, 6, 7, 8)  # orientations in EXIF that swap width and height
@@ -50,8 +51,7 @@ def image_flaw(path: Path, size: tuple[int, int] | None = None, *, decode: bool 
         return "is missing"
     try:
         with Image.open(path) as image:
-            stored = image.size
-            sideways = image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS
+            stored, fitting = image.size, annotated_sizes(image)
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 16))
             whole = file.read().endswith(_LAST_BYTES)
@@ -59,9 +59,15 @@ def image_flaw(path: Path, size: tuple[int, int] | None = None, *, decode: bool 
             read_image(path)
     except Exception as error:  # decoders raise nearly every type on broken bytes
         return f"cannot be decoded ({error})"
-    if size is not None and size not in (stored, stored[::-1] if sideways else stored):
+    if size is not None and size not in fitting:
         return f"is {stored[0]}x{stored[1]} pixels, but its annotation says {size[0]}x{size[1]}"
     return None
+
+
+def annotated_sizes(image: Image.Image) -> tuple[tuple[int, int], ...]:
+    """The sizes (width, height) that annotations of an opened image may be made for: as stored, and upright."""
+    sideways = image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS
+    return (image.size, image.size[::-1]) if sideways else (image.size,)
 
 
 def served_size(stored: tuple[int, int], max_size: int | None) -> tuple[int, int]:
@@ -85,9 +91,6 @@ class Memory:
     def __init__(self) -> None:
         self.limit, self.used = MEMORY_LIMIT, 0
         self._kept: OrderedDict[int, Any] = OrderedDict()
-
-    def __contains__(self, number: int) -> bool:
-        return number in self._kept
 
     def get(self, number: int, make: Callable[[], Any]) -> Any:
         """What has this number, made if it is not there: an array or tensor, to be copied before it is written into."""

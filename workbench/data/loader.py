@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from workbench.data.checks import check_splits
+from workbench.data.checks import shared_images
 from workbench.data.classification import ClassFolder
 from workbench.data.coco import CocoFolder, most_dropped
 from workbench.data.keypoints import PoseCrops
@@ -54,7 +54,7 @@ class Data:
     `train` + `search` are what training may see; `test` is touched once, for the reported numbers.
     """
 
-    train: Any  # a `DetectionSet`, `SegmentationSet` or `PoseSet`, as all four
+    train: Any  # a `DetectionSet`, `SegmentationSet` or `PoseCrops`, as all four
     search: Any
     full_train: Any  # for final networks: train and search together where they come from one folder
     test: Any
@@ -94,19 +94,21 @@ def load_data(
         )
     folder = None if data == "scenes" else find_folder(data)
     sets = _folder(plan, task, folder, seed, classes, void, bad_boxes) if folder else _scenes(plan, task, seed)
-    dropped = [box for name in ("full_train", "test") for box in getattr(sets[name], "dropped", ())]
+    dropped = [box for name in ("full_train", "test") for box in sets[name].dropped]
+    side, counted = f"{plan.image_side} px" if plan.image_side else "full size", "images"
     if task == "pose":  # cut by image, so that no two people of one image stand on both sides
         people = {part: PoseCrops(part, plan.pose_crop) for part in dict.fromkeys(sets.values())}
         sets = {name: people[part] for name, part in sets.items()}
+        side, counted = "crops of {} x {} px".format(*plan.pose_crop), "instances"
     kind = {"detection": "", "segmentation": "semantic maps of ", "pose": "single people or animals of "}[task]
-    source, side = folder.name if folder else "generated scenes", f"{plan.image_side} px"
+    source = folder.name if folder else "generated scenes"
     parts = [sets[name] for name in ("train", "search", "test")]
     counts = " / ".join(str(len(part)) for part in parts)
-    described = f"{kind}{source}, {side if plan.image_side else 'full size'} ({counts} images)"
+    described = f"{kind}{source}, {side} ({counts} {counted})"
     if dropped:
         first = "the first: " if len(dropped) > 3 else ""
         described += f"; {len(dropped)} bad boxes dropped ({first}{' '.join(dropped[:3])})"
-    if skipped := sum(getattr(part, "skipped", 0) for part in parts):
+    if skipped := sum(part.skipped for part in parts):
         described += f"; {skipped} without a labelled keypoint left out"
     crops, said = _crops(plan, pretrain_data, seed, runs)
     sets |= crops
@@ -163,14 +165,18 @@ def _crops(plan: DataPlan, name: str, seed: int, runs: str) -> tuple[dict[str, A
 def _both(folder: Path, read: Callable[[str], Any]) -> tuple[Any, Any]:
     """All that may be trained on, and what is reported: of the same classes, and no image in both."""
     train, test = read("train"), read("val")
-    names = [getattr(part, "keypoint_names", ()) for part in (train, test)]
+    splits = (("train", train), ("val", test))
+    names = [part.keypoint_names for _, part in splits]
     if names[0] != names[1]:
         raise ValueError(f"The splits of {folder} name other keypoints: {names}.")
     if train.categories != test.categories:
-        lists = " and ".join(", ".join(part.categories[:9]) for part in (train, test))
+        lists = " and ".join(", ".join(part.categories[:9]) for _, part in splits)
         raise ValueError(f"The splits train and val of {folder} must name the same classes; they name {lists}.")
-    if len(train) + len(test) < FEW_FILES and (problems := check_splits(folder, keypoints=bool(names[0]))):
-        raise ValueError(f"The reported split must be unseen in training: {problems[0]}")
+    # Only annotations give images ids of their own; folders of masks and classes number their files from 0.
+    ids = [(split, number) for split, part in splits if isinstance(part, CocoFolder) for number in part.ids]
+    files = [(split, file) for split, part in splits for file in part.files]
+    if problems := shared_images(ids, files if len(files) < FEW_FILES else []):
+        raise ValueError(f"The reported split of {folder} must be unseen in training: {problems[0]}")
     return train, test
 
 

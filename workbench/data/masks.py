@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.datasets import Cityscapes
 
 from workbench.data.checks import mask_folders, refusal
-from workbench.data.images import image_files, image_flaw, read_image, served_size, to_tensor
+from workbench.data.images import annotated_sizes, image_files, image_flaw, read_image, served_size, to_tensor
 from workbench.data.sets import Views
 from workbench.records.files import compiled, digest, read_json
 
@@ -78,9 +78,10 @@ class MaskFolder(Views):
             if problems:
                 raise refusal(problems, f"{root} ({split})")
             self._table[named.void], names = VOID, named.names
+        self.files = tuple(image for image, _ in self._pairs)
         self._sizes = []  # (width, height) as served
-        for image, _ in self._pairs:
-            with Image.open(image) as opened:
+        for _, mask in self._pairs:
+            with Image.open(mask) as opened:
                 self._sizes.append(served_size(opened.size, max_size))
         # Masks may be relabelled at the same length, so their bytes are hashed; images stand by name and length.
         listing = [[i.name, i.stat().st_size, sha256(mask.read_bytes()).hexdigest()] for i, mask in self._pairs]
@@ -93,27 +94,18 @@ class MaskFolder(Views):
         both = self.memory.get(number, lambda: self._read(number)).clone()  # (4, H, W): the image, then the classes
         return both[:3], {"semantic": both[3].long(), "image_id": number}
 
-    def target(self, index: int) -> dict[str, Any]:
-        """The target alone; no image is decoded for it."""
-        number = self.ids[index]
-        if number in self.memory:
-            return self[index][1]
-        return {"semantic": self._read_mask(number).long(), "image_id": number}
-
     @property
     def sizes(self) -> list[tuple[int, int]]:
         """(height, width) of every image as served; nothing is decoded."""
         return [self._sizes[number][::-1] for number in self.ids]
 
     def _read(self, number: int) -> Tensor:
-        image = to_tensor(read_image(self._pairs[number][0]), self._sizes[number])
-        return torch.cat([image, self._read_mask(number)[None]])
-
-    def _read_mask(self, number: int) -> Tensor:
-        """uint8 (H, W), classes as served."""
-        with Image.open(self._pairs[number][1]) as opened:
-            mask = opened.resize(self._sizes[number], Image.Resampling.NEAREST)  # a copy where the size is the same
-        return torch.from_numpy(self._table[np.array(mask)])
+        (path, mask_path), size = self._pairs[number], self._sizes[number]
+        with Image.open(mask_path) as opened:
+            image = read_image(path, opened.size)  # upright or not, as the mask was drawn
+            mask = opened.resize(size, Image.Resampling.NEAREST)
+        classes = torch.from_numpy(self._table[np.array(mask)])
+        return torch.cat([to_tensor(image, size), classes[None]])
 
 
 def _cityscapes(
@@ -131,6 +123,18 @@ def _cityscapes(
     # Sorted: torchvision lists folders in the order of the disk, and ids, splits and digests follow from it.
     pairs = sorted((Path(image), Path(masks[0])) for image, masks in zip(source.images, source.targets, strict=True))
     return pairs, tuple(row.name for row in evaluated)
+
+
+def check_cityscapes(root: str | Path, split: str) -> list[str]:
+    """Every problem of one split of Cityscapes; images are decoded. Never raises."""
+    try:
+        pairs, _ = _cityscapes(root, split, np.zeros(256, dtype=np.uint8))
+    except ValueError as error:
+        return [str(error)]
+    if not pairs:
+        return [f"{Path(root) / 'leftImg8bit' / split} holds no image."]
+    flaws = ((file, image_flaw(file)) for pair in pairs for file in pair)
+    return [f"{file} {flaw}." for file, flaw in flaws if flaw is not None]
 
 
 def read_masks(root: str | Path, split: str, classes: Classes) -> tuple[list[tuple[Path, Path]], list[str]]:
@@ -156,7 +160,7 @@ def _mask_flaw(image_path: Path, path: Path, classes: Classes) -> str | None:
         with Image.open(image_path) as image, Image.open(path) as mask:
             if mask.mode not in ("L", "P"):
                 return f"should be an 8-bit image of class numbers, but its mode is {mask.mode}"
-            if mask.size != image.size:
+            if mask.size not in annotated_sizes(image):
                 return f"is {mask.size[0]}x{mask.size[1]} pixels, but its image {image.size[0]}x{image.size[1]}"
             numbers = np.unique(np.array(mask)).tolist()
     except Exception as error:  # decoders raise nearly every type on broken bytes

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from workbench.data.images import Memory
@@ -20,6 +21,11 @@ class Views:
 
     ids: tuple[int, ...]
     digest: str
+    keypoint_names: tuple[str, ...] = ()
+    # Of the whole data set, also on a view:
+    files: tuple[Path, ...] = ()  # the images, where they are files
+    dropped: tuple[str, ...] = ()  # what is wrong with each box that was left out
+    skipped: int = 0  # instances that were left out, because none of their keypoints is labelled
 
     def __init__(self, name: str, categories: Iterable[str], ids: Iterable[int], source: Mapping[str, object]) -> None:
         self.name, self.categories = name, tuple(categories)

@@ -132,7 +132,7 @@ def plot_groups(
 
 
 def plot_sizes(frame: pd.DataFrame) -> Axes:
-    """Test AP of each network by size of the objects (thirds of the data set's own sizes)."""
+    """Test AP of each network by size of the objects: below 0.1, 0.1 to 0.3, above 0.3 of the image's side."""
     sizes = frame.set_index("network")[list(SIZES)].rename(columns=SIZES)
     return plot_groups(sizes, "AP on the test split (0-1)", colours=(SKY, GREEN, BLUE))
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from difflib import get_close_matches
 from typing import Any, Literal
 
+from workbench.data.images import IMAGE_MEAN, IMAGE_STD
 from workbench.data.loader import DataPlan
 from workbench.spaces.costs import ImageSize
 from workbench.tasks.detection import DetectorConfig
@@ -21,8 +22,8 @@ class ClassifierPart:
     hidden: int = 1024
     dropout: float = 0.0
     label_smoothing: float = 0.0
-    image_mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    image_std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    image_mean: tuple[float, ...] = IMAGE_MEAN
+    image_std: tuple[float, ...] = IMAGE_STD
 
 
 @dataclass(frozen=True, kw_only=True)

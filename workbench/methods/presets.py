@@ -7,6 +7,7 @@ presets of each method.
 from dataclasses import replace
 from typing import Any
 
+from workbench.data.images import IMAGE_MEAN, IMAGE_STD
 from workbench.data.loader import DataPlan
 from workbench.methods.plan import ClassifierPart, ScoringPart
 from workbench.tasks.detection import DetectorConfig
@@ -67,7 +68,7 @@ TINY_SCORING = ScoringPart(calibration_images=64, calibration_batch=32)
 
 # What weights were trained with: EfficientNet-Lite0 with x / 127.5 - 1.
 LITE_INPUT: dict[str, Any] = {"image_mean": (0.5, 0.5, 0.5), "image_std": (0.5, 0.5, 0.5)}
-IMAGENET_INPUT: dict[str, Any] = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
+IMAGENET_INPUT: dict[str, Any] = {"image_mean": IMAGE_MEAN, "image_std": IMAGE_STD}
 
 COCO_IMAGES = 118_287  # of train2017
 IMAGENET_IMAGES = 1_281_167

@@ -6,12 +6,15 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
 from pycocotools import mask
+
+from workbench.tasks.task import resampled_error
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -34,33 +37,32 @@ Mask = NDArray[np.bool_]
 Matched = tuple[int, Sequence[float], Mask, Mask, int]
 
 
-def evaluate_boxes(truth: Truth, detections: Sequence[Detection], *, relative: bool = False) -> dict[str, float]:
+def evaluate_boxes(
+    truth: Truth,
+    detections: Sequence[Detection],
+    *,
+    relative: bool = False,
+    rng: np.random.Generator | None = None,
+    resamples: int = 100,
+) -> dict[str, float]:
     """AP, AP50, AP75, APs, APm, APl and AR (100 detections per image), all in 0-1.
 
     `truth` has image sizes. `relative=True` adds AP_rel_s, AP_rel_m and AP_rel_l by object size
     sqrt(area) / sqrt(image area): below 0.1, 0.1 to 0.3, above 0.3. A size of which there is no object is left out.
+    With `rng` there is AP_error, by resampling images. Matching is done once; a resample only weights the images.
     ValueError for detections that do not fit the ground truth or are not finite.
     """
-    rows = _detection_rows(truth, detections)
+    rows = detection_rows(truth, detections)
     metrics = _summary(truth, rows)
     if relative:
         scaled = _summary(*_to_relative_size(truth, rows))
         metrics |= {f"AP_rel_{size}": scaled[f"AP{size}"] for size in "sml" if f"AP{size}" in scaled}
+    if rng is not None:
+        if not truth["annotations"]:
+            raise ValueError("An error of AP needs objects, but the ground truth has none; use annotated images.")
+        measure = partial(weighted_ap, match_boxes(truth, rows))
+        metrics["AP_error"] = resampled_error(measure, len(truth["images"]), resamples, rng)
     return metrics
-
-
-def bootstrap_ap(
-    truth: Truth, detections: Sequence[Detection], *, resamples: int = 30, rng: np.random.Generator
-) -> float:
-    """The standard error of AP (0-1) when as many images are drawn anew, with repetition, `resamples` times.
-
-    Matching is done once; a resample only weights the images. Resamples without any object are left out.
-    """
-    if resamples < 2:
-        raise ValueError(f"A standard error needs at least 2 resamples, but got {resamples}; 30 is usual.")
-    if not truth["annotations"]:
-        raise ValueError("A standard error of AP needs objects, but the ground truth has none; use annotated images.")
-    return error_of_ap(match_boxes(truth, detections), len(truth["images"]), resamples, rng)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +75,11 @@ class Matches:
     object_image: Counts  # (G,) crowds left out
 
 
-def match_boxes(truth: Truth, detections: Sequence[Detection]) -> list[Matches]:
-    """COCO's greedy matching at all ten IoU thresholds, for each class."""
+def match_boxes(truth: Truth, detected: Sequence[Row]) -> list[Matches]:
+    """COCO's greedy matching at all ten IoU thresholds, for each class; `detected` are `detection_rows`."""
     objects: dict[tuple[int, int], list[Row]] = defaultdict(list)
     found: dict[tuple[int, int], list[Row]] = defaultdict(list)
-    for rows, by_place in ((truth["annotations"], objects), (_detection_rows(truth, detections), found)):
+    for rows, by_place in ((truth["annotations"], objects), (detected, found)):
         for row in rows:
             by_place[row["category_id"], row["image_id"]].append(row)
 
@@ -126,15 +128,6 @@ def weighted_ap(matches: Sequence[Matches], weights: Counts) -> Floats:
         return np.where(present, table, 0).sum(axis=0) / present.sum(axis=0)
 
 
-def error_of_ap(matches: Sequence[Matches], images: int, resamples: int, rng: np.random.Generator) -> float:
-    """What `bootstrap_ap` returns, from matches that are known already."""
-    values = weighted_ap(matches, rng.multinomial(images, np.full(images, 1 / images), size=resamples))
-    values = values[np.isfinite(values)]
-    if len(values) < 2:
-        raise ValueError("Too few resamples held any object for a standard error; use more images or more resamples.")
-    return float(values.std(ddof=1))
-
-
 def _mean_precision(hits: Counts, detections: Counts, objects: Counts) -> Floats:
     """Precision (R,) averaged over the 101 recalls; `hits` and `detections` (R, P) count up to each hit."""
     precision = hits / np.maximum(detections, 1)
@@ -169,7 +162,7 @@ def _match_image(found: Sequence[Row], objects: Sequence[Row], crowd: Mask) -> t
     return hit, ignored
 
 
-def _detection_rows(truth: Truth, detections: Sequence[Detection]) -> list[Row]:
+def detection_rows(truth: Truth, detections: Sequence[Detection]) -> list[Row]:
     """Detections as COCO annotations, checked against the ground truth."""
     images = {image["id"] for image in truth["images"]}
     categories = {category["id"] for category in truth["categories"]}

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from workbench.data.images import IMAGE_MEAN, IMAGE_STD
 from workbench.data.loader import ClassificationSet
 from workbench.tasks.task import AnyBackbone, Images, Measured, Outputs, Sample, Targets, Task, share_correct
 
@@ -50,8 +51,8 @@ class Classification(Task):
     hidden: int = 1024
     dropout: float = 0.2
     label_smoothing: float = 0.1
-    image_mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    image_std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    image_mean: tuple[float, ...] = IMAGE_MEAN
+    image_std: tuple[float, ...] = IMAGE_STD
     metric: str = "top1"
 
     def build(self, backbone: AnyBackbone) -> Classifier:

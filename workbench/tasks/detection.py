@@ -14,8 +14,9 @@ from torchvision.ops import MultiScaleRoIAlign
 from torchvision.transforms import v2
 
 from workbench.data.augmentation import augment_detection
+from workbench.data.images import IMAGE_MEAN, IMAGE_STD
 from workbench.data.loader import DetectionSet
-from workbench.tasks.box_metrics import bootstrap_ap, evaluate_boxes
+from workbench.tasks.box_metrics import evaluate_boxes
 from workbench.tasks.necks import Extra, PyramidBackbone
 from workbench.tasks.retina_head import BatchRetinaHead, BoxLoss
 from workbench.tasks.ssdlite import SSDLiteBackbone, default_boxes, ssdlite_head
@@ -32,8 +33,8 @@ class DetectorConfig:
 
     kind: Literal["retinanet", "faster_rcnn", "ssdlite"] = "retinanet"
     image_size: tuple[int, int] | None = None  # short side, longest long side
-    image_mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    image_std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    image_mean: tuple[float, ...] = IMAGE_MEAN
+    image_std: tuple[float, ...] = IMAGE_STD
     pyramid_channels: int = 256
     pyramid_levels: int = 3  # how many of the backbone's last maps it reads
     pyramid_extra: Extra = "p6p7"
@@ -170,5 +171,4 @@ class Detection(Task):
         for index, _, output in outputs:
             found.append({"image_id": data.ids[index], **{name: value.cpu() for name, value in output.items()}})
         truth = data.ground_truth()
-        metrics = evaluate_boxes(truth, found, relative=not quick)
-        return {**metrics, "AP_error": bootstrap_ap(truth, found, resamples=20 if quick else 100, rng=rng)}, found
+        return evaluate_boxes(truth, found, relative=not quick, rng=rng, resamples=self.resamples(quick)), found

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from workbench.data.augmentation import augment_keypoints
+from workbench.data.images import IMAGE_MEAN, IMAGE_STD
 from workbench.data.keypoints import PoseCrops, mirrored, sigmas
 from workbench.tasks.pose_metrics import Pose as FoundPose
 from workbench.tasks.pose_metrics import evaluate_poses
@@ -21,8 +22,8 @@ from workbench.tasks.task import AnyBackbone, Images, Measured, Outputs, Sample,
 class PoseConfig:
     """What stands on the backbone; the defaults are SimpleBaseline's, not confirmed for FNA++."""
 
-    image_mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    image_std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    image_mean: tuple[float, ...] = IMAGE_MEAN
+    image_std: tuple[float, ...] = IMAGE_STD
     deconvolutions: int = 3
     channels: int = 256
     sigma: float = 2.0  # of the target's peak, in pixels of the heat map
@@ -109,8 +110,8 @@ class Pose(Task):
             points = output["keypoints"].double().cpu().numpy()
             points[:, :2] = data.to_image(index, points[:, :2])
             found.append({"image_id": data.ids[index], "keypoints": points, "score": float(points[:, 2].mean())})
-        resamples = 20 if quick else 100
-        return evaluate_poses(data.ground_truth(), found, sigmas(self.categories), rng=rng, resamples=resamples), found
+        truth, tolerances = data.ground_truth(), sigmas(self.categories)
+        return evaluate_poses(truth, found, tolerances, rng=rng, resamples=self.resamples(quick)), found
 
 
 def unmirror(maps: Tensor, width: int, stride: float) -> Tensor:

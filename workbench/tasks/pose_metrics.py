@@ -3,13 +3,15 @@
 import contextlib
 import io
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from workbench.tasks.box_metrics import Matched, Matches, error_of_ap, joined
+from workbench.tasks.box_metrics import Matched, Matches, joined, weighted_ap
+from workbench.tasks.task import resampled_error
 
 PCK_SHARE = 0.1  # a keypoint is correct within this share of the long side of the instance's box
 
@@ -48,7 +50,7 @@ def evaluate_poses(
     names = {"AP": 0, "AP50": 1, "AP75": 2, "AR": 5}
     metrics = {name: float(evaluation.stats[place]) for name, place in names.items()}
     images = len(ground_truth["images"])
-    error = error_of_ap([_matches(evaluation, images)], images, resamples, rng)
+    error = resampled_error(partial(weighted_ap, [_matches(evaluation, images)]), images, resamples, rng)
     return {**metrics, "AP_error": error, "PCK": correct_keypoints(ground_truth, poses)}
 
 

@@ -14,10 +14,11 @@ from torchvision.ops import Conv2dNormActivation
 from torchvision.transforms import v2
 
 from workbench.data.augmentation import augment_masks
+from workbench.data.images import IMAGE_MEAN, IMAGE_STD
 from workbench.data.loader import SegmentationSet
 from workbench.data.masks import VOID
 from workbench.tasks.detection import KeepSize
-from workbench.tasks.task import AnyBackbone, Images, Measured, Outputs, Sample, Targets, Task
+from workbench.tasks.task import AnyBackbone, Images, Measured, Outputs, Sample, Targets, Task, resampled_error
 
 KEPT_MAPS = 64  # of a data set, to be looked at; all those of Cityscapes would fill a gigabyte for each network
 
@@ -26,8 +27,8 @@ KEPT_MAPS = 64  # of a data set, to be looked at; all those of Cityscapes would 
 class SegmenterConfig:
     """What stands on the backbone; the defaults are FNA's."""
 
-    image_mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    image_std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    image_mean: tuple[float, ...] = IMAGE_MEAN
+    image_std: tuple[float, ...] = IMAGE_STD
     channels: int = 256
     rates: tuple[int, ...] = (6, 12, 18)  # of the pyramid's dilated convolutions, at output stride 16
     dropout: float = 0.1
@@ -131,13 +132,15 @@ class Segmentation(Task):
             if len(kept) < KEPT_MAPS:
                 kept.append(found)
         counts = np.stack(per_image)
-        draws = rng.multinomial(len(data), np.full(len(data), 1 / len(data)), size=20 if quick else 100)
-        resampled = [mean_iou(np.tensordot(draw, counts, axes=1)) for draw in draws]
+
+        def resampled(draws: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+            return np.array([mean_iou(np.tensordot(draw, counts, axes=1)) for draw in draws])
+
         total = counts.sum(axis=0)
         by_class = zip(self.categories, class_iou(total), strict=True)
         metrics = {"mIoU": mean_iou(total), "pixel accuracy": float(total.trace() / max(1, total.sum()))}
         metrics |= {f"IoU {name}": float(iou) for name, iou in by_class if np.isfinite(iou)}
-        return {**metrics, "mIoU_error": float(np.std(resampled, ddof=1))}, kept
+        return {**metrics, "mIoU_error": resampled_error(resampled, len(data), self.resamples(quick), rng)}, kept
 
 
 def enlarge(scores: Tensor, stride: int, size: Sequence[int]) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
@@ -93,6 +94,11 @@ class Task(ABC):
         """
         return self.summarise(data, self.outputs(model, data, device, batch_size, before_batch), rng, quick)
 
+    @staticmethod
+    def resamples(quick: bool) -> int:
+        """How often the images are drawn anew for a standard error."""
+        return 20 if quick else 100
+
     def outputs(
         self,
         model: nn.Module,
@@ -112,6 +118,23 @@ class Task(ABC):
                 if self.given:
                     arguments.append([{name: target[name].to(device) for name in self.given} for _, target in samples])
                 yield from zip(chunk, [target for _, target in samples], model(*arguments), strict=True)
+
+
+def resampled_error(
+    measure: Callable[[NDArray[np.int64]], NDArray[np.float64]], images: int, resamples: int, rng: np.random.Generator
+) -> float:
+    """The standard error of a metric when as many images are drawn anew, with repetition, `resamples` times.
+
+    `measure` gives the metric (R,) for R resamples (R, images), rows of how often each image was drawn. Where it is not
+    finite nothing could be measured, and the resample is left out; ValueError when fewer than two are left.
+    """
+    if resamples < 2:
+        raise ValueError(f"A standard error needs at least 2 resamples, but got {resamples}; 100 is usual.")
+    values = measure(rng.multinomial(images, np.full(images, 1 / images), size=resamples))
+    values = values[np.isfinite(values)]
+    if len(values) < 2:
+        raise ValueError("Too few resamples held anything to measure; use more images or more resamples.")
+    return float(values.std(ddof=1))
 
 
 def share_correct(metric: str, hits: Tensor) -> dict[str, float]:

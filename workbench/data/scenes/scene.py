@@ -108,11 +108,10 @@ class Scene:
     centres: npt.NDArray[np.float32]  # (M, 2) x, y of the centre of the whole animal's box
     sizes: npt.NDArray[np.float32]  # (M,) pixels from snout to tail, as asked for
     areas: npt.NDArray[np.float32]  # (M,) visible pixels
-    names: tuple[str, ...]  # (M,) of the classes
 
     @property
     def nbytes(self) -> int:
-        return sum(part.nbytes for part in vars(self).values() if isinstance(part, np.ndarray))
+        return sum(part.nbytes for part in vars(self).values())
 
 
 def draw_sizes(config: SceneConfig, rng: Generator, count: int) -> list[float]:
@@ -222,5 +221,4 @@ def _composed(config: SceneConfig, image: Field, ground: npt.NDArray[np.uint8], 
         centres=np.array([animals[i].centre for i in kept], dtype=np.float32).reshape(-1, 2),
         sizes=np.array([animals[i].pose.size for i in kept], dtype=np.float32),
         areas=visible[kept].astype(np.float32),
-        names=tuple(config.categories[label - 1] for label in labels),
     )

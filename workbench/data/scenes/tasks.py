@@ -92,10 +92,6 @@ class SceneCrops(_Streamed):
         super().__init__("crops", config, seed, split, size, side)
         self.side = side
 
-    @property
-    def labels(self) -> tuple[int, ...]:  # nothing is drawn
-        return tuple(number % len(self.categories) for number in self.ids)
-
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         number, label = self.ids[index], self.ids[index] % len(self.categories)
         return self.memory.get(number, lambda: self._draw(number, label)).clone(), label
