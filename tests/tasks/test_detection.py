@@ -4,7 +4,6 @@ import pytest
 import torch
 from torchvision.models.detection.retinanet import RetinaNetHead
 
-from tests.tasks.costs import model_costs
 from workbench.data.augmentation import augmentation
 from workbench.data.scenes.scene import SceneConfig
 from workbench.data.scenes.tasks import Scenes
@@ -12,6 +11,7 @@ from workbench.methods.detnas.presets import TINY, paper_plan
 from workbench.networks.backbone import Backbone
 from workbench.records.seeds import generator
 from workbench.spaces.catalogue import space_named
+from workbench.tasks.costs import model_costs
 from workbench.tasks.detection import Detection, DetectorConfig, build_detector
 from workbench.tasks.retina_head import BatchRetinaHead
 

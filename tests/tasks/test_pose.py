@@ -5,7 +5,6 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from tests.tasks.costs import model_costs
 from workbench.data.augmentation import augment_keypoints, augmentation
 from workbench.data.keypoints import PoseCrops, mirrored, sigmas
 from workbench.data.scenes.creatures import KEYPOINTS
@@ -15,6 +14,7 @@ from workbench.networks.backbone import Backbone
 from workbench.records.seeds import generator
 from workbench.spaces.layers import seed_spec
 from workbench.spaces.mbconv import fna_spec
+from workbench.tasks.costs import model_costs
 from workbench.tasks.pose import Pose, PoseConfig, SimpleBaseline, find_peaks, peaks_of, unmirror
 from workbench.tasks.pose_metrics import correct_keypoints, evaluate_poses
 

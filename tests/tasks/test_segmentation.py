@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from tests.tasks.costs import model_costs
 from workbench.data.masks import VOID
 from workbench.data.scenes.scene import SceneConfig
 from workbench.data.scenes.tasks import SceneMasks
@@ -12,6 +11,7 @@ from workbench.networks.backbone import Backbone
 from workbench.records.seeds import generator
 from workbench.spaces.layers import seed_spec, with_output_stride
 from workbench.spaces.mbconv import fna_spec
+from workbench.tasks.costs import model_costs
 from workbench.tasks.segmentation import (
     DeepLabV3,
     Segmentation,

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torchvision.models.detection.image_list import ImageList
 
-from tests.tasks.costs import model_costs
 from workbench.networks.backbone import Backbone
 from workbench.spaces.layers import seed_spec
 from workbench.spaces.mbconv import fna_spec
+from workbench.tasks.costs import model_costs
 from workbench.tasks.detection import Detection, DetectorConfig, build_detector
 from workbench.tasks.ssdlite import SSDLiteBackbone, default_boxes
 
