@@ -62,15 +62,6 @@ class Result:
     seconds: float  # pre-training and fine-tuning
 
 
-def lineup(found: Network, baselines: Sequence[Network], controls: Sequence[Network] = ()) -> list[Network]:
-    """The found network first, then what it must beat, then random controls. ValueError when two share a name."""
-    networks = [found, *baselines, *controls]
-    names = [network.name for network in networks]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"Networks of one comparison have names of their own, but {twice} stand for several.")
-    return networks
-
-
 def train_all(
     experiment: Experiment,
     networks: Sequence[Network],
@@ -78,7 +69,13 @@ def train_all(
     steps: int = 0,
     initialise: Callable[[nn.Module], None] | None = None,
 ) -> list[Result]:
-    """The same training for every network, of the plan's length or `steps`; each is measured once."""
+    """The same training for every network, of the plan's length or `steps`; each is measured once.
+
+    The found network comes first, then what it must beat, then random controls. ValueError when two share a name.
+    """
+    names = [network.name for network in networks]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"Networks of one comparison have names of their own, but {twice} stand for several.")
     return [train_network(experiment, network, steps=steps, initialise=initialise) for network in networks]
 
 

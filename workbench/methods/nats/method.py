@@ -167,9 +167,9 @@ def network(
     return Network(name=name, spec=decoded(space, arch, way), arch=arch, group=group, start=given)
 
 
-def random_search(experiment: Experiment, search: GradientSearch) -> list[Score]:
+def random_search(experiment: Experiment, searched: GradientSearch) -> list[Score]:
     """The control: random networks of the same space, as many as the search scored, by the weights of its supernet."""
-    return random_control(experiment, search, RandomSearch(search.space, seed=experiment.seed))
+    return random_control(experiment, searched, RandomSearch(searched.space, seed=experiment.seed))
 
 
 def _from_file(plan: NATSPlan, seed_weights: str) -> tuple[Backbone, str]:
