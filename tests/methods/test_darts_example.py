@@ -53,7 +53,8 @@ def networks(experiment, found):
         experiment, RandomSearch(space, seed=experiment.seed), candidates.scorer(experiment, found, experiment.task),
         phase="random", evaluations=count, generation=count,
     )  # fmt: skip
-    archs = {"DARTS": found.derived().arch, "all 3x3": space.uniform(0), "best random": candidates.best(drawn).arch}
+    winner = candidates.best(drawn, experiment.plan.fitness).arch
+    archs = {"DARTS": found.derived().arch, "all 3x3": space.uniform(0), "best random": winner}
     return [Network(name=n, spec=space.spec(a), arch=a, start=start(found, a)) for n, a in archs.items()]
 
 

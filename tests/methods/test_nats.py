@@ -184,7 +184,7 @@ def test_rows_of_another_search_are_not_taken_for_this_one(walked):
     """The same folder with other seed weights: the record of the first search must not describe the second."""
     experiment, seed, *_ = walked
     other = replace(seed, origin={"weights": "of another file"})
-    with pytest.raises(ValueError, match=r"holds epochs of 'search n4' by another search.*--fresh"):
+    with pytest.raises(ValueError, match=r"holds scores of 'search n4' by other weights.*--fresh"):
         nats.search(experiment, other)
 
 

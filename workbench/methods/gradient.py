@@ -66,9 +66,9 @@ class GradientSearch:
         assert self.trained is not None
         return [[alpha.double().numpy() for alpha in epoch] for epoch in self.trained.alphas]
 
-    def derived(self, epoch: int = -1, limits: tuple[Limit, ...] = ()) -> Derived:
-        """The architecture that alpha stands for after that epoch (NATS, equation 4)."""
-        return derive(self.space, self.alphas[epoch], limits)
+    def derived(self, limits: tuple[Limit, ...] = ()) -> Derived:
+        """The architecture that alpha stands for in the end (NATS, equation 4)."""
+        return derive(self.space, self.alphas[-1], limits)
 
 
 def gradient_search(
@@ -143,7 +143,7 @@ def gradient_search(
         image_side=plan.data.image_side,
     )
     if (name := f"score {phase}") not in {entry.phase for entry in experiment.run.ledger.entries}:
-        candidates.enter_search(experiment, name, judge, scored_epochs(experiment, found), peak=0)
+        candidates.enter_search(experiment, name, judge, scored_epochs(experiment, found))
     supernet.mix()
     return replace(found, trained=trained)
 

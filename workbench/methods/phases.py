@@ -59,7 +59,7 @@ def train_phase(
     the result is kept in `runs/cache/<key>`, where other runs find it; it then enters the ledger at its original
     cost, marked cached. A phase killed half-way goes on from its checkpoint. `prices` are the MACs of an image in a
     step of the weights and in one of alpha; else they are counted on what `before_step` makes of the model.
-    ValueError when the run already holds epochs of this name by another search.
+    ValueError when the run already holds scores of this name by another search.
     """
     side = search(model) if search is not None else None
     identity = {
@@ -70,7 +70,7 @@ def train_phase(
     }
     key, folder = place_of(experiment, identity, shared)
     if side is not None:
-        _claim_epochs(experiment, name, key)
+        experiment.run.claim(name, key)
     if (kept := load_phase(experiment, name, folder, model, recipe)) is not None:
         return _trained(key, folder, kept)
     options: dict[str, Any] = {"before_step": before_step, "image_side": image_side}
@@ -132,17 +132,6 @@ def _trained(key: str, folder: Path, record: Mapping[str, Any]) -> Trained:
         alpha_losses=tuple(record.get("alpha_losses", ())),
         alphas=tuple(tuple(epoch) for epoch in alphas.values()),
     )
-
-
-def _claim_epochs(experiment: Experiment, name: str, key: str) -> None:
-    """The epochs that a search records belong to one search: ValueError when the run holds those of another."""
-    run = experiment.run
-    if run.scores(name) and run.load(f"epochs of {name}", key) is None:
-        raise ValueError(
-            f"{run.path} holds epochs of {name!r} by another search (other seed weights, device, thread count or"
-            " version of the code); start anew with --fresh."
-        )
-    run.store(f"epochs of {name}", key, {})
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
