@@ -123,7 +123,6 @@ def gradient_search(
         return AlphaSide(
             parameters=body_of(trained).alphas(),
             data=data.search,
-            recipe=recipe,
             penalty=priced if penalty else None,
             after_epoch=after_epoch,
         )
@@ -134,7 +133,7 @@ def gradient_search(
         model,
         task,
         data.train,
-        recipe.weights,
+        recipe,
         origin={**origin, "space": supernet.space.name, "weights on": weights_on}
         | ({"penalty": vars(penalty), "macs_at": plan.macs_at} if penalty else {}),
         before_step=before_step,

@@ -180,7 +180,7 @@ def _refresh(experiment: Experiment, name: str, backbone: Backbone, origin: Mapp
     before: dict[str, Any] = {"refresh": dict(origin), "data": data.digest, "task": as_plain(task)}
     folder = place_of(experiment, before, shared=True)[1]
     phase = f"refresh {slug(name)}"
-    if load_phase(experiment, phase, folder, backbone, plan.finetune) is None:
+    if load_phase(experiment, phase, folder, backbone) is None:
         begun = time.perf_counter()
         reset_peak_memory(experiment.device)
         model = new_model(lambda: task.build(backbone), experiment.seed, "refresh").to(experiment.device)
