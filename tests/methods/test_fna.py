@@ -17,7 +17,7 @@ from workbench.methods import candidates, compare, gradient
 from workbench.methods.experiment import Experiment
 from workbench.methods.fna import baselines
 from workbench.methods.fna import method as fna
-from workbench.methods.fna.paper import PRESETS, plan_named
+from workbench.methods.fna.paper import PRESETS, paper_plan, plan_named
 from workbench.methods.fna.presets import two_tasks, with_options
 from workbench.methods.plan import CostPenalty, shortened
 from workbench.networks.backbone import Backbone
@@ -243,6 +243,8 @@ def test_options_change_the_plan_and_nonsense_is_refused():
         fna.check_plan(with_options(plan, seed_network="mobilenetv2", depths="3.3.4.4.4.1"))
     with pytest.raises(ValueError, match="is for detection, not for pose"):
         plan_named("paper-ssdlite", "pose")
+    with pytest.raises(ValueError, match="SSDLite is a detector"):
+        paper_plan("pose", ssdlite=True)
     assert two_tasks(["pose", "segmentation"]) == ["segmentation", "pose"]
     for names in ([], ["detection"], ["pose", "pose"]):
         with pytest.raises(ValueError, match="one or both of segmentation, pose"):
