@@ -132,7 +132,7 @@ def test_illegal_architectures_are_bugs_not_rows(scorer):
 
 def search(scorer, run, evaluations):
     return run_search(
-        Evolution(SPACE, CONFIG, seed=1),
+        Evolution(SPACE, CONFIG, seed=1, metric="AP"),
         scorer,
         run,
         phase="evolution",
@@ -160,4 +160,4 @@ def test_a_generation_that_fails_completely_stops_the_search(scorer, tmp_path):
 
 
 def _evolution():
-    return Evolution(SPACE, CONFIG, seed=1)
+    return Evolution(SPACE, CONFIG, seed=1, metric="AP")

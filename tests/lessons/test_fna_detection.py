@@ -1,14 +1,18 @@
 """The DetNAS run that a whole cost is compared with is one of the same preset, data and seed, or none."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
 from workbench.data.loader import load_data
-from workbench.lessons.fna_detection import cost_rows, detnas_cost, find_detnas_run, plot_front
+from workbench.lessons.fna_detection import cost_rows, detnas_cost, find_detnas_run, plot_front, whole_models
 from workbench.lessons.whole_cost import WholeCost
+from workbench.methods.compare import Network, Result
 from workbench.methods.experiment import start_experiment
 from workbench.methods.fna import method as fna
 from workbench.methods.fna.paper import plan_named
+from workbench.networks.backbone import Backbone
 from workbench.records.ledger import Entry
 from workbench.records.run_folder import RunFolder
 
@@ -63,3 +67,21 @@ def test_only_what_nothing_beats_is_on_the_front():
     ax = plot_front(frame)
     (front,) = (line for line in ax.lines if line.get_linestyle() == "-")
     assert front.get_xdata().tolist() == pytest.approx([80, 90])
+
+
+def test_backbone_and_whole_model_are_counted_at_one_image_size(tmp_path):
+    plan = plan_named("smoke", "detection")
+    data, larger = (load_data(replace(plan.data, image_side=side), "detection", "scenes", seed=0) for side in (96, 192))
+    experiment = start_experiment(
+        "other", {}, plan=plan, data=data, seed=0, device="cpu", runs=str(tmp_path), fresh=False
+    )
+    spec = fna.seed_form(experiment)
+    model = experiment.task.build(Backbone(spec))
+    result = Result(
+        network=Network(name="seed network", spec=spec), metrics={}, model=model, detections=None, losses=(),
+        macs=0, params=0, detector_params=0, seconds=0.0,
+    )  # fmt: skip
+    mixed = replace(experiment, data=replace(data, train=larger.train))
+    expected = whole_models(experiment, [result])
+    assert whole_models(mixed, [result]).equals(expected)
+    assert expected["backbone MMACs"].iloc[0] < expected["whole model MMACs"].iloc[0]

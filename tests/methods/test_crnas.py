@@ -30,7 +30,7 @@ def walked(tmp_path_factory):
     ranked = crnas.rank_allocations(
         experiment, candidates.scorer(experiment, stages, experiment.task), experiment.plan.budget, "stages"
     )
-    depths = crnas.depths_of_score(candidates.best(ranked))
+    depths = crnas.depths_of_score(candidates.best(ranked, experiment.plan.fitness))
     operations = crnas.train_operation_supernet(experiment, depths, "operation supernet")
     beam = crnas.beam(experiment, candidates.scorer(experiment, operations, experiment.task), phase="beam")
     return experiment, stages, operations, ranked, beam
@@ -130,7 +130,7 @@ def test_control_searches_take_as_many_evaluations_as_the_beam(walked):
 
 def test_networks_have_equal_macs_and_the_table_has_params(walked):
     experiment, _, _, ranked, beam = walked
-    depths = crnas.depths_of_score(candidates.best(ranked))
+    depths = crnas.depths_of_score(candidates.best(ranked, experiment.plan.fitness))
     rates = crnas.dilations_of_score(crnas.beam_winner(beam, "AP"))
     baseline = baselines.baseline_depths(experiment)
     compared = baselines.found_and_baselines(experiment, depths, rates, (2,) * 5, (3,) * 5)

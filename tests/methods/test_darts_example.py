@@ -46,16 +46,16 @@ def start(found, arch):
     return Start(weights=found.supernet.extract(arch), origin={"search": found.key, "arch": arch.key})
 
 
-def lineup(experiment, found):
+def networks(experiment, found):
     """The found network, the plain one, and the best of as many random ones by the same supernet."""
     space, count = found.space, len(scored_epochs(experiment, found))
     drawn = candidates.search(
         experiment, RandomSearch(space, seed=experiment.seed), candidates.scorer(experiment, found, experiment.task),
         phase="random", evaluations=count, generation=count,
     )  # fmt: skip
-    archs = {"DARTS": found.derived().arch, "all 3x3": space.uniform(0), "best random": candidates.best(drawn).arch}
-    networks = [Network(name=n, spec=space.spec(a), arch=a, start=start(found, a)) for n, a in archs.items()]
-    return compare.lineup(networks[0], networks[1:])
+    winner = candidates.best(drawn, experiment.plan.fitness).arch
+    archs = {"DARTS": found.derived().arch, "all 3x3": space.uniform(0), "best random": winner}
+    return [Network(name=n, spec=space.spec(a), arch=a, start=start(found, a)) for n, a in archs.items()]
 
 
 def test_a_fifth_method_takes_eighty_lines(experiment):
@@ -66,7 +66,8 @@ def test_a_fifth_method_takes_eighty_lines(experiment):
     own = replace(experiment, plan=plan)
     found = search(own)
     assert not np.array_equal(found.alphas[0][0], found.alphas[1][0])
-    table = compare.comparison_table(compare.train_all(own, lineup(own, found)))
+    compared = networks(own, found)
+    table = compare.comparison_table(compare.train_all(own, compared))
     assert table["network"].tolist() == ["DARTS", "all 3x3", "best random"]
     with pytest.raises(ValueError, match="names of their own"):
-        compare.lineup(lineup(own, found)[0], lineup(own, found)[:1])
+        compare.train_all(own, [*compared, compared[0]])

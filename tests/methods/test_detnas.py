@@ -9,6 +9,7 @@ import torch
 
 from tests.experiments import experiment_on_scenes
 from workbench.data.loader import load_data
+from workbench.lessons.detnas import recalibration_check
 from workbench.methods import candidates, compare
 from workbench.methods.detector_file import load_detector, predict_images, save_detector
 from workbench.methods.detnas import baselines
@@ -36,7 +37,8 @@ def walked(tmp_path_factory):
     scorer = candidates.scorer(experiment, supernet, experiment.task)
     evolved = detnas.search(experiment, scorer, phase="evolution")
     drawn = detnas.search(experiment, scorer, phase="random", kind="random")
-    compared = baselines.found_and_baselines(experiment, candidates.best(evolved).arch, candidates.best(drawn).arch)
+    winners = (candidates.best(scores, experiment.plan.fitness).arch for scores in (evolved, drawn))
+    compared = baselines.found_and_baselines(experiment, *winners)
     return experiment, supernet, evolved, drawn, detnas.train_all(experiment, compared[:2])
 
 
@@ -59,6 +61,18 @@ def test_both_searches_have_equal_budgets_and_keep_the_limit(walked):
     assert all(score.macs <= experiment.plan.macs_limit for score in (*evolved, *drawn))
     assert [score.arch for score in experiment.run.scores("evolution")] == [score.arch for score in evolved]
     assert all({"AP", "AP50", "AP_error"} <= score.metrics.keys() for score in evolved)
+
+
+def test_scores_without_recalibration_cost_no_calibration_images_and_are_recorded_once(walked):
+    experiment, supernet, _, drawn, _ = walked
+    count = min(len(drawn), experiment.plan.recalibration_check)
+    check = recalibration_check(experiment, supernet, drawn)
+    assert check["with"].tolist() == [score.metrics["AP"] for score in drawn[:count]]
+    assert list(check.index) == [score.arch.key for score in drawn[:count]] and check["without"].between(0, 1).all()
+    (entry,) = (entry for entry in experiment.run.ledger.entries if entry.phase == "without recalibration")
+    assert entry.images == count * len(experiment.data.search)
+    assert recalibration_check(experiment, supernet, drawn).equals(check)
+    assert len(experiment.run.scores("without recalibration")) == count
 
 
 def test_finetuning_starts_from_the_pretrained_supernet(walked):

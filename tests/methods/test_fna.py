@@ -17,7 +17,7 @@ from workbench.methods import candidates, compare, gradient
 from workbench.methods.experiment import Experiment
 from workbench.methods.fna import baselines
 from workbench.methods.fna import method as fna
-from workbench.methods.fna.paper import PRESETS, plan_named
+from workbench.methods.fna.paper import PRESETS, paper_plan, plan_named
 from workbench.methods.fna.presets import two_tasks, with_options
 from workbench.methods.plan import CostPenalty, shortened
 from workbench.networks.backbone import Backbone
@@ -62,7 +62,7 @@ def test_the_record_has_every_epoch_and_the_ledger_every_phase(walked):
     names = [network.name for network in compared]
     assert names == ["FNA", "seed network", "best-scored random", "FNA, random weights", "random network 1"]
     table = compare.comparison_table(results)
-    assert table["network"].tolist() == names and table[metric].between(0, 1).all()
+    assert table["network"].tolist() == [*names[:-1], "random network"] and table[metric].between(0, 1).all()
     assert f"{metric} error" in table and "top1" not in table
     starts = baselines.start_table(results)
     assert starts["network"].tolist() == ["FNA", "FNA, random weights"]
@@ -243,6 +243,8 @@ def test_options_change_the_plan_and_nonsense_is_refused():
         fna.check_plan(with_options(plan, seed_network="mobilenetv2", depths="3.3.4.4.4.1"))
     with pytest.raises(ValueError, match="is for detection, not for pose"):
         plan_named("paper-ssdlite", "pose")
+    with pytest.raises(ValueError, match="SSDLite is a detector"):
+        paper_plan("pose", ssdlite=True)
     assert two_tasks(["pose", "segmentation"]) == ["segmentation", "pose"]
     for names in ([], ["detection"], ["pose", "pose"]):
         with pytest.raises(ValueError, match="one or both of segmentation, pose"):
@@ -338,3 +340,15 @@ def test_a_resnet_seed_is_searched_and_remapped(tmp_path):
     own = seed.backbone.blocks[2].main[0].weight  # a basic block's first kernel is not searched
     assert torch.equal(start.blocks[2].main[0].weight, own)
     assert search.trained is not None and np.isfinite(search.trained.losses).all()
+
+
+def test_random_networks_are_one_row_and_none_is_the_found_or_the_best_scored_one(walked, monkeypatch):
+    experiment, seed, search, *_ = walked
+    found, space = search.derived().arch, search.space
+    free = replace(experiment, plan=replace(experiment.plan, random_networks=3, refresh_images=0))
+    monkeypatch.setattr("workbench.methods.fna.baselines.network", lambda *given, **how: given)
+    drawn = [given[4] for given in baselines.found_and_baselines(free, seed, space, found, found, "all")[-3:]]
+    first, second = drawn[:2]
+    again = [given[4:] for given in baselines.found_and_baselines(free, seed, space, found, first, "all")[-3:]]
+    assert second in {arch for arch, _ in again} and not {found, first} & {arch for arch, _ in again}
+    assert {group for _, group in again} == {"random network"}

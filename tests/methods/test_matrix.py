@@ -33,7 +33,7 @@ SEARCHERS = {
     "exhaustive": lambda space, limits: ExhaustiveSearch(
         [space.sample(np.random.default_rng(index)) for index in range(EVALUATIONS)], limits
     ),
-    "evolution": lambda space, limits: Evolution(space, EVOLUTION, seed=0, limits=limits),
+    "evolution": lambda space, limits: Evolution(space, EVOLUTION, seed=0, metric="AP", limits=limits),
     "beam": lambda space, limits: BeamSearch(space, width=1, completions=2, seed=0, metric="AP", limits=limits),
 }
 
@@ -72,7 +72,7 @@ def test_every_searcher_runs_on_every_space_within_a_limit(experiment, trained, 
     assert scores and all(score.error is None for score in scores)
     whole = [score for score in scores if len(score.arch.choices) == len(space.decisions)]
     assert whole and all(limit.allows(score.arch) for score in whole)
-    winner_is_trained(experiment, supernet.supernet, candidates.best(whole).arch)
+    winner_is_trained(experiment, supernet.supernet, candidates.best(whole, experiment.plan.fitness).arch)
 
 
 @pytest.mark.parametrize("name", SPACES)

@@ -185,7 +185,7 @@ def test_rows_of_another_search_are_not_taken_for_this_one(walked):
     """The same folder with other seed weights: the record of the first search must not describe the second."""
     experiment, seed, *_ = walked
     other = replace(seed, origin={"weights": "of another file"})
-    with pytest.raises(ValueError, match=r"holds epochs of 'search n4' by another search.*--fresh"):
+    with pytest.raises(ValueError, match=r"holds scores of 'search n4' by other weights.*--fresh"):
         nats.search(experiment, other)
 
 
@@ -345,3 +345,15 @@ def test_stored_sweeps_are_read_by_what_varies():
         assert len(part) and all(part[name].nunique() == 1 for name in lesson.USUAL if name != column)
         assert not part.duplicated([column, "seed"]).any()  # a seed counts once
     assert nats_presets.TINY.groups == lesson.USUAL["groups"]
+
+
+def test_random_channels_are_new_networks(walked):
+    """None repeats another, nor what is compared already: here the best-scored one would be drawn first."""
+    experiment, seed, search, path, *_ = walked
+    many = replace(experiment, plan=replace(experiment.plan, random_networks=2))
+    first, arch, both = nats.space_of(experiment).uniform(1), search.derived().arch, (path.space, path.derived().arch)
+    for _ in range(2):
+        compared = baselines.found_and_baselines(many, seed, arch, both, everything=True, best_random=first)
+        drawn = [network.arch for network in compared if network.group == "random channels"]
+        assert len({*drawn, arch, first}) == len(drawn) + 2
+        first = drawn[0]

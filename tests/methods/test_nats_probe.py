@@ -32,8 +32,8 @@ def search(distance, training_distances):
     supernet.mix()
     use(supernet, "composite")
     recipe = AlternatingRecipe(weights=STEPS, alpha=ALPHA, epochs=5, warm_epochs=2)
-    side = AlphaSide(parameters=supernet.alphas(), data=Scenes(dot_task(distance), 0, "search", 400), recipe=recipe)
-    fit(model, task, train, recipe.weights, seed=0, search=side)
+    side = AlphaSide(parameters=supernet.alphas(), data=Scenes(dot_task(distance), 0, "search", 400))
+    fit(model, task, train, recipe, seed=0, search=side)
     squares = [
         softmax(alpha) @ np.array([height**2 for height, _ in layer.dilations])
         for layer, alpha in zip(searched_layers(SPACE), supernet.alpha_values(), strict=True)

@@ -210,9 +210,8 @@ def test_i_and_j_only_what_is_meant_to_learn_does(seed, affine):
     side = AlphaSide(
         parameters=supernet.alphas(),
         data=other,
-        recipe=recipe,
         penalty=lambda _model: cost_loss(supernet.expected_macs(32), CostPenalty(strength=0.1)),
     )
-    fit(model, data, data, recipe.weights, seed=0, search=side, before_step=before_step)
+    fit(model, data, data, recipe, seed=0, search=side, before_step=before_step)
     compare(turns[-1])
     assert turns == ["warm"] * 2 + ["weights", "alpha"] * 4

@@ -22,7 +22,7 @@ def fitness(arch):
 
 
 def searchers(limits=()):
-    return [Evolution(SPACE, CONFIG, seed=0, limits=limits), RandomSearch(SPACE, seed=0, limits=limits)]
+    return [Evolution(SPACE, CONFIG, seed=0, metric="AP", limits=limits), RandomSearch(SPACE, seed=0, limits=limits)]
 
 
 def run(searcher, generations):
@@ -57,14 +57,14 @@ def test_evolution_finds_more_than_random_search_on_a_smooth_landscape():
 
 
 def test_parents_are_the_best_of_everything_seen():
-    searcher = Evolution(SPACE, CONFIG, seed=0)
+    searcher = Evolution(SPACE, CONFIG, seed=0, metric="AP")
     asked = run(searcher, 5)
     assert [value for value, _ in searcher.archive] == sorted((fitness(arch) for arch in asked), reverse=True)
     assert searcher.archive[0][0] == max(map(fitness, asked))
 
 
 def test_failed_candidates_are_never_parents():
-    searcher = Evolution(SPACE, CONFIG, seed=0)
+    searcher = Evolution(SPACE, CONFIG, seed=0, metric="AP")
     archs = [query.arch for query in searcher.ask(10)]
     searcher.tell([score(arch, 0.0, error="boom") for arch in archs])
     assert searcher.archive == []
@@ -87,7 +87,7 @@ def test_a_small_space_is_asked_for_completely_and_then_exhausted(kind):
         build=lambda choices: SPACE.build((0,) * 8),
         image_size=32,
     )
-    searcher = RandomSearch(space, seed=0) if kind == "random" else Evolution(space, CONFIG, seed=0)
+    searcher = RandomSearch(space, seed=0) if kind == "random" else Evolution(space, CONFIG, seed=0, metric="AP")
     first = [query.arch for query in searcher.ask(10)]
     searcher.tell([score(arch, sum(arch.choices)) for arch in first])
     rest = [query.arch for query in searcher.ask(6)]
@@ -97,7 +97,7 @@ def test_a_small_space_is_asked_for_completely_and_then_exhausted(kind):
 
 
 def _both(seed):
-    return Evolution(SPACE, CONFIG, seed=seed), RandomSearch(SPACE, seed=seed)
+    return Evolution(SPACE, CONFIG, seed=seed, metric="AP"), RandomSearch(SPACE, seed=seed)
 
 
 def test_random_networks_of_one_cost_are_alike_in_cost_and_in_nothing_else():

@@ -60,8 +60,8 @@ class Task:
 
 
 def run(model, recipe=RECIPE, *, halves=(WEIGHTS, ALPHA), penalty=None, after_epoch=None, **options):
-    side = AlphaSide(parameters=[model.alpha], data=halves[1], recipe=recipe, penalty=penalty, after_epoch=after_epoch)
-    return fit(model, Task(), halves[0], recipe.weights, seed=0, search=side, **options)
+    side = AlphaSide(parameters=[model.alpha], data=halves[1], penalty=penalty, after_epoch=after_epoch)
+    return fit(model, Task(), halves[0], recipe, seed=0, search=side, **options)
 
 
 def new():
@@ -249,11 +249,12 @@ def test_halves_that_make_no_sense_are_refused_before_the_first_step(halves, mes
     assert model.seen == []
 
 
-def test_the_weights_of_a_search_have_one_recipe():
+def test_a_side_of_alpha_and_an_alternating_recipe_need_each_other():
     model = new()
-    side = AlphaSide(parameters=[model.alpha], data=ALPHA, recipe=RECIPE)
-    with pytest.raises(ValueError, match=r"pass search\.recipe\.weights"):
-        fit(model, Task(), WEIGHTS, replace(RECIPE.weights, steps=2), seed=0, search=side)
+    side = AlphaSide(parameters=[model.alpha], data=ALPHA)
+    for recipe, search in ((RECIPE.weights, side), (RECIPE, None)):
+        with pytest.raises(ValueError, match="A gradient search has both"):
+            fit(model, Task(), WEIGHTS, recipe, seed=0, search=search)
 
 
 def test_a_copy_is_searched_like_the_original():
@@ -261,8 +262,8 @@ def test_a_copy_is_searched_like_the_original():
     model = new()
     twin, own = copy.deepcopy((model, [model.alpha]))
     assert own[0] is twin.alpha
-    side = AlphaSide(parameters=own, data=ALPHA, recipe=RECIPE, penalty=lambda trained: -100 * trained.alpha[0, 0])
-    fit(twin, Task(), WEIGHTS, RECIPE.weights, seed=0, search=side)
+    side = AlphaSide(parameters=own, data=ALPHA, penalty=lambda trained: -100 * trained.alpha[0, 0])
+    fit(twin, Task(), WEIGHTS, RECIPE, seed=0, search=side)
     assert torch.equal(model.alpha, torch.zeros(1, 2)) and model.alpha.grad is None and twin.alpha[0, 0] > 0
 
 

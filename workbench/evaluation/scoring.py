@@ -124,13 +124,8 @@ def run_search(
     Every score is in the run's record before it counts. A killed search is replayed from there: the searcher asks the
     same questions again and gets the recorded answers, so it ends as if it had never been interrupted.
     """
+    run.claim(phase, origin)
     recorded = {row.arch: row for row in run.scores(phase)}
-    if recorded and run.load(f"search {phase}", origin) is None:
-        raise ValueError(
-            f"{run.path} holds scores of {phase!r} by other weights (another device, thread count or version of the"
-            " code trained them); start anew with --fresh."
-        )
-    run.store(f"search {phase}", origin, {"evaluations": evaluations})
     scores: list[Score] = []
     step = 0
     while (left := evaluations - len(scores)) > 0 and (queries := searcher.ask(min(generation, left))):

@@ -101,7 +101,7 @@ def plot_networks(specs: Mapping[str, NetworkSpec], image_size: ImageSize = 224)
     rows, notes = {}, {}
     for name, spec in specs.items():
         blocks = [spec.blocks[index] for index in dilatable_blocks(spec)]
-        rates = [block.dilations[0][1] if block.dilations else 1 for block in blocks]
+        rates = [spatial_dilation(block)[0] for block in blocks]
         pairs = zip(blocks, rates, strict=True)
         rows[name] = [Cell(b.stage, DILATION_COLOURS.get(r, PURPLE), str(r) if r > 1 else "") for b, r in pairs]
         count = backbone_cost(spec, image_size).params

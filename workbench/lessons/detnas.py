@@ -10,28 +10,33 @@ from matplotlib.axes import Axes
 from workbench.insight.architecture_plots import OPERATION_COLOURS, Cell, plot_strips
 from workbench.insight.style import VERMILLION, new_axes
 from workbench.insight.widgets import editor
-from workbench.methods.candidates import scorer
+from workbench.methods import candidates
 from workbench.methods.experiment import Experiment
 from workbench.methods.one_shot import TrainedSupernet
 from workbench.records.score import Score
+from workbench.search.exhaustive import ExhaustiveSearch
 from workbench.spaces.arch import Arch
 from workbench.spaces.costs import ImageSize
 from workbench.spaces.space import SearchSpace
 
 
 def recalibration_check(experiment: Experiment, supernet: TrainedSupernet, scores: Sequence[Score]) -> pd.DataFrame:
-    """The first few recorded architectures scored again without recalibration: `key`, and AP `with` and `without`."""
-    judge = scorer(experiment, supernet, experiment.task, recalibrated=False)
+    """Fitness of the first few recorded architectures `with` recalibration and, scored again, `without`; rows by key.
+
+    RuntimeError when none of them can be scored without.
+    """
     rows = [score for score in scores if score.error is None][: experiment.plan.recalibration_check]
-    known = {score.arch: score for score in experiment.run.scores("without recalibration")}
-    table = []
-    for row in rows:
-        stale = known.get(row.arch)
-        if stale is None:
-            stale = judge(row.arch, phase="without recalibration", step=0)
-            experiment.run.append(stale)
-        table.append({"key": row.arch.key, "with": row.metrics["AP"], "without": stale.metrics.get("AP", float("nan"))})
-    return pd.DataFrame(table)
+    stale = candidates.search(
+        experiment,
+        ExhaustiveSearch(row.arch for row in rows),
+        candidates.scorer(experiment, supernet, experiment.task, recalibrated=False),
+        phase="without recalibration",
+        evaluations=len(rows),
+        generation=len(rows),
+    )
+    metric = experiment.plan.fitness
+    pairs = [(row.metrics[metric], other.metrics.get(metric)) for row, other in zip(rows, stale, strict=True)]
+    return pd.DataFrame(pairs, columns=["with", "without"], index=[row.arch.key for row in rows], dtype=float)
 
 
 def plot_op_strip(space: SearchSpace, archs: Mapping[str, Arch]) -> Axes:

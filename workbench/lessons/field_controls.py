@@ -162,14 +162,14 @@ def train_network(experiment: Experiment, name: str, spec: NetworkSpec, recipe: 
     return task.measure(model, experiment.data.test, experiment.device, rng=rng)[0]["accuracy"]
 
 
-def best_of_starts(experiment: Experiment, name: str, spec: NetworkSpec, starts: int = 0) -> float:
-    """Test accuracy of the best of `starts` initialisations (0: as many as the plan says).
+def best_of_starts(experiment: Experiment, name: str, spec: NetworkSpec) -> float:
+    """Test accuracy of the best of as many initialisations as the plan says.
 
     Far cues are learned within 50 steps or, from some initial weights, not in a few hundred; whether a network *can*
     learn to see shows in its best start. A start above 0.9 is good enough.
     """
     best, recipe = 0.0, experiment.plan.recipe
-    for start in range(starts or experiment.plan.starts):
+    for start in range(experiment.plan.starts):
         if best < 0.9:
             best = max(best, train_network(experiment, f"{name}, start {start + 1}", spec, recipe, start))
     return best

@@ -85,10 +85,10 @@ def whole_models(experiment: Experiment, results: Sequence[Result]) -> pd.DataFr
 
     FNA prices the backbone only, which may be a small part of the model.
     """
-    size = input_sizes(experiment.plan, experiment.data)[0]
+    size = input_sizes(experiment.plan, experiment.data)[0]  # of the first search image
     rows: list[dict[str, Any]] = []
     for result in results:
-        whole = forward_macs(result.model, experiment.task, experiment.data.train, experiment.device)
+        whole = forward_macs(result.model, experiment.task, experiment.data.search, experiment.device)
         macs = {"backbone MMACs": backbone_cost(result.network.spec, size).macs / 1e6, "whole model MMACs": whole / 1e6}
         params = {"backbone k params": result.params / 1e3, "whole model k params": result.detector_params / 1e3}
         rows.append({"network": result.network.name, **macs, **params})

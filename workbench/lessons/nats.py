@@ -3,7 +3,6 @@
 import copy
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -60,8 +59,6 @@ def step_ratio(experiment: Experiment, model: nn.Module, turns: int = 5) -> floa
 
     The two are timed in turn on copies, the fastest of `turns` each: what the machine does besides hits both alike.
     """
-    search = experiment.plan.search
-    short = replace(search, weights=replace(search.weights, steps=2), epochs=1, warm_epochs=0)
     models, best = [copy.deepcopy(model) for _ in range(2)], [float("inf")] * 2
     use(body_of(models[1]), "branches")
     for _ in range(turns):
@@ -71,10 +68,10 @@ def step_ratio(experiment: Experiment, model: nn.Module, turns: int = 5) -> floa
                 trial,
                 experiment.task,
                 experiment.data.train,
-                short.weights,
+                experiment.plan.search.for_timing(2),
                 seed=0,
                 device=experiment.device,
-                search=AlphaSide(parameters=body_of(trial).alphas(), data=experiment.data.search, recipe=short),
+                search=AlphaSide(parameters=body_of(trial).alphas(), data=experiment.data.search),
                 progress=lambda done, total, text, marks=marks: marks.append(time.perf_counter()),
             )
             best[which] = min(best[which], marks[1] - marks[0])  # the first step also warms up

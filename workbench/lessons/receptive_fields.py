@@ -18,6 +18,7 @@ from workbench.insight.measured_field import Field, measure_field, structure_fie
 from workbench.insight.plots import SIZES
 from workbench.insight.receptive_field import SHARE, narrowed, predicted_sigma, theoretical_field
 from workbench.insight.tables import paper_table, stored_results
+from workbench.methods.presets import FAST, SMALL_DATA, SMOKE_DATA, TINY_DATA
 from workbench.networks.backbone import Backbone
 from workbench.networks.blocks import build_chain
 from workbench.records.files import base_folder, read_json
@@ -47,14 +48,11 @@ class FieldPlan:
     classifier_hidden: int = 128
 
 
-_TRAIN = Recipe(
-    steps=400, batch_size=32, lr=6e-3, optimizer="adamw", weight_decay=0.02, warmup=0.05, clip_norm=10.0, augment="flip"
-)
-_SPECIES = ("fish", "ray", "starfish", "eel")
+_TRAIN = replace(FAST, steps=400, batch_size=32, lr=6e-3)
+_FEW: dict[str, Any] = {"train_images": 400, "search_images": 16, "test_images": 64}
 
 TINY = FieldPlan(
-    data=DataPlan(image_side=128, crop_side=64, train_images=400, search_images=16, test_images=64, crops=4000,
-                  species=_SPECIES),
+    data=replace(TINY_DATA, **_FEW),
     depths=(2, 3, 5, 7, 10, 14, 20, 28, 40), shown_depths=(5, 10, 20, 40), runs=20,
     networks=("resnet50", "resnet101"), share=0.5,
     backbone="resnet-tiny", reallocated=(1, 3, 4), dilations=(1, 1, 2, 1, 2, 1, 3, 2),
@@ -63,14 +61,14 @@ TINY = FieldPlan(
 
 SMOKE = replace(
     TINY,
-    data=DataPlan(image_side=96, crop_side=32, train_images=24, search_images=8, test_images=8, crops=32),
+    data=SMOKE_DATA,
     depths=(2, 5, 10), shown_depths=(5, 10), runs=2, networks=("resnet50",),
     patch=208, images=2, probes=2, train=replace(_TRAIN, steps=3, batch_size=8),
 )  # fmt: skip
 
 SMALL = replace(
     TINY,
-    data=DataPlan(image_side=256, crop_side=96, train_images=400, search_images=16, test_images=64, crops=3000),
+    data=replace(SMALL_DATA, **_FEW),
     backbone="resnet18-quarter", reallocated=(1, 1, 2, 4),  # with the dilations of CR-R18
     runs=50, patch=416, images=50, train=replace(_TRAIN, steps=1500, batch_size=64),
 )  # fmt: skip

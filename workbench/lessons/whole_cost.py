@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pandas as pd
 
+from workbench.methods.presets import IMAGENET_IMAGES
 from workbench.records.ledger import Entry
 from workbench.spaces.costs import backbone_cost
 from workbench.spaces.network_spec import NetworkSpec
@@ -14,7 +15,6 @@ from workbench.spaces.network_spec import NetworkSpec
 PARTS = ("supernet pre-training", "supernet fine-tuning", "search", "target pre-training", "target fine-tuning")
 TOTAL, SHARE = "whole, TMACs", "share of the first row"
 IMAGENET_PASSES = 240  # of the seed's own training (section 5; that this trained the paper's seed is likely)
-IMAGENET_IMAGES = 1_281_167
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from workbench.records.ledger import Entry, peak_memory, reset_peak_memory
 from workbench.records.progress import duration, reporter
 from workbench.records.score import Score
 from workbench.records.seeds import generator
+from workbench.search.query import Searcher
 from workbench.tasks.classification import Classification
 
 
@@ -71,44 +72,44 @@ def scorer(experiment: Experiment, supernet: Scorable, task: Any, *, recalibrate
 
 def search(
     experiment: Experiment,
-    searcher: Any,
-    scorer: Scorer,
+    searcher: Searcher,
+    judge: Scorer,
     *,
     phase: str,
     evaluations: int,
     generation: int,
     saved_macs: int = 0,
 ) -> list[Score]:
-    """Runs `searcher` on `scorer`; every score is in the run's record, and its cost in the ledger.
+    """Runs `searcher` on the scores of `judge`; each is in the run's record, and their cost in the ledger.
 
-    `saved_macs` are what the scorer does not compute again, per image and evaluation.
+    `saved_macs` are what the judge does not compute again, per image and evaluation.
     """
     if recorded := experiment.run.scores(phase):
         typical = float(np.median([score.seconds for score in recorded]))
     else:
-        space, rng = scorer.supernet.space, np.random.default_rng(0)
-        plain = replace(scorer, reuse=None)
+        space, rng = judge.supernet.space, np.random.default_rng(0)
+        plain = replace(judge, reuse=None)
         typical = plain(space.sample(rng), phase="timing", step=0).seconds
     left = evaluations - len(recorded)
     print(f"{phase}: {left} evaluations to do, {duration(left * typical)}")
     reset_peak_memory(experiment.device)
     scores = run_search(
         searcher,
-        scorer,
+        judge,
         experiment.run,
         phase=phase,
-        metric=scorer.task.metric,
+        metric=judge.task.metric,
         evaluations=evaluations,
         generation=generation,
-        origin=scorer.origin,
+        origin=judge.origin,
         progress=reporter(phase),
     )
     if left or phase not in {entry.phase for entry in experiment.run.ledger.entries}:  # else nothing was computed now
-        enter_search(experiment, phase, scorer, scores, saved_macs, peak_memory(experiment.device))
+        enter_search(experiment, phase, judge, scores, saved_macs, peak_memory(experiment.device))
     return scores
 
 
-def best(scores: Sequence[Score], metric: str = "AP") -> Score:
+def best(scores: Sequence[Score], metric: str) -> Score:
     """The best row that did not fail, of equal ones that with fewer params.
 
     ValueError when all failed, with the first error.
@@ -120,15 +121,16 @@ def best(scores: Sequence[Score], metric: str = "AP") -> Score:
 
 
 def enter_search(
-    experiment: Experiment, phase: str, scorer: Scorer, scores: Sequence[Score], saved_macs: int = 0, peak: int = 0
+    experiment: Experiment, phase: str, judge: Scorer, scores: Sequence[Score], saved_macs: int = 0, peak: int = 0
 ) -> None:
     """Puts the cost of scoring candidates (recalibration and scoring) into the ledger; 0 where the peak is unknown."""
-    images = len(scores) * (len(scorer.calibration.indices) + len(scorer.scored.indices))
-    supernet = scorer.supernet
+    calibrating = len(judge.calibration.indices) if judge.recalibrated else 0
+    images = len(scores) * (calibrating + len(judge.scored.indices))
+    supernet = judge.supernet
     per_image = forward_macs(
-        scorer.model,
-        scorer.task,
-        scorer.scored.data,
+        judge.model,
+        judge.task,
+        judge.scored.data,
         experiment.device,
         lambda model, turn, rng: supernet.activate(supernet.space.sample(rng)),
     )

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
+from workbench.insight.plots import SIZES
 from workbench.methods.experiment import Experiment, body_of, new_model
 from workbench.methods.phases import Trained, train_phase
 from workbench.networks.backbone import Backbone
@@ -20,8 +21,7 @@ from workbench.spaces.arch import Arch
 from workbench.spaces.costs import backbone_cost
 from workbench.spaces.network_spec import NetworkSpec
 
-SIZE_COLUMNS = ("AP_rel_s", "AP_rel_m", "AP_rel_l")
-COLUMNS = ("top1", "AP", "AP50", "AP75", *SIZE_COLUMNS, "AR", "PCK")
+COLUMNS = ("top1", "AP", "AP50", "AP75", *SIZES, "AR", "PCK")
 MASK_COLUMNS = ("mIoU", "pixel accuracy")
 
 
@@ -62,15 +62,6 @@ class Result:
     seconds: float  # pre-training and fine-tuning
 
 
-def lineup(found: Network, baselines: Sequence[Network], controls: Sequence[Network] = ()) -> list[Network]:
-    """The found network first, then what it must beat, then random controls. ValueError when two share a name."""
-    networks = [found, *baselines, *controls]
-    names = [network.name for network in networks]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"Networks of one comparison have names of their own, but {twice} stand for several.")
-    return networks
-
-
 def train_all(
     experiment: Experiment,
     networks: Sequence[Network],
@@ -78,7 +69,13 @@ def train_all(
     steps: int = 0,
     initialise: Callable[[nn.Module], None] | None = None,
 ) -> list[Result]:
-    """The same training for every network, of the plan's length or `steps`; each is measured once."""
+    """The same training for every network, of the plan's length or `steps`; each is measured once.
+
+    The found network comes first, then what it must beat, then random controls. ValueError when two share a name.
+    """
+    names = [network.name for network in networks]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"Networks of one comparison have names of their own, but {twice} stand for several.")
     return [train_network(experiment, network, steps=steps, initialise=initialise) for network in networks]
 
 
@@ -97,11 +94,10 @@ def train_network(
     origin: dict[str, Any] = {"spec": spec_identity(network.spec), "own initialisation": initialise is not None}
     seconds, accuracy = 0.0, dict[str, float]()
     if network.start is None:
-        model, first = _pretrained(experiment, network, label, initialise, origin)
-        weights, origin["pretrained"], seconds = model.get_submodule("backbone"), first.key, first.entry.seconds
-        accuracy, _ = experiment.classification.measure(
-            model, data.crops_test, experiment.device, rng=generator(experiment.seed, "bootstrap")
+        weights, first, accuracy = train_classifier(
+            experiment, network.spec, f"pretrain {label}", stream="network", origin=origin, initialise=initialise
         )
+        origin["pretrained"], seconds = first.key, first.entry.seconds
     else:
         weights, origin["start"] = network.start.weights, dict(network.start.origin)
     model = new_model(lambda: task.build(Backbone(network.spec)), experiment.seed, "detector head")
@@ -143,26 +139,36 @@ def train_network(
     )
 
 
-def _pretrained(
+def train_classifier(
     experiment: Experiment,
-    network: Network,
-    label: str,
-    initialise: Callable[[nn.Module], None] | None,
+    spec: NetworkSpec,
+    name: str,
+    *,
+    stream: str,
     origin: Mapping[str, Any],
-) -> tuple[nn.Module, Trained]:
-    """The network as a classifier trained on the crops."""
-    task, crops = experiment.classification, experiment.data.crops
+    initialise: Callable[[nn.Module], None] | None = None,
+) -> tuple[Backbone, Trained, dict[str, float]]:
+    """A backbone trained as a classifier on the crops, and its accuracy on unseen ones; kept in `runs/cache`.
+
+    `stream` names the draw of initial weights.
+    """
+    plan, data, task = experiment.plan, experiment.data, experiment.classification
 
     def build() -> nn.Module:
-        model = task.build(Backbone(network.spec))
+        model = task.build(Backbone(spec))
         if initialise is not None:
             initialise(model)
         return model
 
-    model = new_model(build, experiment.seed, "network")
-    recipe, side = experiment.plan.classifier.recipe, crops[0][0].shape[-1]
-    name = f"pretrain {label}"
-    return model, train_phase(experiment, name, model, task, crops, recipe, origin=origin, shared=True, image_side=side)
+    model, recipe, side = new_model(build, experiment.seed, stream), plan.classifier.recipe, plan.data.crop_side
+    trained = train_phase(
+        experiment, name, model, task, data.crops, recipe, origin=origin, shared=True, image_side=side
+    )
+    rng = generator(experiment.seed, "bootstrap")
+    accuracy, _ = task.measure(model, data.crops_test, experiment.device, rng=rng)
+    body = model.get_submodule("backbone")
+    assert isinstance(body, Backbone)
+    return body, trained, accuracy
 
 
 def slug(name: str) -> str:
@@ -227,6 +233,6 @@ def comparison_table(results: Sequence[Result]) -> pd.DataFrame:
     means[costs] = means[costs].round().astype(int)
     means.insert(list(means).index(main) + 1, f"{main} sd", groups[main].std().to_numpy())  # empty for one network
     # What nobody has: accuracy where everybody started from given weights, sizes of objects in poses.
-    optional = [name for name in ("top1", "PCK", *SIZE_COLUMNS) if name in means and means[name].isna().all()]
+    optional = [name for name in ("top1", "PCK", *SIZES) if name in means and means[name].isna().all()]
     means["network"] = [f"{name} (mean of {sizes[name]})" if sizes[name] > 1 else name for name in means["network"]]
     return means.drop(columns=optional)

@@ -4,6 +4,7 @@ This is the first-order bilevel search of DARTS. NATS (section 3.2) and FNA diff
 the mixture of all options, or one path drawn from alpha.
 """
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from workbench.data.loader import find_file
 from workbench.evaluation.scoring import Scorer
 from workbench.methods import candidates
 from workbench.methods.experiment import Experiment, body_of, forward_macs, new_model
@@ -21,12 +23,14 @@ from workbench.methods.phases import Trained, train_phase
 from workbench.methods.plan import CostPenalty
 from workbench.networks.backbone import Backbone
 from workbench.networks.dilation_mixture import use
+from workbench.networks.pretrained import load_torchvision, read_state
 from workbench.networks.supernet import Supernet
 from workbench.records.score import Score
 from workbench.search.limits import Limit
 from workbench.search.query import Searcher
 from workbench.search.relaxation import Derived, Logits, derive
 from workbench.spaces.costs import ImageSize
+from workbench.spaces.network_spec import NetworkSpec
 from workbench.spaces.space import SKIP, SearchSpace
 from workbench.training.fit import AlphaSide
 from workbench.training.recipe import AlternatingRecipe
@@ -41,6 +45,15 @@ class SeedNetwork:
     backbone: Backbone
     origin: dict[str, Any]
     top1: float | None = None  # on unseen crops, where it was trained here
+
+
+def read_seed(
+    spec: NetworkSpec, name: str, load: Callable[[Backbone, Mapping[str, Tensor]], None] = load_torchvision
+) -> SeedNetwork:
+    """A network with the weights of the file `name`, and a digest of them; ValueError when they do not match."""
+    path, backbone = find_file(name), Backbone(spec)
+    load(backbone, read_state(path))
+    return SeedNetwork(backbone=backbone, origin={"weights": hashlib.sha256(path.read_bytes()).hexdigest()[:16]})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +79,9 @@ class GradientSearch:
         assert self.trained is not None
         return [[alpha.double().numpy() for alpha in epoch] for epoch in self.trained.alphas]
 
-    def derived(self, epoch: int = -1, limits: tuple[Limit, ...] = ()) -> Derived:
-        """The architecture that alpha stands for after that epoch (NATS, equation 4)."""
-        return derive(self.space, self.alphas[epoch], limits)
+    def derived(self, limits: tuple[Limit, ...] = ()) -> Derived:
+        """The architecture that alpha stands for in the end (NATS, equation 4)."""
+        return derive(self.space, self.alphas[-1], limits)
 
 
 def gradient_search(
@@ -123,7 +136,6 @@ def gradient_search(
         return AlphaSide(
             parameters=body_of(trained).alphas(),
             data=data.search,
-            recipe=recipe,
             penalty=priced if penalty else None,
             after_epoch=after_epoch,
         )
@@ -134,7 +146,7 @@ def gradient_search(
         model,
         task,
         data.train,
-        recipe.weights,
+        recipe,
         origin={**origin, "space": supernet.space.name, "weights on": weights_on}
         | ({"penalty": vars(penalty), "macs_at": plan.macs_at} if penalty else {}),
         before_step=before_step,
@@ -143,7 +155,7 @@ def gradient_search(
         image_side=plan.data.image_side,
     )
     if (name := f"score {phase}") not in {entry.phase for entry in experiment.run.ledger.entries}:
-        candidates.enter_search(experiment, name, judge, scored_epochs(experiment, found), peak=0)
+        candidates.enter_search(experiment, name, judge, scored_epochs(experiment, found))
     supernet.mix()
     return replace(found, trained=trained)
 

@@ -19,7 +19,7 @@ from workbench.records.progress import Progress, duration, reporter
 from workbench.records.seeds import integer
 from workbench.training.fit import AlphaSide, BeforeStep, fit, place
 from workbench.training.parallel import synchronise_batch_norm
-from workbench.training.recipe import Recipe
+from workbench.training.recipe import AlternatingRecipe, Recipe
 
 CODE_VERSION = 3  # raise it when training changes what it computes: old cached weights are then not used
 
@@ -44,7 +44,7 @@ def train_phase(
     model: nn.Module,
     task: Any,
     data: Any,
-    recipe: Recipe,
+    recipe: Recipe | AlternatingRecipe,
     *,
     origin: Mapping[str, Any],
     before_step: BeforeStep | None = None,
@@ -59,30 +59,30 @@ def train_phase(
     the result is kept in `runs/cache/<key>`, where other runs find it; it then enters the ledger at its original
     cost, marked cached. A phase killed half-way goes on from its checkpoint. `prices` are the MACs of an image in a
     step of the weights and in one of alpha; else they are counted on what `before_step` makes of the model.
-    ValueError when the run already holds epochs of this name by another search.
+    ValueError when the run already holds scores of this name by another search.
     """
     side = search(model) if search is not None else None
     identity = {
         "task": as_plain(task),
         "data": [data.digest, side.data.digest] if side else data.digest,
-        "recipe": as_plain(side.recipe if side else recipe),
+        "recipe": as_plain(recipe),
         "origin": dict(origin),
     }
     key, folder = place_of(experiment, identity, shared)
     if side is not None:
-        _claim_epochs(experiment, name, key)
-    if (kept := load_phase(experiment, name, folder, model, recipe)) is not None:
+        experiment.run.claim(name, key)
+    if (kept := load_phase(experiment, name, folder, model)) is not None:
         return _trained(key, folder, kept)
     options: dict[str, Any] = {"before_step": before_step, "image_side": image_side}
 
     def trial(steps: int, progress: Progress) -> None:
         twin = copy.deepcopy(model)
-        short, own = replace(recipe, steps=steps), search(twin) if search is not None else None
-        if own is not None:
-            own = replace(own, recipe=replace(own.recipe, weights=short, epochs=1, warm_epochs=0), after_epoch=None)
+        short = replace(recipe, steps=steps) if isinstance(recipe, Recipe) else recipe.for_timing(steps)
+        own = replace(search(twin), after_epoch=None) if search is not None else None
         fit(twin, task, data, short, seed=0, device=experiment.device, search=own, progress=progress, **options)
 
-    print(f"{name}: {recipe.steps} steps of {recipe.batch_size} images, {estimate(trial, recipe.steps)}")
+    weights = recipe if isinstance(recipe, Recipe) else recipe.weights
+    print(f"{name}: {weights.steps} steps of {weights.batch_size} images, {estimate(trial, weights.steps)}")
     clock = PhaseClock(folder, reporter(name))
     reset_peak_memory(experiment.device)
     if prices is None:
@@ -100,7 +100,7 @@ def train_phase(
         progress=clock,
         **options,
     )
-    on_alpha = len(history.alpha_losses) * side.recipe.alpha.batch_size if side else 0
+    on_alpha = 0 if isinstance(recipe, Recipe) else len(history.alpha_losses) * recipe.alpha.batch_size
     weights_macs, alpha_macs = (history.images - on_alpha) * prices[0], on_alpha * prices[1]
     entry = Entry(
         phase=name,
@@ -134,17 +134,6 @@ def _trained(key: str, folder: Path, record: Mapping[str, Any]) -> Trained:
     )
 
 
-def _claim_epochs(experiment: Experiment, name: str, key: str) -> None:
-    """The epochs that a search records belong to one search: ValueError when the run holds those of another."""
-    run = experiment.run
-    if run.scores(name) and run.load(f"epochs of {name}", key) is None:
-        raise ValueError(
-            f"{run.path} holds epochs of {name!r} by another search (other seed weights, device, thread count or"
-            " version of the code); start anew with --fresh."
-        )
-    run.store(f"epochs of {name}", key, {})
-
-
 def load_weights(model: nn.Module, path: Path) -> None:
     """Loads a safetensors file into `model`; ValueError names what does not fit, and nothing is loaded by halves."""
     try:
@@ -174,9 +163,7 @@ def _identity(experiment: Experiment, before_training: Mapping[str, Any]) -> dic
     return {"code": CODE_VERSION, "seed": experiment.seed, "threads": threads, **before_training}
 
 
-def load_phase(
-    experiment: Experiment, name: str, folder: Path, model: nn.Module, recipe: Recipe
-) -> dict[str, Any] | None:
+def load_phase(experiment: Experiment, name: str, folder: Path, model: nn.Module) -> dict[str, Any] | None:
     """The record of a phase that was finished before, its weights loaded into `model`; None when there is none."""
     if not (folder / "phase.json").is_file():
         return None
@@ -184,7 +171,7 @@ def load_phase(
     load_weights(model, folder / "weights.safetensors")
     if name not in {known.phase for known in experiment.run.ledger.entries}:  # else this run itself computed it
         experiment.run.ledger.add(replace(Entry(**record["entry"]), phase=name, cached=True))
-    place(model, recipe, experiment.device)
+    place(model, experiment.device)
     return record
 
 
@@ -227,7 +214,7 @@ class PhaseClock:
         if done % 100 == 0:
             write_json(self.path, self.seconds)
 
-    def stopped(self, work: Callable[[int], None] | None) -> Callable[[int], None] | None:
+    def stopped(self, work: Callable[[int], None] | None) -> Callable[[int], None]:
         """`work` with the clock standing still: what is scored between epochs has an entry of its own."""
 
         def untimed(epoch: int) -> None:
@@ -236,7 +223,7 @@ class PhaseClock:
                 work(epoch)
             self.start += time.perf_counter() - began
 
-        return untimed if work else None
+        return untimed
 
 
 def estimate(trial: Callable[[int, Progress], None], steps: int) -> str:

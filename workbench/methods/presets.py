@@ -18,7 +18,6 @@ FAST = Recipe(
 )
 # Photographs are few and a pass over them is short, so the steps are small and many.
 PHOTOS = replace(FAST, steps=2000, batch_size=8, lr=4e-3)
-ALPHA = Recipe(steps=1, batch_size=16, lr=0.04, optimizer="adam", weight_decay=1e-5, schedule="constant", warmup=0.0)
 
 SMOKE_DATA = DataPlan(image_side=96, crop_side=32, train_images=24, search_images=8, test_images=8, crops=32)
 TINY_DATA = DataPlan(

@@ -106,6 +106,16 @@ class RunFolder:
                 raise ValueError(f"{path} line {number} is broken: {error}") from error
         return [row for row in rows if phase is None or row.phase == phase]
 
+    def claim(self, phase: str, key: str) -> None:
+        """The scores of `phase` are those of the supernet `key`; ValueError when they are those of another."""
+        name = f"scores of {phase}"
+        if self.scores(phase) and self.load(name, key) is None:
+            raise ValueError(
+                f"{self.path} holds scores of {phase!r} by other weights (another seed network, device, thread count or"
+                " version of the code trained them); start anew with --fresh."
+            )
+        self.store(name, key, {})
+
     def store(self, name: str, key: str, value: Mapping[str, Any]) -> None:
         """Keep the result of a finished phase under a key that says what it was computed from."""
         write_json(inside(self.path / "phases", name + ".json"), {"key": key, "value": dict(value)})

@@ -37,7 +37,7 @@ class Evolution:
     config: EvolutionConfig
     _: KW_ONLY
     seed: int
-    metric: str = "AP"
+    metric: str
     limits: Sequence[Limit] = ()
 
     def __post_init__(self) -> None:

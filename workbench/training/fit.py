@@ -45,7 +45,6 @@ class AlphaSide:
 
     parameters: Sequence[nn.Parameter]  # of the model
     data: Any
-    recipe: AlternatingRecipe
     penalty: Callable[[nn.Module], Tensor] | None = None
     after_epoch: Callable[[int], None] | None = None
 
@@ -64,7 +63,7 @@ def fit(
     model: nn.Module,
     task: Task,
     data: Any,
-    recipe: Recipe,
+    recipe: Recipe | AlternatingRecipe,
     *,
     seed: int,
     device: torch.device | str = "cpu",
@@ -74,7 +73,7 @@ def fit(
     image_side: int = 0,
     progress: Progress = silent,
 ) -> History:
-    """Trains `model` in place on `data`; with `search` a step of its weights, then one of alpha, and again.
+    """Trains `model` in place on `data`; with `search` and an alternating recipe, weights and alpha in turn.
 
     `before_step` is called before every step: a supernet is switched there to a random path, or to the mixture. In a
     search each side is frozen while the other moves: no step, no momentum, no decay. (Batch-norm statistics follow
@@ -83,16 +82,22 @@ def fit(
     augmentations whose recipe names none. NonFiniteLoss is raised before a bad loss or gradient reaches the weights.
     """
     device = torch.device(device)
-    place(model, recipe, device)
+    plan = recipe if isinstance(recipe, AlternatingRecipe) else None
+    own = recipe.weights if isinstance(recipe, AlternatingRecipe) else recipe
+    place(model, device)
     model.train()
     alphas = list(search.parameters) if search else []
     searched = {id(alpha) for alpha in alphas}
     weights = [(name, p) for name, p in model.named_parameters() if p.requires_grad and id(p) not in searched]
-    sides = {"weights": Side("weights", weights, task, data, recipe, seed, device, image_side, checkpoint)}
-    if search is not None:
-        _check_search(data, recipe, search)
-        plan, named = replace(search.recipe.alpha, steps=recipe.steps), [("alpha", alpha) for alpha in alphas]
-        sides["alpha"] = Side("alpha", named, task, search.data, plan, seed, device, image_side, checkpoint)
+    sides = {"weights": Side("weights", weights, task, data, own, seed, device, image_side, checkpoint)}
+    if plan is not None and search is not None:
+        _check_halves(data, search.data)
+        other, named = replace(plan.alpha, steps=own.steps), [("alpha", alpha) for alpha in alphas]
+        sides["alpha"] = Side(
+            "alpha", named, task, search.data, other, seed, device, image_side, checkpoint, search.penalty
+        )
+    elif plan is not None or search is not None:
+        raise ValueError("A gradient search has both: a side of alpha, and an AlternatingRecipe.")
     path = generator(seed, "path")
     epochs: list[list[Tensor]] = []
     cuda = range(torch.cuda.device_count()) if device.type == "cuda" else []
@@ -100,20 +105,20 @@ def fit(
         if checkpoint is not None and checkpoint.exists():
             epochs = _restore(load_checkpoint(checkpoint), model, sides, path)
         try:
-            for step in range(len(sides["weights"].losses), recipe.steps):
-                turns: tuple[Turn, ...] = search.recipe.turns(step) if search else ("weights",)
+            for step in range(len(sides["weights"].losses), own.steps):
+                turns: tuple[Turn, ...] = plan.turns(step) if plan else ("weights",)
                 for turn in turns:
                     if before_step is not None:
                         before_step(model, turn, path)
                     side = "alpha" if turn == "alpha" else "weights"
                     _only_learns(sides, side)
-                    sides[side].step(model, step, search.penalty if search and turn == "alpha" else None)
-                progress(step + 1, recipe.steps, _losses(sides))
-                due = step + 1 == recipe.steps or (step + 1) % CHECKPOINT_EVERY == 0
-                if search is not None and step + 1 == search.recipe.epoch_ends[len(epochs)]:
+                    sides[side].step(model, step)
+                progress(step + 1, own.steps, _losses(sides))
+                due = step + 1 == own.steps or (step + 1) % CHECKPOINT_EVERY == 0
+                if plan is not None and step + 1 == plan.epoch_ends[len(epochs)]:
                     epochs.append([alpha.detach().cpu().clone() for alpha in alphas])
                     due = True
-                    if search.after_epoch is not None:
+                    if search is not None and search.after_epoch is not None:
                         search.after_epoch(len(epochs) - 1)
                 if checkpoint is not None and due and world()[0] == 0:
                     save_checkpoint(checkpoint, _state(model, sides, path, epochs))
@@ -140,6 +145,7 @@ class Side:
     device: torch.device
     image_side: int = 0
     checkpoint: Path | None = None  # only named in messages
+    penalty: Callable[[nn.Module], Tensor] | None = None  # of the model, added to the loss
 
     def __post_init__(self) -> None:
         recipe, (self.rank, self.processes) = self.recipe, world()
@@ -158,7 +164,7 @@ class Side:
         self.losses: list[float] = []
         self.queue: list[int] = []  # what is left of the current pass over the data
 
-    def step(self, model: nn.Module, step: int, penalty: Callable[[nn.Module], Tensor] | None = None) -> None:
+    def step(self, model: nn.Module, step: int) -> None:
         """One step at the learning rate of `step`; NonFiniteLoss before a bad loss or gradient reaches the weights.
 
         Augmentation depends on (seed, step, index of the image), dropout and the sampling of boxes on (seed, step):
@@ -172,8 +178,8 @@ class Side:
         torch.random.manual_seed(integer(self.seed, "layers", self.name, str(step), str(self.rank)))
         with torch.autocast(self.device.type, enabled=self.mixed):
             parts = model(images, targets)
-            if penalty is not None:
-                parts = {**parts, "penalty": penalty(model)}
+            if self.penalty is not None:
+                parts = {**parts, "penalty": self.penalty(model)}
             loss = torch.stack([part.float() for part in parts.values()]).sum()
         self.losses.append(float(loss.detach()))
         if not everywhere(math.isfinite(self.losses[-1]), self.device):
@@ -207,10 +213,10 @@ class Side:
         )
 
 
-def place(model: nn.Module, recipe: Recipe, device: torch.device) -> None:
-    """Moves `model` to the device and memory format of the recipe; another format gives other last bits."""
+def place(model: nn.Module, device: torch.device) -> None:
+    """Moves `model` to the device and the memory format of training; another format gives other last bits."""
     model.to(device)
-    model.to(memory_format=torch.channels_last if recipe.channels_last else torch.contiguous_format)
+    model.to(memory_format=torch.channels_last)
 
 
 def _only_learns(sides: Mapping[str, Side], *names: str) -> None:
@@ -263,11 +269,9 @@ def _restore(
     return list(state["epochs"])
 
 
-def _check_search(data: Any, recipe: Recipe, search: AlphaSide) -> None:
-    if search.recipe.weights != recipe:
-        raise ValueError("The weights of a search follow its own recipe; pass search.recipe.weights as recipe.")
-    shared = set(getattr(data, "ids", ())) & set(getattr(search.data, "ids", ()))
-    if data is search.data or (shared and data.name == search.data.name):
+def _check_halves(data: Any, other: Any) -> None:
+    shared = set(getattr(data, "ids", ())) & set(getattr(other, "ids", ()))
+    if data is other or (shared and data.name == other.name):
         raise ValueError(
             f"Weights and alpha must learn from different images, but {len(shared) or 'all'} are in both halves; split"
             " them first."

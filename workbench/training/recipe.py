@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -23,8 +23,7 @@ class Recipe:
     momentum: float = 0.9
     betas: tuple[float, float] = (0.9, 0.999)  # of adam and adamw
     weight_decay: float = 1e-4
-    decay_norm: bool = False  # weight decay on the scales of norm layers
-    decay_bias: bool = False  # and on all biases
+    decay_norm: bool = False  # weight decay on the scales of norm layers; biases have none
     bias_lr_factor: float = 1.0  # 2 in DetNAS's detectors
     eps: float = 1e-8  # added to the denominators of adam, adamw and rmsprop
     schedule: Literal["constant", "step", "cosine", "linear", "poly"] = "cosine"  # poly: (1 - progress) ** 0.9
@@ -36,7 +35,6 @@ class Recipe:
     augment: str = "none"
     crop_side: int = 0  # pixels, of augmentations that crop; 0: the side of the data's images
     amp: bool = True  # mixed precision, on CUDA only
-    channels_last: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +65,10 @@ class AlternatingRecipe:
         """How many steps are done at the end of each epoch."""
         return [round(self.weights.steps * (epoch + 1) / self.epochs) for epoch in range(self.epochs)]
 
+    def for_timing(self, steps: int) -> "AlternatingRecipe":
+        """One epoch of `steps`, with alpha moving from the first."""
+        return replace(self, weights=replace(self.weights, steps=steps), epochs=1, warm_epochs=0)
+
     def turns(self, step: int) -> tuple[Turn, ...]:
         """Which side moves at `step` (from 0)."""
         done = step - round(self.weights.steps * self.warm_epochs / self.epochs) + 1  # since alpha moves
@@ -94,19 +96,17 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 
 def make_optimizer(parameters: Iterable[tuple[str, nn.Parameter]], recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimiser over the trainable ones of these named parameters: weights, norms, biases in own groups.
+    """The recipe's optimiser of these named parameters: weights, norms and biases in own groups.
 
     Each group carries `lr_factor`; the loop sets `lr = learning_rate(...) * lr_factor` at every step.
     """
     decay = recipe.weight_decay
     weights: dict[str, Any] = {"params": [], "weight_decay": decay, "lr_factor": 1.0}
     norms = {**weights, "params": [], "weight_decay": decay if recipe.decay_norm else 0.0}
-    biases = {**weights, "params": [], "weight_decay": decay if recipe.decay_bias else 0.0}
-    biases["lr_factor"] = recipe.bias_lr_factor
+    biases: dict[str, Any] = {"params": [], "weight_decay": 0.0, "lr_factor": recipe.bias_lr_factor}
     for name, parameter in parameters:
-        if parameter.requires_grad:
-            kind = biases if name.endswith("bias") else norms if parameter.ndim == 1 else weights
-            kind["params"].append(parameter)
+        kind = biases if name.endswith("bias") else norms if parameter.ndim == 1 else weights
+        kind["params"].append(parameter)
     groups = [kind for kind in (weights, norms, biases) if kind["params"]]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum)

@@ -11,7 +11,6 @@ The two levels are searched one after the other, never together (section 3.3):
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from workbench.data.loader import Data
 from workbench.evaluation.prefix_reuse import PrefixReuse, beam_macs, prefix_bytes
@@ -27,6 +26,7 @@ from workbench.records.score import Score
 from workbench.search.beam import BeamSearch
 from workbench.search.evolution import Evolution, EvolutionConfig
 from workbench.search.exhaustive import ExhaustiveSearch
+from workbench.search.query import Searcher
 from workbench.search.random import RandomSearch
 from workbench.spaces.allocation import PREFIX, allocation, depths_of, eligible
 from workbench.spaces.catalogue import space_named
@@ -167,7 +167,7 @@ def control_search(experiment: Experiment, scorer: Scorer, *, phase: str, kind: 
     evaluations = min(beam_search(experiment, scorer).evaluations, space.size)
     generation = max(3, evaluations // 6)
     if kind == "random":
-        searcher: Any = RandomSearch(space, seed=seed)
+        searcher: Searcher = RandomSearch(space, seed=seed)
     else:
         part = generation // 3
         config = EvolutionConfig(population=generation, parents=max(1, part), mutants=part, crossings=part)

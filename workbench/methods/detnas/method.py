@@ -10,7 +10,6 @@ with these weights, under a hard limit on MACs. The three steps of the paper's p
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -25,6 +24,7 @@ from workbench.networks.supernet import Supernet
 from workbench.records.score import Score
 from workbench.search.evolution import Evolution
 from workbench.search.limits import Limit
+from workbench.search.query import Searcher
 from workbench.search.random import RandomSearch
 from workbench.spaces.arch import Arch
 from workbench.spaces.catalogue import space_named
@@ -99,8 +99,9 @@ def search(experiment: Experiment, scorer: Scorer, *, phase: str, kind: str = "e
     """Step 3: `evolution`, or `random` as its control at equal evaluations."""
     plan: DetNASPlan = experiment.plan
     space, limits = space_of(experiment), limits_of(experiment)
+    searcher: Searcher
     if kind == "evolution":
-        searcher: Any = Evolution(space, plan.evolution, seed=experiment.seed, metric=scorer.task.metric, limits=limits)
+        searcher = Evolution(space, plan.evolution, seed=experiment.seed, metric=scorer.task.metric, limits=limits)
     else:
         searcher = RandomSearch(space, seed=experiment.seed, limits=limits)
     return candidates.search(

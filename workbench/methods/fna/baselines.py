@@ -43,10 +43,10 @@ def found_and_baselines(
         networks.append(network(experiment, seed, f"best-scored random{suffix}", winner, best_random))
     if controls == "all":
         networks.append(network(experiment, seed, f"FNA, random weights{suffix}", spec, found, init="random"))
-        searcher = random_of_cost(experiment, space, found, "random networks")
+        searcher = random_of_cost(experiment, space, found, "random networks", taken={found, best_random})
         for number, query in enumerate(searcher.ask(experiment.plan.random_networks), start=1):
-            name = f"random network {number}{suffix}"
-            networks.append(network(experiment, seed, name, space.spec(query.arch), query.arch))
+            name, group = f"random network {number}{suffix}", f"random network{suffix}"
+            networks.append(network(experiment, seed, name, space.spec(query.arch), query.arch, group))
     return networks
 
 

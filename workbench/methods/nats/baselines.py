@@ -13,7 +13,7 @@ from workbench.methods.experiment import Experiment
 from workbench.methods.gradient import SeedNetwork
 from workbench.methods.nats.method import network, space_of
 from workbench.methods.nats.presets import NATSPlan
-from workbench.records.seeds import generator
+from workbench.search.random import RandomSearch
 from workbench.spaces.arch import Arch
 from workbench.spaces.channel_dilation import Slicing, equal_split, same_everywhere, searched_layers
 from workbench.spaces.space import SearchSpace
@@ -41,11 +41,12 @@ def found_and_baselines(
         network(experiment, pretrained, "best-scored random", space, best_random),
     ]
     if everything:
-        rng = generator(experiment.seed, "random channels")
         networks += [network(experiment, pretrained, "dilated by hand", space, by_hand(space))]
-        for number in range(1, plan.random_networks + 1):
-            name, arch = f"random channels {number}", space.sample(rng)
-            networks.append(network(experiment, pretrained, name, space, arch, group="random channels"))
+        known = {each.arch for each in networks if each.arch}
+        searcher = RandomSearch(space, seed=experiment.seed, stream="random channels", taken=known)
+        for number, query in enumerate(searcher.ask(plan.random_networks), start=1):
+            name = f"random channels {number}"
+            networks.append(network(experiment, pretrained, name, space, query.arch, group="random channels"))
         other: Slicing = "index" if plan.slicing == "contiguous" else "contiguous"
         networks += [
             network(experiment, pretrained, "equal split", space, equal_split(space)),

@@ -8,25 +8,19 @@
    params and MACs stay what they were; fine-tuning is the comparison's
 """
 
-import hashlib
-
-from workbench.data.loader import Data, find_file
-from workbench.methods.compare import Network, Start
-from workbench.methods.experiment import Experiment, new_model
-from workbench.methods.gradient import GradientSearch, SeedNetwork, gradient_search, random_control
+from workbench.data.loader import Data
+from workbench.methods.compare import Network, Start, train_classifier
+from workbench.methods.experiment import Experiment
+from workbench.methods.gradient import GradientSearch, SeedNetwork, gradient_search, random_control, read_seed
 from workbench.methods.nats.implementation import implementations
 from workbench.methods.nats.presets import NATSPlan
-from workbench.methods.phases import train_phase
 from workbench.methods.plan import input_sizes
-from workbench.networks.backbone import Backbone
 from workbench.networks.choices import Sharing
 from workbench.networks.dilation_mixture import use
-from workbench.networks.pretrained import load_torchvision, read_state
 from workbench.networks.supernet import Supernet
 from workbench.networks.weight_slicing import reuse_weights
 from workbench.records.files import digest
 from workbench.records.score import Score
-from workbench.records.seeds import generator
 from workbench.search.random import RandomSearch
 from workbench.spaces.arch import Arch
 from workbench.spaces.catalogue import space_named
@@ -74,7 +68,7 @@ def check_plan(plan: NATSPlan, data: Data, seed_weights: str = "") -> str:
             except ValueError:
                 beyond.add(size)
     if seed_weights:
-        _from_file(plan, seed_weights)
+        read_seed(base_spec(space), seed_weights)
     text = (
         f"{space.name}: {len(layers)} searched convolutions, {len(space.decisions)} groups, {logits(space)} logits;"
         f" a usual image enters with {usual[0]} x {usual[1]} px"
@@ -91,26 +85,12 @@ def seed_network(experiment: Experiment, seed_weights: str = "") -> SeedNetwork:
     """
     plan: NATSPlan = experiment.plan
     if seed_weights:
-        backbone, key = _from_file(plan, seed_weights)
-        return SeedNetwork(backbone=backbone, origin={"weights": key})
-    task, crops_test = experiment.classification, experiment.data.crops_test
-    spec = base_spec(space_of(experiment))
-    model = new_model(lambda: task.build(Backbone(spec)), experiment.seed, "seed network")
-    trained = train_phase(
-        experiment,
-        "pretrain seed network",
-        model,
-        task,
-        experiment.data.crops,
-        plan.classifier.recipe,
-        origin={"spec": spec.to_json()},
-        shared=True,
-        image_side=plan.data.crop_side,
+        return read_seed(base_spec(space_named(plan.space)), seed_weights)
+    spec, name = base_spec(space_of(experiment)), "seed network"
+    backbone, trained, accuracy = train_classifier(
+        experiment, spec, f"pretrain {name}", stream=name, origin={"spec": spec.to_json()}
     )
-    body = model.get_submodule("backbone")
-    assert isinstance(body, Backbone)
-    measured, _ = task.measure(model, crops_test, experiment.device, rng=generator(experiment.seed, "bootstrap"))
-    return SeedNetwork(backbone=body.cpu(), origin={"pretrained": trained.key}, top1=measured["top1"])
+    return SeedNetwork(backbone=backbone.cpu(), origin={"pretrained": trained.key}, top1=accuracy["top1"])
 
 
 def search(experiment: Experiment, pretrained: SeedNetwork, groups: str = "", phase: str = "") -> GradientSearch:
@@ -168,14 +148,6 @@ def network(
     return Network(name=name, spec=decoded(space, arch, way), arch=arch, group=group, start=given)
 
 
-def random_search(experiment: Experiment, search: GradientSearch) -> list[Score]:
+def random_search(experiment: Experiment, searched: GradientSearch) -> list[Score]:
     """The control: random networks of the same space, as many as the search scored, by the weights of its supernet."""
-    return random_control(experiment, search, RandomSearch(search.space, seed=experiment.seed))
-
-
-def _from_file(plan: NATSPlan, seed_weights: str) -> tuple[Backbone, str]:
-    """The backbone with the weights of a file, and a digest of them; ValueError when they do not match."""
-    path = find_file(seed_weights)
-    backbone = Backbone(base_spec(space_named(plan.space)))
-    load_torchvision(backbone, read_state(path))
-    return backbone, hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return random_control(experiment, searched, RandomSearch(searched.space, seed=experiment.seed))

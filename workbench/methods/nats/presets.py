@@ -11,7 +11,7 @@ from workbench.data.loader import DataPlan
 from workbench.methods import presets as common
 from workbench.methods.crnas import presets as crnas
 from workbench.methods.plan import ClassifierPart, Plan, ScoringPart, one_of
-from workbench.methods.presets import ALPHA, COCO_IMAGES, FAST, PHOTOS
+from workbench.methods.presets import COCO_IMAGES, FAST, PHOTOS
 from workbench.networks.dilation_mixture import Implementation
 from workbench.spaces.channel_dilation import Slicing, channel_dilation_name
 from workbench.tasks.detection import DetectorConfig
@@ -37,6 +37,8 @@ class NATSPlan(Plan):
     def space(self) -> str:
         return channel_dilation_name(self.backbone, self.groups, self.dilations)
 
+
+ALPHA = Recipe(steps=1, batch_size=16, lr=0.04, optimizer="adam", weight_decay=1e-5, schedule="constant", warmup=0.0)
 
 TINY = NATSPlan(
     backbone="resnet-bottleneck-tiny",
