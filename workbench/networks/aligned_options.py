@@ -32,28 +32,31 @@ def align_options(supernet: Supernet) -> None:
 
 
 def _align_shuffle(options: Sequence[nn.Module]) -> None:
-    """Gives kernels of ShuffleNetV2 blocks one function.
+    """Gives ShuffleNetV2 blocks one function, that of the first.
 
-    Larger kernels hold the 3x3 kernel in their centre and zeros around it, which is the same function; the Xception
+    Larger kernels hold its 3x3 kernel in their centre and zeros around it, which is the same function; the Xception
     block gets the same three layers with identities between them, which is the same up to one more ReLU (correlation
     0.8).
     """
-    plain, *kernels, xception = options
+    plain, *others = options
     with torch.no_grad():
-        for option in kernels:
-            for source, target in zip(_convolutions(plain), _convolutions(option), strict=True):
-                margin = (target.kernel_size[0] - source.kernel_size[0]) // 2
-                target.weight.copy_(F.pad(source.weight, [margin] * 4))
-        first, depthwise, last = _convolutions(plain.get_submodule("main"))
-        chain = _convolutions(xception.get_submodule("main"))
-        for identity in (chain[0], chain[3], chain[4]):
-            nn.init.dirac_(identity.weight, identity.groups)
-        for source, target in ((first, chain[1]), (depthwise, chain[2]), (last, chain[5])):
-            target.weight.copy_(source.weight)
-        if isinstance(plain, ShuffleDownUnit):
-            shortcuts = (_convolutions(option.get_submodule("projection")) for option in (plain, xception))
-            for source, target in zip(*shortcuts, strict=True):
+        for option in others:
+            chain = _convolutions(option.get_submodule("main"))
+            if len(chain) == 3:
+                for source, target in zip(_convolutions(plain), _convolutions(option), strict=True):
+                    margin = (target.kernel_size[0] - source.kernel_size[0]) // 2
+                    target.weight.copy_(F.pad(source.weight, [margin] * 4))
+                continue
+            for identity in (chain[0], chain[3], chain[4]):
+                nn.init.dirac_(identity.weight, identity.groups)
+            for source, target in zip(
+                _convolutions(plain.get_submodule("main")), (chain[1], chain[2], chain[5]), strict=True
+            ):
                 target.weight.copy_(source.weight)
+            if isinstance(plain, ShuffleDownUnit):
+                shortcuts = (_convolutions(block.get_submodule("projection")) for block in (plain, option))
+                for source, target in zip(*shortcuts, strict=True):
+                    target.weight.copy_(source.weight)
 
 
 def _convolutions(module: nn.Module) -> list[nn.Conv2d]:

@@ -1,9 +1,10 @@
 """Chains of ShuffleNetV2 blocks with four operations to choose from in every block (DetNAS, section 2).
 
 The published spaces are `shuffle-20` (about 300 MMACs at 224), `shuffle-40` (1.3 GMACs) and its widened form
-`shuffle-40-wide` (3.8 GMACs). Two are ours, for a laptop: `shuffle-20-narrow` (half as wide, for photographs of 256
-pixels) and `shuffle-tiny` for 128 pixels: three stages, the last at stride 16, so that a 7x7 kernel still reads
-image and not padding there.
+`shuffle-40-wide` (3.8 GMACs). The others are ours, for a laptop: `shuffle-20-narrow` (half as wide, for photographs of
+256 pixels) and `shuffle-tiny` for 128 pixels: three stages, the last at stride 16, so that a 7x7 kernel still reads
+image and not padding there. Two are shallow, so that kernels decide how far a network sees at all: `shuffle-81` has
+few enough networks to train each of them, `shuffle-five` ends at stride 8.
 """
 
 from functools import partial
@@ -23,6 +24,7 @@ class Layout(NamedTuple):
     widths: tuple[int, ...]
     depths: tuple[int, ...]
     image_size: int = 224
+    operations: tuple[str, ...] = OPERATIONS  # the first of them
 
 
 LAYOUTS: dict[str, Layout] = {
@@ -31,6 +33,8 @@ LAYOUTS: dict[str, Layout] = {
     "shuffle-40-wide": Layout(72, (172, 432, 864, 1728), (8, 8, 16, 8)),
     "shuffle-20-narrow": Layout(16, (32, 80, 160, 320), (4, 4, 8, 4), 256),
     "shuffle-tiny": Layout(16, (48, 96, 192), (2, 3, 3), 128),
+    "shuffle-81": Layout(16, (48, 96, 192), (1, 2, 1), 128, OPERATIONS[:3]),
+    "shuffle-five": Layout(8, (32, 64), (1, 4), 128),
 }
 
 
@@ -39,7 +43,7 @@ def shuffle_space(name: str) -> SearchSpace:
     layout = LAYOUTS[name]
     places = [(stage, block) for stage, depth in enumerate(layout.depths, start=1) for block in range(1, depth + 1)]
     decisions = [
-        Decision(f"stage {stage} block {block}", OPERATIONS, index, stage)
+        Decision(f"stage {stage} block {block}", layout.operations, index, stage)
         for index, (stage, block) in enumerate(places, start=1)
     ]
     build = partial(shuffle_spec, name, layout)

@@ -26,10 +26,13 @@ class CentreProbe(nn.Module):
         self.level = task.level
         self.stride = backbone.strides[task.level]
         self.linear = nn.Linear(backbone.channels[task.level], len(task.categories))
+        self.further = nn.ModuleDict(
+            {name: nn.Linear(backbone.channels[task.level], count) for name, count in task.questions}
+        )
         self.normalise = v2.Normalize([0.5] * 3, [0.25] * 3)
 
-    def logits(self, images: Images, centres: list[Tensor]) -> Tensor:
-        """(objects of all images, classes); `centres` are (M, 2) x, y in pixels for each image."""
+    def at_centres(self, images: Images, centres: list[Tensor]) -> Tensor:
+        """Features (objects of all images, C); `centres` are (M, 2) x, y in pixels for each image."""
         features = self.backbone(self.normalise(torch.stack(images)))[self.level]
         size = torch.tensor([features.shape[-1], features.shape[-2]], device=features.device)
         rows = []
@@ -39,22 +42,38 @@ class CentreProbe(nn.Module):
             grid = (2 * (units + 0.5) / size - 1).view(1, -1, 1, 2)
             sampled = F.grid_sample(feature[None].float(), grid, align_corners=False)
             rows.append(sampled[0, :, :, 0].t())
-        return self.linear(torch.cat(rows))
+        return torch.cat(rows)
+
+    def logits(self, images: Images, centres: list[Tensor]) -> dict[str, Tensor]:
+        """For the class (`labels`) and each further question (objects of all images, answers)."""
+        features = self.at_centres(images, centres)
+        return {"labels": self.linear(features)} | {name: head(features) for name, head in self.further.items()}
 
     def forward(self, images: Images, targets: Targets) -> dict[str, Tensor] | list[dict[str, Tensor]]:
         logits = self.logits(images, [target["centres"] for target in targets])
         if not self.training:
             counts = [len(target["centres"]) for target in targets]
-            return [{"scores": scores} for scores in logits.softmax(dim=1).split(counts)]
-        labels = torch.cat([target["labels"] for target in targets]) - 1
-        return {"classification": F.cross_entropy(logits, labels)}
+            parts = {name: answers.softmax(dim=1).split(counts) for name, answers in logits.items()}
+            return [
+                {"scores" if name == "labels" else name: part[index] for name, part in parts.items()}
+                for index in range(len(targets))
+            ]
+        return {
+            name: F.cross_entropy(answers, torch.cat([target[name] for target in targets]) - 1)
+            for name, answers in logits.items()
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Probe(Task):
-    """Classify objects whose centres are given; `level` is the index of the backbone map that is read."""
+    """Classify objects whose centres are given; `level` is the index of the backbone map that is read.
+
+    `questions` are asked as well, of the same features by linear layers of their own: names of further labels in the
+    targets (from 1 on) and their numbers of answers. All are learned together.
+    """
 
     level: int = -1
+    questions: tuple[tuple[str, int], ...] = ()
     metric: str = "accuracy"
     given: ClassVar[tuple[str, ...]] = ("centres",)
 
@@ -64,13 +83,28 @@ class Probe(Task):
     def prepare(self, image: Tensor, target: dict[str, Any], augment: v2.Transform | None) -> Sample:
         if augment is not None:
             raise ValueError("The probe reads given centres; it takes no augmentation. Pass augment=None.")
-        return image, {name: target[name] for name in ("centres", "labels")}
+        return image, {name: target[name] for name in ("centres", "labels", *dict(self.questions))}
 
     def run_layers(self, model: nn.Module, images: Images) -> None:
         model.backbone(model.normalise(torch.stack(images)))  # type: ignore[operator]
 
     def summarise(self, data: DetectionSet, outputs: Outputs, rng: np.random.Generator, quick: bool) -> Measured:
-        """`accuracy` over all objects with its binomial error, and class scores (objects, classes) of each image."""
-        rows = [(target["labels"] - 1, output["scores"].cpu()) for _, target, output in outputs]
-        hits = torch.cat([scores.argmax(dim=1) == labels for labels, scores in rows])
-        return share_correct(self.metric, hits), [scores for _, scores in rows]
+        """`accuracy` over all objects with its binomial error, and class scores (objects, classes) of each image.
+
+        Also the accuracy of every further question, and of the class at every distance of its cue where targets have
+        one: `accuracy at 20 px`.
+        """
+        rows = [(target, {name: part.cpu() for name, part in output.items()}) for _, target, output in outputs]
+
+        def hits(question: str, answers: str) -> Tensor:
+            return torch.cat([output[answers].argmax(dim=1) == target[question] - 1 for target, output in rows])
+
+        of_class = hits("labels", "scores")
+        metrics = share_correct(self.metric, of_class)
+        for name, _ in self.questions:
+            metrics[f"{name} accuracy"] = hits(name, name).double().mean().item()
+        if rows and "distance" in rows[0][0]:
+            away = torch.cat([target["distance"] for target, _ in rows])
+            for distance in away.unique().tolist():
+                metrics[f"accuracy at {distance} px"] = of_class[away == distance].double().mean().item()
+        return metrics, [output["scores"] for _, output in rows]

@@ -237,13 +237,15 @@ class Look:
 class Animal:
     """One animal of a scene: `label` in 1..K, `kind` the index of its species, the `centre` of its box (x, y).
 
-    `cue` is x, y, radius of the one thing that shows the class, if there is one: the head of an eel, the dot of a fish.
+    `cue` is x, y, radius of the one thing that shows the class, if there is one: the head of an eel, or a dot, which is
+    `distance` pixels away from the centre.
     """
 
     label: int
     kind: int
     pose: Pose
     look: Look
+    distance: int = 0
     centre: tuple[float, float] = (0.0, 0.0)
     cue: tuple[float, float, float] | None = None
 

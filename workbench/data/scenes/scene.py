@@ -15,12 +15,19 @@ from workbench.records.seeds import generator
 
 Pair = tuple[float, float]
 
-CLASSES = ("species", "species_marking", "eel", "dot")
+CLASSES = ("species", "species_marking", "eel", "dot", "ladder")
+CUED = ("eel", "dot", "ladder")  # a cue tells the class, so the whole animal must be seen
 EXTRAS = ("masks", "keypoints", "semantic")
 SIZES = {"small": (8.0, 28.0), "mixed": (8.0, 90.0), "large": (28.0, 90.0)}  # pixels from snout to tail
 EEL_SIZES = {"small": (10.0, 32.0), "mixed": (14.0, 112.0), "large": (32.0, 116.0)}
 DOT_SIZES = {"small": (8.0, 14.0), "mixed": (8.0, 22.0), "large": (14.0, 22.0)}
-CUES = {"red": (250.0, 32.0, 28.0), "yellow": (255.0, 238.0, 40.0)}
+CUES = {
+    "red": (250.0, 32.0, 28.0),
+    "yellow": (255.0, 238.0, 40.0),
+    "white": (250.0, 250.0, 250.0),
+    "black": (10.0, 10.0, 14.0),
+}
+TEXTURES = ("fine", "coarse")  # markings that the ladder may ask for as well
 DOT_RADIUS = 3.0
 LEAST_VISIBLE = 0.25  # of an animal's pixels; with less it is no object of the truth
 
@@ -30,8 +37,11 @@ class SceneConfig:
     """What a scene shows. Lengths are pixels; sizes are log-uniform in a preset (small, mixed, large) or in a range.
 
     `classes` says what the classes are: the species, species x marking, the head colour of eels, or the colour of a dot
-    exactly `context_distance` from the centre of a fish. `occlusion` is the share of the smaller of two boxes that may
-    overlap. Raises ValueError for knobs that cannot be turned this way.
+    exactly `context_distance` from the centre of a fish. On the `ladder` the dot of each animal, in one of `colours`
+    colours, is at one of `distances`: a network whose field covers k of the K distances is right in at most
+    (k + (K - k) / colours) / K. Its animals are of any species but eels, and with `texture` their skin has a fine or a
+    coarse pattern; both are questions apart from the class. `occlusion` is the share of the smaller of two boxes that
+    may overlap. Raises ValueError for knobs that cannot be turned this way.
     """
 
     image_size: int = 128
@@ -43,6 +53,9 @@ class SceneConfig:
     clutter: int = 4
     occlusion: float = 0.3
     context_distance: int = 32
+    distances: tuple[int, ...] = (20, 30, 40, 50, 58)
+    colours: int = 2
+    texture: bool = False
     extras: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -55,8 +68,9 @@ class SceneConfig:
         ):
             if wrong := [value for value in values if value not in allowed]:
                 raise ValueError(f"Expected {knob} out of {', '.join(allowed)}, got {wrong[0]!r}; correct the name.")
-        if not self.species or not self.markings:
-            raise ValueError("Expected at least one species and one marking, got none; name some.")
+        if not self.kinds or not self.markings:
+            no_eels = " other than eels" if self.classes == "ladder" else ""
+            raise ValueError(f"Expected at least one species{no_eels} and one marking, got none; name some.")
         if not 0 <= self.objects[0] <= self.objects[1] <= 50 or self.clutter < 0 or not 0 <= self.occlusion <= 1:
             raise ValueError(f"Expected objects within 0-50, clutter >= 0, occlusion within 0-1; correct {self}.")
         low, high = self.size_range
@@ -65,29 +79,46 @@ class SceneConfig:
             raise ValueError(f"Expected sizes with {limit}, got {low:g} to {high:g}; change sizes or image_size.")
         near = high / 2 + DOT_RADIUS + 2  # outside the fish, inside the image
         far = self.image_size / 2 - DOT_RADIUS - 2
-        if self.classes == "dot" and not near <= self.context_distance <= far:
-            limit = f"{near:g} to {far:g}, got {self.context_distance}"
-            raise ValueError(f"Expected a context_distance of {limit}; change it, sizes or image_size.")
+        if not 2 <= self.colours <= len(CUES):
+            raise ValueError(f"Expected 2 to {len(CUES)} colours, got {self.colours}; {', '.join(CUES)} exist.")
+        for distance in self.dot_distances or ((0,) if self.classes == "ladder" else ()):
+            if not near <= distance <= far:
+                knob = "a context_distance" if self.classes == "dot" else "distances"
+                limit = f"{near:g} to {far:g}, got {distance}"
+                raise ValueError(f"Expected {knob} of {limit}; change it, sizes or image_size.")
 
     @property
     def size_range(self) -> tuple[float, float]:
         """Smallest and largest size in pixels; the upper end of a preset shrinks with the image."""
         if not isinstance(self.sizes, str):
             return self.sizes
-        low, high = {"eel": EEL_SIZES, "dot": DOT_SIZES}.get(self.classes, SIZES)[self.sizes]
+        low, high = {"eel": EEL_SIZES, "dot": DOT_SIZES, "ladder": DOT_SIZES}.get(self.classes, SIZES)[self.sizes]
         return low, min(high, (0.91 if self.classes == "eel" else 0.71) * self.image_size)
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The species that swim here: those asked for, except in the two tasks that are about one."""
+        """The species that swim here: those asked for, except in the two tasks that are about one.
+
+        Eels carry their cue themselves, so there are none on the ladder.
+        """
+        if self.classes == "ladder":
+            return tuple(species for species in self.species if species != "eel")
         return {"eel": ("eel",), "dot": ("fish",)}.get(self.classes, self.species)
+
+    @property
+    def dot_distances(self) -> tuple[int, ...]:
+        """How far a dot can be from its animal, in pixels; () where no dot tells the class."""
+        return {"dot": (self.context_distance,), "ladder": self.distances}.get(self.classes, ())
 
     @property
     def categories(self) -> tuple[str, ...]:
         """The names of the classes, from label 1 on."""
         if self.classes == "species_marking":
             return tuple(f"{species} {marking}" for species in self.species for marking in self.markings)
-        return self.species if self.classes == "species" else tuple(f"{colour} {self.classes}" for colour in CUES)
+        if self.classes == "species":
+            return self.species
+        colours, what = list(CUES)[: self.colours], "eel" if self.classes == "eel" else "dot"
+        return tuple(f"{colour} {what}" for colour in colours)
 
     @property
     def semantic_categories(self) -> tuple[str, ...]:
@@ -108,6 +139,9 @@ class Scene:
     centres: npt.NDArray[np.float32]  # (M, 2) x, y of the centre of the whole animal's box
     sizes: npt.NDArray[np.float32]  # (M,) pixels from snout to tail, as asked for
     areas: npt.NDArray[np.float32]  # (M,) visible pixels
+    species: npt.NDArray[np.int64]  # (M,) in 1..S, the place in `kinds`
+    textures: npt.NDArray[np.int64]  # (M,) 1 fine, 2 coarse, 0 neither
+    distances: npt.NDArray[np.int64]  # (M,) pixels from the centre to the dot, 0 where there is none
 
     @property
     def nbytes(self) -> int:
@@ -131,7 +165,7 @@ def draw_scene(config: SceneConfig, seed: int, index: int) -> Scene:
         label = int(rng.integers(1, len(config.categories) + 1))
         animal = _born(config, rng, label, size, haze=0.3 * (1 - number / len(sizes)))
         # Where a cue shows the class the whole animal must be seen; others may be cut by the border.
-        share, slack = (1.0, 1.0) if config.classes in ("eel", "dot") else (0.6, 0.0)
+        share, slack = (1.0, 1.0) if config.classes in CUED else (0.6, 0.0)
         margin = share * animal.pose.half[0] + slack, share * animal.pose.half[1] + slack
         placed = _placed(config, rng, animal, animals, margin)
         if placed is not None:
@@ -145,7 +179,8 @@ def draw_crop(config: SceneConfig, seed: int, index: int, label: int, side: int)
     image, ground = background(seed, config.image_size, rng)
     put_clutter(image, ground, config.clutter, rng)
     animal = _born(config, rng, label, draw_sizes(config, rng, 1)[0], haze=0.0)
-    reach = config.context_distance + DOT_RADIUS + 2 if config.classes == "dot" else 1.2 * max(animal.pose.half) + 1
+    farthest = max(config.dot_distances, default=0)
+    reach = farthest + DOT_RADIUS + 2 if farthest else 1.2 * max(animal.pose.half) + 1
     reach = min(reach, config.image_size / 2)
     animal = _placed(config, rng, animal, [], (reach, reach)) or animal
     scene = _composed(config, image, ground, [animal])
@@ -158,7 +193,8 @@ def _born(config: SceneConfig, rng: Generator, label: int, size: float, haze: fl
     """An animal of a class without a place yet; `haze` (0..1) mixes the colour of the water in."""
     bend, turn, which, hue, saturation, value, shift = rng.random(7).tolist()
     phase = (int(rng.integers(6)), int(rng.integers(6)))
-    kind, marking, cue_colour = 0, config.markings[int(which * len(config.markings))], None
+    kind, distance = 0, config.context_distance if config.classes == "dot" else 0
+    marking, cue_colour = config.markings[int(which * len(config.markings))], None
     if config.classes == "species":
         kind = label - 1
     elif config.classes == "species_marking":
@@ -167,11 +203,15 @@ def _born(config: SceneConfig, rng: Generator, label: int, size: float, haze: fl
     else:
         marking, hue = "plain", 0.27 + 0.55 * hue  # green to violet, far from the red and yellow of the cues
         cue_colour = list(CUES.values())[label - 1]
+    if config.classes == "ladder":
+        kind, rung, skin = (int(rng.integers(count)) for count in (len(config.kinds), len(config.distances), 2))
+        distance, marking = config.distances[rung], TEXTURES[skin] if config.texture else "plain"
+        hue = 0.76 + 0.18 * (hue - 0.27)  # violet: seen in any water, so that silhouettes are learned soon
     posed = pose(silhouette(config.kinds[kind], 2 * bend - 1, size), 2 * math.pi * turn, size)
     front = rgb(hue, 0.4 + 0.5 * saturation, 0.72 + 0.28 * value, haze)
     rear = rgb(hue + 0.16 * (shift - 0.5), 0.3 + 0.45 * saturation, 0.85 + 0.15 * value, haze)
     look = Look(front=front, rear=rear, marking=marking, phase=phase, cue_colour=cue_colour)
-    return Animal(label=label, kind=kind, pose=posed, look=look)
+    return Animal(label=label, kind=kind, pose=posed, look=look, distance=distance)
 
 
 def _placed(config: SceneConfig, rng: Generator, animal: Animal, others: list[Animal], margin: Pair) -> Animal | None:
@@ -184,9 +224,9 @@ def _placed(config: SceneConfig, rng: Generator, animal: Animal, others: list[An
         if config.classes == "eel":
             head = animal.pose.shape.outlines[1].mean(axis=0).tolist()
             cue = (x + head[0], y + head[1], animal.pose.shape.end_radius)
-        elif config.classes == "dot":
+        elif animal.distance:
             right, down = round(math.cos(2 * math.pi * turn), 6), round(math.sin(2 * math.pi * turn), 6)
-            cue = (x + config.context_distance * right, y + config.context_distance * down, DOT_RADIUS)
+            cue = (x + animal.distance * right, y + animal.distance * down, DOT_RADIUS)
             if not all(DOT_RADIUS + 1 <= place <= side - DOT_RADIUS - 1 for place in cue[:2]):
                 continue
         candidate = replace(animal, centre=(x, y), cue=cue)
@@ -221,4 +261,11 @@ def _composed(config: SceneConfig, image: Field, ground: npt.NDArray[np.uint8], 
         centres=np.array([animals[i].centre for i in kept], dtype=np.float32).reshape(-1, 2),
         sizes=np.array([animals[i].pose.size for i in kept], dtype=np.float32),
         areas=visible[kept].astype(np.float32),
+        species=np.array([animals[i].kind + 1 for i in kept], dtype=np.int64),
+        textures=np.array([_texture(animals[i]) for i in kept], dtype=np.int64),
+        distances=np.array([animals[i].distance for i in kept], dtype=np.int64),
     )
+
+
+def _texture(animal: Animal) -> int:
+    return TEXTURES.index(animal.look.marking) + 1 if animal.look.marking in TEXTURES else 0

@@ -33,6 +33,8 @@ class Scenes(_Streamed):
 
     `[i] -> (image uint8 (3, H, W), target)`: `boxes` (M, 4) xyxy, `labels` (M,) in 1..K, `area`, `iscrowd`, `image_id`,
     `centres` (M, 2), and the extras asked for: `masks` uint8 (M, H, W), `keypoints` (M, 5, 3), `semantic` int64 (H, W).
+    On the ladder also `species` and `texture` (M,), labels from 1 on that are no part of the class (texture is 0 where
+    the configuration asks for none), and `distance` (M,), pixels to the dot.
     """
 
     keypoint_names = KEYPOINTS
@@ -47,6 +49,8 @@ class Scenes(_Streamed):
         scene = self.scene(index)
         arrays = {extra: getattr(scene, extra) for extra in self.config.extras}
         arrays |= {"boxes": scene.boxes, "labels": scene.labels, "area": scene.areas, "centres": scene.centres}
+        if self.config.classes == "ladder":
+            arrays |= {"species": scene.species, "texture": scene.textures, "distance": scene.distances}
         target: dict[str, Any] = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
         target |= {"semantic": target["semantic"].long()} if "semantic" in target else {}
         return target | {"iscrowd": torch.zeros(len(scene.labels), dtype=torch.int64), "image_id": self.ids[index]}
