@@ -11,6 +11,7 @@ import torch
 from workbench.data.scenes.scene import SceneConfig
 from workbench.data.scenes.tasks import Scenes
 from workbench.methods.experiment import new_model
+from workbench.methods.presets import LADDER
 from workbench.networks.backbone import Backbone
 from workbench.records.files import write_text
 from workbench.records.progress import Progress, silent
@@ -21,7 +22,6 @@ from workbench.tasks.probe import Probe
 from workbench.training.fit import fit
 from workbench.training.recipe import Recipe
 
-LADDER = SceneConfig(classes="ladder", species=("shark", "jellyfish"), sizes=(14.0, 28.0), objects=(1, 2), clutter=0)
 # Small batches: with 32 images some starts learn nothing in the first half, and seeds differ more than networks.
 RECIPE = Recipe(steps=400, batch_size=16, lr=4e-3, optimizer="adamw", weight_decay=0.02, warmup=0.05)
 
