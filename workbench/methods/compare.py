@@ -21,8 +21,12 @@ from workbench.spaces.arch import Arch
 from workbench.spaces.costs import backbone_cost
 from workbench.spaces.network_spec import NetworkSpec
 
-COLUMNS = ("top1", "AP", "AP50", "AP75", *SIZES, "AR", "PCK")
-MASK_COLUMNS = ("mIoU", "pixel accuracy")
+# The columns of a comparison by its main metric.
+SHOWN = {
+    "mIoU": ("mIoU", "pixel accuracy"),
+    "accuracy": ("accuracy",),
+    "AP": ("top1", "AP", "AP50", "AP75", *SIZES, "AR", "PCK"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +41,8 @@ class Start:
 class Network:
     """One row of a comparison; `group` gathers several that stand for one row (random networks).
 
-    With a `start` it is not pre-trained but begins with those weights.
+    With a `start` it is not pre-trained but begins with those weights; without one in a plan that pre-trains nothing it
+    begins with random ones.
     """
 
     name: str
@@ -93,15 +98,19 @@ def train_network(
     plan, data, task, label = experiment.plan, experiment.data, experiment.task, slug(network.name)
     origin: dict[str, Any] = {"spec": spec_identity(network.spec), "own initialisation": initialise is not None}
     seconds, accuracy = 0.0, dict[str, float]()
-    if network.start is None:
+    weights: Backbone | None = None
+    if network.start is not None:
+        weights, origin["start"] = network.start.weights, dict(network.start.origin)
+    elif plan.classifier is not None:
         weights, first, accuracy = train_classifier(
             experiment, network.spec, f"pretrain {label}", stream="network", origin=origin, initialise=initialise
         )
         origin["pretrained"], seconds = first.key, first.entry.seconds
-    else:
-        weights, origin["start"] = network.start.weights, dict(network.start.origin)
     model = new_model(lambda: task.build(Backbone(network.spec)), experiment.seed, "detector head")
-    body_of(model).load_state_dict(weights.state_dict())
+    if weights is not None:
+        body_of(model).load_state_dict(weights.state_dict())
+    elif initialise is not None:
+        initialise(body_of(model))
     second = train_phase(
         experiment,
         f"finetune {label}",
@@ -212,11 +221,10 @@ def spec_identity(spec: NetworkSpec) -> dict[str, Any]:
 def comparison_table(results: Sequence[Result]) -> pd.DataFrame:
     """One row for each network: costs and every accuracy, on the ladder also those at each distance.
 
-    A group of networks becomes one row of means with the standard deviation of AP (mIoU) over its networks.
+    A group of networks becomes one row of means with the standard deviation of the main metric over its networks.
     """
-    main = "mIoU" if "mIoU" in results[0].metrics else "AP"
-    by_distance = [name for name in results[0].metrics if name.endswith(" px")]
-    shown = MASK_COLUMNS if main == "mIoU" else (*COLUMNS, *by_distance)
+    main = next(metric for metric in SHOWN if metric in results[0].metrics)
+    shown = [*SHOWN[main], *(name for name in results[0].metrics if name.endswith(" px"))]
     frame = pd.DataFrame(
         {
             "network": result.network.group or result.network.name,

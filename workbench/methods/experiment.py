@@ -15,6 +15,7 @@ from workbench.records.seeds import integer
 from workbench.tasks.classification import Classification
 from workbench.tasks.detection import Detection, DetectorConfig
 from workbench.tasks.pose import Pose, PoseConfig
+from workbench.tasks.probe import Probe, ProbeConfig
 from workbench.tasks.segmentation import Segmentation
 from workbench.training.fit import BeforeStep
 
@@ -31,18 +32,22 @@ class Experiment:
 
     @property
     def task(self) -> Any:
-        """What the plan's head does: detection, segmentation or pose."""
+        """What the plan's head does: detection, segmentation, pose, or the probe at given centres."""
         head, categories = self.plan.head, self.data.train.categories
         if isinstance(head, DetectorConfig):
             return Detection(categories=categories, config=head, metric=self.plan.fitness)
         if isinstance(head, PoseConfig):
             return Pose(categories=categories, config=head)
+        if isinstance(head, ProbeConfig):
+            return Probe(categories=categories, level=head.level, questions=head.questions)
         return Segmentation(categories=categories, config=head)
 
     @property
     def classification(self) -> Classification:
         """What backbones are pre-trained for."""
         part = self.plan.classifier
+        if part is None:
+            raise ValueError("This plan pre-trains nothing; give it a classifier, or start from weights of your own.")
         return Classification(
             categories=self.data.crops.categories,
             hidden=part.hidden,

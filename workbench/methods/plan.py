@@ -10,6 +10,7 @@ from workbench.data.loader import DataPlan
 from workbench.spaces.costs import ImageSize
 from workbench.tasks.detection import DetectorConfig
 from workbench.tasks.pose import PoseConfig
+from workbench.tasks.probe import ProbeConfig
 from workbench.tasks.segmentation import SegmenterConfig
 from workbench.training.recipe import AlternatingRecipe, Recipe
 
@@ -58,7 +59,8 @@ class Plan:
     """What the plan of every method says."""
 
     data: DataPlan
-    head: DetectorConfig | SegmenterConfig | PoseConfig
+    head: DetectorConfig | SegmenterConfig | PoseConfig | ProbeConfig
+    classifier: ClassifierPart | None = None  # pre-training; without it networks begin with random or given weights
     fitness: Literal["AP", "AP50"] = "AP"  # of detectors, by which they are scored
     scoring: ScoringPart
     finetune: Recipe  # of the found network and of everything it is compared with

@@ -2,8 +2,8 @@
 
 The published networks, their half-wide forms that CR-NAS trains its supernets with (its appendix A.1), and narrow ones
 of ours: `-tiny` for 128 pixels, with three stages, the last at stride 16, so that its map keeps 8x8 pixels and a
-dilated kernel still reads image; `resnet18-quarter` and `resnet26-quarter` for photographs of 256 pixels. `-cifar`
-are those of 32-pixel images.
+dilated kernel still reads image; `-shallow` also so, but with fields that do not cover the image; `resnet18-quarter`
+and `resnet26-quarter` for photographs of 256 pixels. `-cifar` are those of 32-pixel images.
 """
 
 import re
@@ -81,9 +81,9 @@ def _resnet(
     return Layout(stem=stem, stages=stages, taps=tuple(range(1, len(depths) + 1)), image_size=image_size)
 
 
-def _tiny(block: BlockSpec) -> Layout:
+def _tiny(block: BlockSpec, depths: Sequence[int] = (3, 3, 2), width: int = 16) -> Layout:
     """Stem at stride 2, three stages at strides 4, 8, 16, eight blocks in all."""
-    return _resnet(block, (3, 3, 2), [tuple(range(1, 7))] * 3, width=16, strides=(2, 2, 2, 2), image_size=128)
+    return _resnet(block, depths, [tuple(range(1, 7))] * 3, width=width, strides=(2, 2, 2, 2), image_size=128)
 
 
 def _cifar(depth: int) -> Layout:
@@ -121,6 +121,7 @@ def _published(width: int, suffix: str) -> dict[str, Layout]:
 _R18, _R50, _R101 = (2, 2, 2, 2), (3, 4, 6, 3), (3, 4, 23, 3)
 _BLOCK = BlockSpec(kind="basic", out_channels=0, expansion=0.25)
 _BOTTLENECK = BlockSpec(kind="bottleneck", out_channels=0, expansion=0.25)
+_INVERTED = BlockSpec(kind="mbconv", out_channels=0, expansion=4.0, activation="relu6")
 _RESNEXT = replace(_BOTTLENECK, expansion=0.5, groups=32)
 LAYOUTS: dict[str, Layout] = {
     **_published(64, ""),
@@ -132,7 +133,9 @@ LAYOUTS: dict[str, Layout] = {
     "resnet56-cifar": _cifar(56),
     "resnet-tiny": _tiny(replace(_BLOCK, expansion=1.0)),
     "resnet-bottleneck-tiny": _tiny(_BOTTLENECK),
-    "mobilenetv2-tiny": _tiny(BlockSpec(kind="mbconv", out_channels=0, expansion=4.0, activation="relu6")),
+    "mobilenetv2-tiny": _tiny(_INVERTED),
+    "resnet-bottleneck-shallow": _tiny(_BOTTLENECK, (2, 2, 1), width=8),
+    "mobilenetv2-shallow": _tiny(replace(_INVERTED, expansion=3.0), (1, 1, 1)),
 }
 
 

@@ -65,6 +65,14 @@ class CentreProbe(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProbeConfig:
+    """The probe as the head of a plan: which map is read, and what is asked as well (see `Probe`)."""
+
+    level: int = -1
+    questions: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Probe(Task):
     """Classify objects whose centres are given; `level` is the index of the backbone map that is read.
 

@@ -35,7 +35,6 @@ class CRNASPlan(Plan):
     budget: float  # nominal cost of an allocation: blocks, weighted for MobileNetV2
     other_budgets: tuple[float, ...]  # ranked by the same stage supernet, without training it again
     deeper: tuple[int, ...]  # the hand-made layout that moves blocks down without a search
-    classifier: ClassifierPart
     stages: OneShotPart  # the supernet of allocations
     branches: Sharing  # in it: separate blocks for every depth, or nested
     operations: OneShotPart  # the supernet of dilations

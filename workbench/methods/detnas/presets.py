@@ -20,7 +20,6 @@ class DetNASPlan(Plan):
     """Everything that a DetNAS run does, as numbers."""
 
     space: str
-    classifier: ClassifierPart
     supernet: OneShotPart
     path_sampling: Literal["uniform", "binned"]  # binned: uniform over bins of full MACs, as the original code does
     macs_limit: int  # backbone only

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from workbench.data.loader import DataPlan
 from workbench.methods import presets as common
 from workbench.methods.crnas import presets as crnas
-from workbench.methods.plan import ClassifierPart, Plan, ScoringPart, one_of
+from workbench.methods.plan import Plan, ScoringPart, one_of
 from workbench.methods.presets import COCO_IMAGES, FAST, PHOTOS
 from workbench.networks.dilation_mixture import Implementation
 from workbench.spaces.channel_dilation import Slicing, channel_dilation_name
@@ -28,7 +28,6 @@ class NATSPlan(Plan):
     kernels: Literal["replicated", "shared"]  # of the search: a copy for each dilation as in the paper, or one for all
     slicing: Slicing  # how pretrained kernels are cut (section 3.4)
     implementation: Implementation | Literal["auto", "measured"]  # of the mixture; auto: by a rule of the layer
-    classifier: ClassifierPart
     search: AlternatingRecipe
     transfer: DetectorConfig  # the detector that the found network is moved to
     transfer_finetune: Recipe
