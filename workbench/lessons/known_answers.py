@@ -8,11 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import pandas as pd
-
 from workbench.data.loader import DataPlan
 from workbench.evaluation.scoring import Scorer
-from workbench.insight.receptive_field import predicted_sigma, theoretical_field
 from workbench.methods import candidates, compare, one_shot
 from workbench.methods.candidates import best
 from workbench.methods.compare import Network, Result
@@ -112,6 +109,30 @@ TINY = KnownAnswersPlan(
         beam=BeamPart(width=3, completions=6),
     ),
 )
+
+
+def _smoke(plan: KnownAnswersPlan) -> KnownAnswersPlan:
+    data = replace(_DATA, train_images=24, search_images=12, test_images=12)
+    few = replace(_STEPS, steps=3, batch_size=4)
+    shared: dict[str, Any] = {
+        "data": data,
+        "scoring": ScoringPart(calibration_images=8, calibration_batch=4, batch=6),
+        "finetune": few,
+    }
+    once = OneShotPart(pretrain=few, finetune=few, aligned_options=True)
+    search = AlternatingRecipe(weights=few, alpha=replace(_ALPHA, batch_size=4), epochs=3, warm_epochs=1)
+    config = EvolutionConfig(population=3, parents=2, mutants=1, crossings=1, mutation_probability=0.3)
+    return KnownAnswersPlan(
+        data=data,
+        seed_recipe=few,
+        detnas=replace(plan.detnas, **shared, supernet=once, evolution=config, evaluations=6),
+        nats=replace(plan.nats, **shared, search=search),
+        fna=replace(plan.fna, **shared, search=search),
+        crnas=replace(plan.crnas, **shared, stages=once, operations=once, beam=BeamPart(width=2, completions=2)),
+    )
+
+
+PRESETS: dict[str, KnownAnswersPlan] = {"smoke": _smoke(TINY), "tiny": TINY}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,7 +249,7 @@ def crnas_case(experiment: Experiment) -> Case:
         crnas_baselines.network(here, names[1], crnas_baselines.baseline_depths(here)),
         crnas_baselines.network(here, names[2], depths, crnas.dilations_of_score(rows[2])),
     ]
-    trajectories = {"ranking of allocations": ranking, "beam": beam, "random": control}
+    trajectories = {"beam": beam, "random": control, "ranking of allocations": ranking}
     return Case(experiment=here, scorer=scorer, scores=rows, networks=tuple(networks), trajectories=trajectories)
 
 
@@ -238,6 +259,13 @@ CASES: dict[str, Callable[[Experiment], Case]] = {
     "FNA": fna_case,
     "CR-NAS": crnas_case,
 }
+
+
+def cases_named(methods: Sequence[str]) -> list[Callable[[Experiment], Case]]:
+    """The cases of these methods in the order asked for; ValueError for anything else than some of the four."""
+    if not methods or set(methods) - set(CASES) or len(set(methods)) < len(methods):
+        raise ValueError(f"methods are some of {', '.join(CASES)}, each once; got {list(methods)}.")
+    return [CASES[method] for method in methods]
 
 
 def seed_network(experiment: Experiment, name: str, spec: NetworkSpec) -> SeedNetwork:
@@ -275,64 +303,9 @@ def names_of(method: str, baseline: str) -> tuple[str, str, str]:
     return method, f"{method}: {baseline}", f"{method}: best-scored random"
 
 
-def ablation(case: Case) -> pd.DataFrame:
-    """Accuracy by the supernet with only the late or only the early changes of the found network left.
-
-    Early is the first half of the decisions that the found network answers otherwise than the baseline. One row for
-    each, with the field of the network; nothing is trained.
-    """
-    space, found, plain = case.space, case.scores[0].arch.choices, case.scores[1].arch.choices
-    changed = [place for place, pair in enumerate(zip(found, plain, strict=True)) if pair[0] != pair[1]]
-    early = set(changed[: len(changed) // 2])
-    kept = {
-        "found": found,
-        "late changes only": [b if n in early else a for n, (a, b) in enumerate(zip(found, plain, strict=True))],
-        "early changes only": [a if n in early else b for n, (a, b) in enumerate(zip(found, plain, strict=True))],
-        "baseline": plain,
-    }
-    archs = [space.arch(choices) for choices in kept.values()]
-    scores = scored(case.experiment, case.scorer, archs, f"{case.method} ablation")
-    return pd.DataFrame(
-        {
-            "method": case.method,
-            "changes": name,
-            **_field(space.spec(arch)),
-            "accuracy": score.metrics[METRIC],
-            "MACs": score.macs,
-        }
-        for name, arch, score in zip(kept, archs, scores, strict=True)
-    )
-
-
-def search_table(cases: Sequence[Case]) -> pd.DataFrame:
-    """One row for each method: accuracy by the supernet of found network, baseline and best of a random search."""
-    rows = []
-    for case in cases:
-        found, baseline, control = (score.metrics[METRIC] for score in case.scores)
-        row = {"method": case.method, "found": found, "baseline": baseline, "random": control}
-        row |= {"found - baseline": found - baseline, "found - random": found - control}
-        evaluations = min(len(scores) for scores in case.trajectories.values())
-        rows.append(row | {"evaluations": evaluations})
-    return pd.DataFrame(rows)
-
-
-def network_table(cases: Sequence[Case], results: Sequence[Result]) -> pd.DataFrame:
-    """The trained networks with their fields: reach and predicted sigma in pixels, then accuracy by distance."""
-    frame = compare.comparison_table(results)
-    fields = pd.DataFrame(_field(result.network.spec) for result in results)
-    frame.insert(0, "method", [case.method for case in cases for _ in case.networks])
-    frame.insert(2, "reach", fields["reach"])
-    frame.insert(3, "sigma", fields["sigma"])
-    return frame.drop(columns=["accuracy sd", "detector params"])
-
-
 def train_cases(cases: Sequence[Case]) -> list[Result]:
     """Every network of every case by its own method's recipe, each tested once."""
     return [result for case in cases for result in compare.train_all(case.experiment, case.networks)]
-
-
-def _field(spec: NetworkSpec) -> dict[str, float]:
-    return {"reach": (theoretical_field(spec)[-1][0] - 1) / 2, "sigma": predicted_sigma(spec)[-1][0]}
 
 
 def _gradient_case(experiment: Experiment, search: GradientSearch, control: Sequence[Score], baseline: Arch) -> Case:

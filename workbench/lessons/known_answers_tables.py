@@ -1,0 +1,152 @@
+"""Tables and figures of the known answers: what must be true, what was found, and what it is worth."""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from workbench.data.scenes.scene import SceneConfig
+from workbench.insight.receptive_field import predicted_sigma, theoretical_field
+from workbench.insight.style import BLUE, ORANGE
+from workbench.lessons.known_answers import METRIC, Case, scored
+from workbench.methods import compare
+from workbench.methods.compare import Result
+from workbench.spaces.network_spec import NetworkSpec
+
+COLOURS = (BLUE, "0.35", ORANGE)  # found network, baseline, random search
+
+
+def bound(scenes: SceneConfig, reach: float) -> float:
+    """The best accuracy (0-1) of a network that sees `reach` pixels far: sure of what it sees, guessing the rest."""
+    covered = sum(distance <= reach for distance in scenes.distances) / len(scenes.distances)
+    return covered + (1 - covered) / scenes.colours
+
+
+def gains(case: Case) -> pd.DataFrame:
+    """What must be true: one row for each searched block, with the most reach that its options add to the baseline.
+
+    Then what they cost, and what was found there. Nothing of it is trained or scored.
+    """
+    space, plain = case.space, case.scores[1].arch
+    baseline, base = _field(space.spec(plain)), space.macs(plain, 128)
+    rows = []
+    numbered = list(enumerate(space.decisions))
+    for _, run in groupby(numbered, key=lambda pair: pair[1].block):
+        governed = list(run)
+        name = governed[0][1].name.split(" group")[0]
+        tried = []
+        for option in range(len(governed[0][1].options)):
+            changed = {place: option for place, _ in governed}
+            arch = space.arch([changed.get(place, old) for place, old in enumerate(plain.choices)])
+            reach, macs = _field(space.spec(arch))["reach"] - baseline["reach"], space.macs(arch, 128) - base
+            tried.append((reach, -macs, governed[0][1].options[option]))
+        most, cost, option_name = max(tried)
+        found = [decision.options[case.scores[0].arch.choices[place]] for place, decision in governed]
+        rows.append(
+            {
+                "method": case.method,
+                "block": name,
+                "most reach by": option_name,
+                "reach gained": most,
+                "MACs added": -cost,
+                "found": " ".join(f"{found.count(o)} x {o}" if len(found) > 1 else o for o in dict.fromkeys(found)),
+                "changed": float(np.mean([case.scores[0].arch.choices[n] != plain.choices[n] for n, _ in governed])),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def ablation(case: Case) -> pd.DataFrame:
+    """Accuracy by the supernet with only the late or only the early changes of the found network left.
+
+    Early is the first half of the decisions that the found network answers otherwise than the baseline. One row for
+    each, with the field of the network; nothing is trained.
+    """
+    space, found, plain = case.space, case.scores[0].arch.choices, case.scores[1].arch.choices
+    changed = [place for place, pair in enumerate(zip(found, plain, strict=True)) if pair[0] != pair[1]]
+    early = set(changed[: len(changed) // 2])
+    kept = {
+        "found": found,
+        "late changes only": [b if n in early else a for n, (a, b) in enumerate(zip(found, plain, strict=True))],
+        "early changes only": [a if n in early else b for n, (a, b) in enumerate(zip(found, plain, strict=True))],
+        "baseline": plain,
+    }
+    archs = [space.arch(choices) for choices in kept.values()]
+    scores = scored(case.experiment, case.scorer, archs, f"{case.method} ablation")
+    return pd.DataFrame(
+        {
+            "method": case.method,
+            "changes": name,
+            **_field(space.spec(arch)),
+            "accuracy": score.metrics[METRIC],
+            "MACs": score.macs,
+        }
+        for name, arch, score in zip(kept, archs, scores, strict=True)
+    )
+
+
+def search_table(cases: Sequence[Case]) -> pd.DataFrame:
+    """One row for each method: accuracy by the supernet of found network, baseline and best of a random search."""
+    rows = []
+    for case in cases:
+        found, baseline, control = (score.metrics[METRIC] for score in case.scores)
+        row = {"method": case.method, "found": found, "baseline": baseline, "random": control}
+        row |= {"found - baseline": found - baseline, "found - random": found - control}
+        evaluations = min(len(scores) for scores in case.trajectories.values())
+        rows.append(row | {"evaluations": evaluations})
+    return pd.DataFrame(rows)
+
+
+def network_table(cases: Sequence[Case], results: Sequence[Result]) -> pd.DataFrame:
+    """The trained networks with their fields: reach and predicted sigma in pixels, then accuracy by distance."""
+    frame = compare.comparison_table(results)
+    fields = pd.DataFrame(_field(result.network.spec) for result in results)
+    frame.insert(0, "method", [case.method for case in cases for _ in case.networks])
+    frame.insert(2, "reach", fields["reach"])
+    frame.insert(3, "sigma", fields["sigma"])
+    return frame.drop(columns=["accuracy sd", "detector params"])
+
+
+def _field(spec: NetworkSpec) -> dict[str, float]:
+    return {"reach": (theoretical_field(spec)[-1][0] - 1) / 2, "sigma": predicted_sigma(spec)[-1][0]}
+
+
+def plot_by_distance(cases: Sequence[Case], frame: pd.DataFrame, scenes: SceneConfig) -> Axes:
+    """Accuracy of the trained networks at every distance of the dot, a panel for each method.
+
+    Triangles below stand at the reach of each network, the dashed line is chance.
+    """
+    _, axes = plt.subplots(1, len(cases), figsize=(3.2 * len(cases) + 0.6, 3.6), sharey=True, squeeze=False)
+    right = 1.45 * max(scenes.distances)
+    for ax, case in zip(axes[0], cases, strict=True):
+        rows = frame[frame["method"] == case.method].to_dict("records")
+        for row, colour, what in zip(rows, COLOURS, ("found", "baseline", "random search"), strict=True):
+            values = [row[f"accuracy at {distance} px"] for distance in scenes.distances]
+            ax.plot(scenes.distances, values, "o-", color=colour, markersize=4, label=what)
+            ax.plot(min(row["reach"], right - 2), 0.445, "^", color=colour, markersize=8, clip_on=False)
+        ax.axhline(1 / scenes.colours, color="0.6", linestyle="--", linewidth=1)
+        ax.set(title=case.method, xlabel="distance of the dot (px)", xlim=(10, right), ylim=(0.43, 1.02))
+        ax.set_xticks(scenes.distances)
+    axes[0][0].set(ylabel="accuracy on the test split (0-1)")
+    axes[0][-1].legend(loc="lower left", fontsize=9, title="triangle: reach of the network", title_fontsize=8)
+    return axes[0][0]
+
+
+def plot_searches(cases: Sequence[Case]) -> Axes:
+    """Every score of every search in its order, found search and random control, with the baseline's score."""
+    _, axes = plt.subplots(1, len(cases), figsize=(3.2 * len(cases) + 0.6, 3.2), sharey=True, squeeze=False)
+    for ax, case in zip(axes[0], cases, strict=True):
+        (name, first), control = next(iter(case.trajectories.items())), case.trajectories["random"]
+        for label, scores, colour in ((name, first, BLUE), ("random", control, ORANGE)):
+            values = [score.metrics.get(METRIC, np.nan) for score in scores]
+            count = np.arange(1, len(values) + 1)
+            ax.plot(count, values, ".", color=colour, alpha=0.5)
+            ax.step(count, np.fmax.accumulate(values), where="post", color=colour, label=label)
+        ax.axhline(case.scores[1].metrics[METRIC], color="0.35", linewidth=1, label="baseline")
+        ax.set(title=case.method, xlabel="networks scored")
+        ax.legend(loc="lower right", fontsize=8)
+    axes[0][0].set(ylabel="accuracy by the supernet (0-1)")
+    return axes[0][0]
