@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from workbench.methods.compare import Network
+from workbench.methods.crnas.method import draw_allocations, stage_space
 from workbench.methods.crnas.presets import CRNASPlan
 from workbench.methods.experiment import Experiment
-from workbench.records.seeds import generator
 from workbench.search.random import RandomSearch
-from workbench.spaces.allocation import PREFIX, depths_of, eligible
+from workbench.spaces.allocation import PREFIX, allocation, depths_of, eligible
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.dilation import RATES, dilation_space_name
 from workbench.spaces.residual import LAYOUTS, residual_spec
@@ -54,14 +54,12 @@ def found_and_baselines(
 
 def random_allocations(experiment: Experiment, taken: Sequence[Sequence[int]]) -> list[Network]:
     """Allocations of the same budget other than those in `taken`, undilated: what chance gives without a search."""
-    plan: CRNASPlan = experiment.plan
-    space = space_named(PREFIX + plan.backbone)
-    left = [depths_of(space, arch) for arch in eligible(space, plan.budget)]
-    left = [depths for depths in left if depths not in {tuple(known) for known in taken}]
-    picks = generator(experiment.seed, "random allocations").permutation(len(left))[: plan.random_networks]
+    space = stage_space(experiment)
+    known = {allocation(space, depths) for depths in taken}
+    drawn = draw_allocations(experiment, experiment.plan.random_networks, known, "random allocations")
     return [
-        network(experiment, f"random allocation {number}", left[pick], group="random allocation")
-        for number, pick in enumerate(picks, start=1)
+        network(experiment, f"random allocation {number}", depths_of(space, arch), group="random allocation")
+        for number, arch in enumerate(drawn, start=1)
     ]
 
 
