@@ -3,7 +3,8 @@
 The two levels are searched one after the other, never together (section 3.3):
 
 1. `train_stage_supernet`: every depth of every stage in one supernet, one random path per step (section 3.3.1)
-2. `rank_allocations`: all allocations of one budget by the weights they inherit (equation 1)
+2. `rank_allocations`: all allocations of one budget by the weights they inherit (equation 1); by accuracy, before
+   fine-tuning, they say what classification prefers, which is the baseline
 3. `train_operation_supernet`: on the winner, a choice of dilation in every block (section 3.3.2)
 4. `beam`: dilations block by block from input to output (section 3.3.2, algorithm 1)
 5. `compare.train_all`: the winner and its baselines are trained like any network and tested (section 4.2)
@@ -90,7 +91,7 @@ def train_stage_supernet(experiment: Experiment) -> tuple[TrainedSupernet, Train
 
 
 def rank_allocations(experiment: Experiment, scorer: Scorer, budget: float, phase: str) -> list[Score]:
-    """Step 2: scores of every allocation of `budget`, in counting order."""
+    """Step 2: scores of every allocation of `budget`, in counting order, by AP or by the accuracy of a classifier."""
     archs = eligible(scorer.supernet.space, budget)
     return candidates.search(
         experiment, ExhaustiveSearch(archs), scorer, phase=phase, evaluations=len(archs), generation=len(archs)
