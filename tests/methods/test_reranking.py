@@ -59,6 +59,12 @@ def test_the_best_few_and_as_many_random_ones_are_trained_alike_without_the_test
         assert parts == [1 * 8, 1 * 4, len(experiment.data.search)]  # half of two steps
 
 
+def test_the_cost_of_the_kept_network_is_that_of_all_found_ones_without_the_control(walked):
+    experiment, _, _ = walked
+    wanted = {f"{part} re-ranked-{n}" for part in ("pretrain", "finetune", "measure") for n in (1, 2, 3)}
+    assert set(reranking.reranking_phases(experiment.run.ledger.entries)) == wanted
+
+
 def test_it_is_computed_once(walked, capsys):
     experiment, scores, frame = walked
     again = detnas.rerank(closed(experiment), scores)

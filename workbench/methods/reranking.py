@@ -4,6 +4,7 @@ Inherited weights blur the order of the best; a short training of each may tell 
 training costs. As many random networks are trained alike: what would this second choice find without a search?
 """
 
+import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from workbench.methods import candidates, compare
 from workbench.methods.compare import Network
 from workbench.methods.experiment import Experiment
 from workbench.methods.plan import RerankPart
+from workbench.records.ledger import Entry
 from workbench.records.score import Score
 from workbench.spaces.arch import Arch
 from workbench.spaces.network_spec import NetworkSpec
@@ -55,6 +57,11 @@ def rerank(
         frame["alone"] = [result.metrics[metric] for result in results]
     chosen = kept(frame)
     return frame.assign(kept=[arch == chosen for arch in frame["arch"]])
+
+
+def reranking_phases(entries: Sequence[Entry]) -> tuple[str, ...]:
+    """The phases of a ledger that belong to the cost of the kept network: not those of the random control."""
+    return tuple(entry.phase for entry in entries if re.search(r" re-ranked-\d+$", entry.phase))
 
 
 def shortly(experiment: Experiment, part: RerankPart) -> Experiment:
