@@ -48,7 +48,7 @@ TINY = DetNASPlan(
     evolution=EvolutionConfig(population=10, parents=5, mutants=4, crossings=4, mutation_probability=0.15),
     evaluations=40,
     recalibration_check=12,
-    rerank=RerankPart(networks=5, share=0.2),
+    rerank=RerankPart(networks=5, share=0.15),
     random_networks=3,
     detnas_init=False,
 )
