@@ -47,7 +47,7 @@ def test_ledger_gathers_the_parts_of_a_network_and_marks_what_was_cached():
         ("pretrain a", 3.0, True),
         ("finetune a", 4.0, False),
         ("search (remap)", 2.0, False),
-        ("test a", 1.0, False),
+        ("measure a", 1.0, False),
     ]
     entries = [Entry(phase=name, seconds=s, images=1, forward_macs=1, cached=known) for name, s, known in rows]
     ax = plots.plot_ledger(entries)

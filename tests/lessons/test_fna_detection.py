@@ -34,6 +34,9 @@ def test_detnas_runs_are_found_by_preset_data_and_seed(tmp_path):
     assert found is not None and found.path == run.path
     cost = detnas_cost(found)
     assert (cost.ap, cost.macs, len(cost.parts)) == (0.25, 30, 5)
+    for phase in ("finetune re-ranked-1", "measure re-ranked-2", "finetune re-ranked-random-1"):
+        run.ledger.add(Entry(phase=phase, seconds=1.0, images=1, forward_macs=2))
+    assert detnas_cost(RunFolder(run.path)).parts == cost.parts | {"search": 6 + 2 + 2}  # without the control
     assert find_detnas_run(experiment, str(run.path), "smoke", "scenes", "").path == run.path
     assert find_detnas_run(experiment, "", "tiny", "scenes", str(tmp_path)) is None
     with pytest.raises(ValueError, match="compare whole runs on the same images"):

@@ -46,6 +46,18 @@ def test_every_eligible_allocation_is_ranked_at_equal_macs(walked):
     assert all(sum(depths) == experiment.plan.budget for depths in table["depths"])
 
 
+def test_classification_ranks_the_same_allocations_by_accuracy_on_unseen_crops(walked):
+    experiment = walked[0]
+    pretrained, _ = crnas.train_stage_supernet(experiment)
+    scorer = candidates.scorer(experiment, pretrained, experiment.classification)
+    scores = crnas.rank_allocations(experiment, scorer, experiment.plan.budget, "stages by accuracy")
+    assert {score.arch for score in scores} == set(eligible(crnas.stage_space(experiment), experiment.plan.budget))
+    assert all(0 <= score.metrics["top1"] <= 1 and "AP" not in score.metrics for score in scores)
+    assert scorer.scored.data is experiment.data.crops_search and scorer.calibration.data is experiment.data.crops
+    table = ranking_table(scores, "top1")
+    assert table["depths"][0] == crnas.depths_of_score(candidates.best(scores, "top1"))
+
+
 def test_one_stage_supernet_ranks_another_budget_without_training(walked):
     experiment, stages, *_ = walked
     known = len(experiment.run.ledger.entries)
@@ -132,14 +144,20 @@ def test_networks_have_equal_macs_and_the_table_has_params(walked):
     experiment, _, _, ranked, beam = walked
     depths = crnas.depths_of_score(candidates.best(ranked, experiment.plan.fitness))
     rates = crnas.dilations_of_score(crnas.beam_winner(beam, "AP"))
-    baseline = baselines.baseline_depths(experiment)
-    compared = baselines.found_and_baselines(experiment, depths, rates, (2,) * 5, (3,) * 5)
-    names = ["CR-NAS", "baseline", "stage only", "dilation only", "deeper by hand", "best-scored random dilations"]
-    assert [network.name for network in compared[:6]] == names
-    drawn = [baselines.network(experiment, "x", depths_of_spec(network.spec)).spec for network in compared[6:]]
-    assert len(drawn) == experiment.plan.random_networks and [network.spec for network in compared[6:]] == drawn
-    assert not {depths, baseline, experiment.plan.deeper} & {depths_of_spec(network.spec) for network in compared[6:]}
-    results = compare.train_all(experiment, [compared[0], compared[2], *compared[4:5]])
+    baseline, published = (3, 1, 1), baselines.published_depths(experiment)
+    compared = baselines.found_and_baselines(experiment, depths, rates, baseline, (2,) * 5, (3,) * 5)
+    named = {network.name: network for network in compared if not network.group}
+    assert list(named) == ["CR-NAS", "baseline", "published layout", "stage only", "dilation only", "deeper by hand",
+                           "best-scored random dilations"]  # fmt: skip
+    of = {name: depths_of_spec(network.spec) for name, network in named.items()}
+    assert of["baseline"] == of["dilation only"] == baseline and of["published layout"] == published != baseline
+    drawn = [depths_of_spec(network.spec) for network in compared[len(named) :]]
+    assert len(drawn) == experiment.plan.random_networks and not set(of.values()) & set(drawn)
+    assert all(network.spec == baselines.network(experiment, "x", depths_of_spec(network.spec)).spec
+               for network in compared[len(named) :])  # fmt: skip
+    again = baselines.found_and_baselines(experiment, depths, rates, published, (2,) * 5, (3,) * 5)
+    assert "published layout" not in [network.name for network in again] and len({n.name for n in again}) == len(again)
+    results = compare.train_all(experiment, [named[name] for name in ("CR-NAS", "stage only", "deeper by hand")])
     table = compare.comparison_table(results)
     assert table["MACs"].nunique() == 1 and {"params", "AP_rel_s", "AP_rel_l"} <= set(table)
     assert lesson.architecture_of(results[0]) == (depths, rates)

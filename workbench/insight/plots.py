@@ -19,7 +19,8 @@ from workbench.insight.style import BLACK, BLUE, GREEN, ORANGE, RIGHT, SERIES, S
 from workbench.records.ledger import Entry
 from workbench.records.score import Score
 
-LEDGER_COLOURS = {"pretrain": SKY, "refresh": GREEN, "finetune": BLUE, "train": BLUE, "test": BLACK, "search": ORANGE}
+LEDGER_COLOURS = {"pretrain": SKY, "refresh": GREEN, "finetune": BLUE, "train": BLUE}
+LEDGER_COLOURS |= {"measure": BLACK, "search": ORANGE}
 SIZES = {"AP_rel_s": "small objects", "AP_rel_m": "middle objects", "AP_rel_l": "large objects"}
 PHASE_COLOURS = {"evolution": BLUE, "random": ORANGE, "DetNAS": BLUE, "FNA": BLUE, "best-scored random": ORANGE}
 

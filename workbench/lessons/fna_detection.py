@@ -21,6 +21,7 @@ from workbench.methods.fna import method as fna
 from workbench.methods.fna.presets import FNAPlan
 from workbench.methods.gradient import SeedNetwork
 from workbench.methods.plan import input_sizes
+from workbench.methods.reranking import reranking_phases
 from workbench.records.files import base_folder, read_json
 from workbench.records.run_folder import RunFolder
 from workbench.search.relaxation import Derived
@@ -67,7 +68,8 @@ def detnas_cost(run: RunFolder) -> WholeCost:
     """What DetNAS's detector of that run cost, and its AP on the test split."""
     rows = read_json(run.path / "tables" / "comparison.json")["rows"]
     ap = next(float(row["AP"]) for row in rows if row["network"] == "DetNAS")
-    return whole_cost("DetNAS", run.ledger.entries, PHASES, ap)
+    entries = run.ledger.entries
+    return whole_cost("DetNAS", entries, PHASES | {"search": (*PHASES["search"], *reranking_phases(entries))}, ap)
 
 
 def operation_costs(space: SearchSpace, image_size: ImageSize) -> pd.DataFrame:

@@ -110,14 +110,19 @@ def search(
 
 
 def best(scores: Sequence[Score], metric: str) -> Score:
-    """The best row that did not fail, of equal ones that with fewer params.
+    """The best row that did not fail, of equal ones that with fewer params; ValueError when all failed."""
+    return top(scores, metric, 1)[0]
+
+
+def top(scores: Sequence[Score], metric: str, count: int) -> list[Score]:
+    """The best `count` rows that did not fail (fewer where there are not so many), as `best` would take one by one.
 
     ValueError when all failed, with the first error.
     """
     good = [score for score in scores if score.error is None]
     if not good:
         raise ValueError(f"All {len(scores)} candidates failed; the first error was: {scores[0].error}")
-    return max(good, key=lambda score: (score.metrics[metric], -score.params))
+    return sorted(good, key=lambda score: (-score.metrics[metric], score.params))[:count]
 
 
 def enter_search(

@@ -128,7 +128,7 @@ def train_network(
     cost = backbone_cost(network.spec, plan.macs_at)
     experiment.run.ledger.add(
         Entry(
-            phase=f"test {label}",
+            phase=f"measure {label}",
             seconds=time.perf_counter() - start,
             images=len(data.test),
             forward_macs=second.entry.forward_macs // max(1, second.entry.images) * len(data.test),

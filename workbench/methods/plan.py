@@ -46,6 +46,14 @@ class OneShotPart:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RerankPart:
+    """How the best networks of a search are trained on their own before one of them is kept (ours)."""
+
+    networks: int  # as many random ones are trained alike
+    share: float  # of the steps of a full training, pre-training and fine-tuning
+
+
+@dataclass(frozen=True, kw_only=True)
 class CostPenalty:
     """The cost loss lambda * log(gamma * cost) / log(tau), cost in billions of MACs (FNA)."""
 
@@ -67,6 +75,7 @@ class Plan:
     macs_at: ImageSize  # at which MACs are stated
     random_networks: int  # unscored ones among the controls
     frozen_control: bool = False  # also train the head on a frozen random backbone
+    rerank: RerankPart | None = None  # None: the search's best is taken, as in the papers
 
 
 def preset_named(presets: Mapping[str, Any], name: str) -> Any:

@@ -2,19 +2,22 @@
 
 from collections.abc import Sequence
 
+import pandas as pd
+
 from workbench.methods.compare import Network
+from workbench.methods.crnas.method import draw_allocations, stage_space
 from workbench.methods.crnas.presets import CRNASPlan
 from workbench.methods.experiment import Experiment
-from workbench.records.seeds import generator
+from workbench.methods.reranking import controls
 from workbench.search.random import RandomSearch
-from workbench.spaces.allocation import PREFIX, depths_of, eligible
+from workbench.spaces.allocation import PREFIX, allocation, depths_of, eligible
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.dilation import RATES, dilation_space_name
 from workbench.spaces.residual import LAYOUTS, residual_spec
 
 
-def baseline_depths(experiment: Experiment) -> tuple[int, ...]:
-    """The published layout, where it has the plan's budget; else the eligible one nearest to it."""
+def published_depths(experiment: Experiment) -> tuple[int, ...]:
+    """The layout of the published backbone, where it has the plan's budget; else the eligible one nearest to it."""
     plan: CRNASPlan = experiment.plan
     published = LAYOUTS[plan.backbone].depths
     space = space_named(PREFIX + plan.backbone)
@@ -33,35 +36,43 @@ def found_and_baselines(
     experiment: Experiment,
     depths: Sequence[int],
     dilations: Sequence[int],
+    baseline: Sequence[int],
     dilations_of_baseline: Sequence[int],
     best_random: Sequence[int],
 ) -> list[Network]:
     """The comparison at one nominal cost: the found network first, then the parts of its gain and what chance gives.
 
+    `baseline` are the depths that classification prefers; the published layout, where it is another, has its own row.
     `best_random` are the best-scored dilations of a random search with as many evaluations as the beam.
     """
-    baseline, deeper = baseline_depths(experiment), experiment.plan.deeper
+    published, deeper = published_depths(experiment), experiment.plan.deeper
     named = [
         network(experiment, "CR-NAS", depths, dilations),
         network(experiment, "baseline", baseline),
+        *([network(experiment, "published layout", published)] if published != tuple(baseline) else []),
         network(experiment, "stage only", depths),
         network(experiment, "dilation only", baseline, dilations_of_baseline),
         network(experiment, "deeper by hand", deeper),
         network(experiment, "best-scored random dilations", depths, best_random),
     ]
-    return [*named, *random_allocations(experiment, [depths, baseline, deeper])]
+    return [*named, *random_allocations(experiment, [depths, baseline, published, deeper])]
+
+
+def of_reranking(experiment: Experiment, reranked: pd.DataFrame) -> list[Network]:
+    """What the kept allocation must beat: the supernet's best, and the best random one that was trained alike."""
+    space = stage_space(experiment)
+    found = {name: depths_of(space, arch) for name, arch in controls(reranked).items()}
+    return [network(experiment, f"stage only, {name}", depths) for name, depths in found.items()]
 
 
 def random_allocations(experiment: Experiment, taken: Sequence[Sequence[int]]) -> list[Network]:
     """Allocations of the same budget other than those in `taken`, undilated: what chance gives without a search."""
-    plan: CRNASPlan = experiment.plan
-    space = space_named(PREFIX + plan.backbone)
-    left = [depths_of(space, arch) for arch in eligible(space, plan.budget)]
-    left = [depths for depths in left if depths not in {tuple(known) for known in taken}]
-    picks = generator(experiment.seed, "random allocations").permutation(len(left))[: plan.random_networks]
+    space = stage_space(experiment)
+    known = {allocation(space, depths) for depths in taken}
+    drawn = draw_allocations(experiment, experiment.plan.random_networks, known, "random allocations")
     return [
-        network(experiment, f"random allocation {number}", left[pick], group="random allocation")
-        for number, pick in enumerate(picks, start=1)
+        network(experiment, f"random allocation {number}", depths_of(space, arch), group="random allocation")
+        for number, arch in enumerate(drawn, start=1)
     ]
 
 

@@ -3,19 +3,22 @@
 The two levels are searched one after the other, never together (section 3.3):
 
 1. `train_stage_supernet`: every depth of every stage in one supernet, one random path per step (section 3.3.1)
-2. `rank_allocations`: all allocations of one budget by the weights they inherit (equation 1)
+2. `rank_allocations`: all allocations of one budget by the weights they inherit (equation 1); by accuracy, before
+   fine-tuning, they say what classification prefers, which is the baseline
 3. `train_operation_supernet`: on the winner, a choice of dilation in every block (section 3.3.2)
 4. `beam`: dilations block by block from input to output (section 3.3.2, algorithm 1)
 5. `compare.train_all`: the winner and its baselines are trained like any network and tested (section 4.2)
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+
+import pandas as pd
 
 from workbench.data.loader import Data
 from workbench.evaluation.prefix_reuse import PrefixReuse, beam_macs, prefix_bytes
 from workbench.evaluation.scoring import Scorer
-from workbench.methods import candidates, one_shot
+from workbench.methods import candidates, one_shot, reranking
 from workbench.methods.candidates import best
 from workbench.methods.crnas.presets import CRNASPlan
 from workbench.methods.experiment import Experiment
@@ -23,12 +26,14 @@ from workbench.methods.one_shot import TrainedSupernet
 from workbench.methods.plan import input_sizes
 from workbench.networks.supernet import Supernet
 from workbench.records.score import Score
+from workbench.records.seeds import generator
 from workbench.search.beam import BeamSearch
 from workbench.search.evolution import Evolution, EvolutionConfig
 from workbench.search.exhaustive import ExhaustiveSearch
 from workbench.search.query import Searcher
 from workbench.search.random import RandomSearch
 from workbench.spaces.allocation import PREFIX, allocation, depths_of, eligible
+from workbench.spaces.arch import Arch
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.dilation import RATES, dilation_space_name
 from workbench.spaces.residual import check_dilations, dilatable_blocks, dilated, layout_named, residual_spec
@@ -86,10 +91,27 @@ def train_stage_supernet(experiment: Experiment) -> tuple[TrainedSupernet, Train
 
 
 def rank_allocations(experiment: Experiment, scorer: Scorer, budget: float, phase: str) -> list[Score]:
-    """Step 2: scores of every allocation of `budget`, in counting order."""
+    """Step 2: scores of every allocation of `budget`, in counting order, by AP or by the accuracy of a classifier."""
     archs = eligible(scorer.supernet.space, budget)
     return candidates.search(
         experiment, ExhaustiveSearch(archs), scorer, phase=phase, evaluations=len(archs), generation=len(archs)
+    )
+
+
+def draw_allocations(experiment: Experiment, count: int, taken: Collection[Arch], stream: str) -> list[Arch]:
+    """Random allocations of the budget, none of `taken`; fewer where not so many are left. `stream` names the draw."""
+    left = [arch for arch in eligible(stage_space(experiment), experiment.plan.budget) if arch not in taken]
+    return [left[pick] for pick in generator(experiment.seed, stream).permutation(len(left))[:count]]
+
+
+def rerank(experiment: Experiment, scores: Sequence[Score]) -> pd.DataFrame:
+    """After step 2, ours: the best few allocations trained on their own for a short while, see `reranking`."""
+    space, backbone = stage_space(experiment), experiment.plan.backbone
+    return reranking.rerank(
+        experiment,
+        scores,
+        lambda count, taken: draw_allocations(experiment, count, taken, "re-ranked allocations"),
+        lambda arch: residual_spec(backbone, depths_of(space, arch)),  # as wide as what is compared in the end
     )
 
 

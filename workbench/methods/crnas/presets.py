@@ -8,7 +8,7 @@ from typing import Literal
 
 from workbench.data.loader import DataPlan
 from workbench.methods import presets as common
-from workbench.methods.plan import ClassifierPart, OneShotPart, Plan, ScoringPart
+from workbench.methods.plan import ClassifierPart, OneShotPart, Plan, RerankPart, ScoringPart
 from workbench.methods.presets import COCO_IMAGES, FAST, IMAGENET_IMAGES, PHOTOS
 from workbench.networks.choices import Sharing
 from workbench.spaces.allocation import allocation_space, centre_of_mass, depths_of, eligible
@@ -63,6 +63,7 @@ TINY = CRNASPlan(
     scoring=replace(common.TINY_SCORING, calibration_batch=16),
     finetune=replace(FAST, steps=500, lr=4e-3),
     macs_at=128,
+    rerank=RerankPart(networks=5, share=0.15),
     random_networks=3,
     budget=8,
     other_budgets=(6, 10),
@@ -81,6 +82,7 @@ SMOKE = replace(
     operations=_FEW,
     scoring=replace(common.SMOKE_SCORING, batch=4),
     finetune=replace(FAST, steps=2, batch_size=4),
+    rerank=RerankPart(networks=2, share=0.5),
     random_networks=2,
     budget=5,
     other_budgets=(4,),
@@ -104,6 +106,7 @@ SMALL = replace(
     scoring=ScoringPart(calibration_images=64, calibration_batch=16, batch=16),
     finetune=PHOTOS,
     macs_at=256,
+    rerank=None,
     random_networks=2,
     frozen_control=True,
     other_budgets=(6,),
@@ -181,6 +184,7 @@ def paper_plan(backbone: Literal["resnet18", "resnet50", "resnet101", "mobilenet
         scoring=ScoringPart(calibration_images=500, calibration_batch=4, batch=4),
         finetune=coco(13, (8, 11), COCO_IMAGES),
         macs_at=(800, 1088),  # as in the paper's tables
+        rerank=None,
         random_networks=20,
         budget=budget,
         # Sums like those of R18, R50 and R101, ranked by one supernet of bottleneck blocks (section 3.2.1).

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 
+import pandas as pd
+
 from workbench.methods.candidates import best, scorer
 from workbench.methods.compare import Network
-from workbench.methods.detnas.method import finetune_supernet, limits_of, search, space_of
+from workbench.methods.detnas.method import draw, finetune_supernet, search, space_of
 from workbench.methods.detnas.presets import DetNASPlan
 from workbench.methods.experiment import Experiment
 from workbench.methods.one_shot import TrainedSupernet
-from workbench.search.random import RandomSearch
+from workbench.methods.reranking import controls
 from workbench.spaces.arch import Arch
 from workbench.spaces.shuffle import widened_spec
 
@@ -27,32 +29,32 @@ def found_and_baselines(experiment: Experiment, found: Arch, random_best: Arch) 
     ]
 
 
-def ablations(experiment: Experiment, pretrained: TrainedSupernet) -> list[Network]:
-    """The networks that two other searches find.
-
-    ClsNAS by classification accuracy, and DetNAS-scratch on a supernet without pre-training.
-    """
-    space = space_of(experiment)
+def by_classification(experiment: Experiment, pretrained: TrainedSupernet) -> Network:
+    """ClsNAS: what the same search finds by classification accuracy, before any detector is trained."""
     judge = scorer(experiment, pretrained, experiment.classification)
-    by_accuracy = best(search(experiment, judge, phase="ClsNAS"), "top1")
-    scratch = finetune_supernet(experiment, None, "finetune supernet from scratch")
-    judge = scorer(experiment, scratch, experiment.task)
-    by_scratch = best(search(experiment, judge, phase="DetNAS-scratch"), experiment.plan.fitness)
-    found = {"ClsNAS": by_accuracy.arch, "DetNAS-scratch": by_scratch.arch}
-    return [Network(name=name, spec=space.spec(arch), arch=arch) for name, arch in found.items()]
+    arch = best(search(experiment, judge, phase="ClsNAS"), "top1").arch
+    return Network(name="ClsNAS", spec=space_of(experiment).spec(arch), arch=arch)
+
+
+def from_scratch(experiment: Experiment) -> Network:
+    """DetNAS-scratch: what the search finds on a supernet without pre-training."""
+    supernet = finetune_supernet(experiment, None, "finetune supernet from scratch")
+    judge = scorer(experiment, supernet, experiment.task)
+    arch = best(search(experiment, judge, phase="DetNAS-scratch"), experiment.plan.fitness).arch
+    return Network(name="DetNAS-scratch", spec=space_of(experiment).spec(arch), arch=arch)
+
+
+def of_reranking(experiment: Experiment, reranked: pd.DataFrame) -> list[Network]:
+    """What the kept network must beat: the supernet's best, and the best random network that was trained alike."""
+    space = space_of(experiment)
+    return [Network(name=name, spec=space.spec(arch), arch=arch) for name, arch in controls(reranked).items()]
 
 
 def random_networks(experiment: Experiment, taken: Sequence[Network]) -> list[Network]:
     """Random networks within the limit that nobody scored: their mean is what chance gives without any search."""
-    space = space_of(experiment)
-    searcher = RandomSearch(
-        space,
-        seed=experiment.seed,
-        limits=limits_of(experiment),
-        stream="unscored networks",
-        taken={network.arch for network in taken if network.arch},
-    )
+    space, known = space_of(experiment), {network.arch for network in taken if network.arch}
+    drawn = draw(experiment, experiment.plan.random_networks, known, "unscored networks")
     return [
-        Network(name=f"random {number}", spec=space.spec(query.arch), arch=query.arch, group="random, unscored")
-        for number, query in enumerate(searcher.ask(experiment.plan.random_networks), start=1)
+        Network(name=f"random {number}", spec=space.spec(arch), arch=arch, group="random, unscored")
+        for number, arch in enumerate(drawn, start=1)
     ]

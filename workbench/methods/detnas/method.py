@@ -9,12 +9,14 @@ with these weights, under a hard limit on MACs. The three steps of the paper's p
 4. `train_all`: the found network and its baselines are pre-trained and fine-tuned like any network, and tested
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
+import pandas as pd
+from torch import nn
 
 from workbench.evaluation.scoring import Scorer
-from workbench.methods import candidates, compare, one_shot
+from workbench.methods import candidates, compare, one_shot, reranking
 from workbench.methods.compare import Network, Result
 from workbench.methods.detnas.presets import DetNASPlan
 from workbench.methods.experiment import Experiment
@@ -53,7 +55,7 @@ def pretrain_supernet(experiment: Experiment) -> TrainedSupernet:
         plan.supernet,
         origin={"paths": plan.path_sampling, "init": plan.detnas_init},
         sample=path_sampler(experiment),
-        initialise=initialise_like_detnas if plan.detnas_init else None,
+        initialise=initialisation(experiment),
     )
 
 
@@ -109,7 +111,28 @@ def search(experiment: Experiment, scorer: Scorer, *, phase: str, kind: str = "e
     )
 
 
+def draw(experiment: Experiment, count: int, taken: Collection[Arch], stream: str) -> list[Arch]:
+    """Random networks within the limit that nobody scored, none of `taken`; `stream` names the draw."""
+    limits = limits_of(experiment)
+    searcher = RandomSearch(space_of(experiment), seed=experiment.seed, limits=limits, stream=stream, taken=taken)
+    return [query.arch for query in searcher.ask(count)]
+
+
+def rerank(experiment: Experiment, scores: Sequence[Score]) -> pd.DataFrame:
+    """Between steps 3 and 4, ours: the best few of a search trained on their own for a short while, see `reranking`."""
+    return reranking.rerank(
+        experiment,
+        scores,
+        lambda count, taken: draw(experiment, count, taken, "re-ranked networks"),
+        space_of(experiment).spec,
+        initialise=initialisation(experiment),
+    )
+
+
 def train_all(experiment: Experiment, networks: Sequence[Network]) -> list[Result]:
     """Step 4 for everybody, with the original's initialisation where the plan says so."""
-    initialise: Callable[..., None] | None = initialise_like_detnas if experiment.plan.detnas_init else None
-    return compare.train_all(experiment, networks, initialise=initialise)
+    return compare.train_all(experiment, networks, initialise=initialisation(experiment))
+
+
+def initialisation(experiment: Experiment) -> Callable[[nn.Module], None] | None:
+    return initialise_like_detnas if experiment.plan.detnas_init else None

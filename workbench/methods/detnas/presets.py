@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from workbench.data.loader import DataPlan
 from workbench.methods import presets as common
-from workbench.methods.plan import ClassifierPart, OneShotPart, Plan, ScoringPart
+from workbench.methods.plan import ClassifierPart, OneShotPart, Plan, RerankPart, ScoringPart
 from workbench.methods.presets import COCO_IMAGES, FAST, PHOTOS
 from workbench.search.evolution import EvolutionConfig
 from workbench.tasks.detection import DetectorConfig
@@ -47,6 +47,7 @@ TINY = DetNASPlan(
     evolution=EvolutionConfig(population=10, parents=5, mutants=4, crossings=4, mutation_probability=0.15),
     evaluations=40,
     recalibration_check=12,
+    rerank=RerankPart(networks=5, share=0.15),
     random_networks=3,
     detnas_init=False,
 )
@@ -65,6 +66,7 @@ SMOKE = replace(
     evolution=EvolutionConfig(population=3, parents=2, mutants=1, crossings=1, mutation_probability=0.3),
     evaluations=6,
     recalibration_check=3,
+    rerank=RerankPart(networks=2, share=0.5),
     random_networks=2,
 )
 
@@ -80,6 +82,7 @@ SMALL = replace(
     macs_limit=116_300_000,
     macs_at=256,
     evaluations=50,
+    rerank=None,
     frozen_control=True,
 )
 
