@@ -6,7 +6,7 @@ the mixture of all options, or one path drawn from alpha.
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from workbench.data.loader import find_file
 from workbench.evaluation.scoring import Scorer
+from workbench.evaluation.verdict import score_gap
 from workbench.methods import candidates
 from workbench.methods.experiment import Experiment, body_of, forward_macs, new_model
 from workbench.methods.phases import Trained, train_phase
@@ -212,6 +213,13 @@ def random_control(experiment: Experiment, search: GradientSearch, searcher: Sea
         )
     finally:
         search.supernet.mix()
+
+
+def reason(experiment: Experiment, search: GradientSearch, drawn: Sequence[Score]) -> str:
+    """What a verdict says of the search: how decided alpha is, and its own score of the found network and of chance."""
+    metric = experiment.task.metric
+    gap = score_gap(scored_epochs(experiment, search)[-1], candidates.best(drawn, metric), metric)
+    return f"the entropy of alpha is {search.derived().entropy:.2f} of 1; {gap}"
 
 
 def fixed_macs(space: SearchSpace, image_size: ImageSize) -> int:
