@@ -6,11 +6,9 @@ import pandas as pd
 import pytest
 
 from workbench.evaluation.statistics import mean_interval
-from workbench.evaluation.verdict import Comparison, Rival, Stored, judge, score_gap
+from workbench.evaluation.verdict import Comparison, Rival, Stored, judge
 from workbench.insight import tables
 from workbench.records.run_folder import RunFolder
-from workbench.records.score import Score
-from workbench.spaces.arch import Arch
 
 
 def row(name: str, value: float, error: float = 0.01, **costs: float) -> Rival:
@@ -115,16 +113,6 @@ def test_a_verdict_is_kept_and_read_back(tmp_path: Path) -> None:
 def test_the_notebook_shows_text_not_tags() -> None:
     told = judge([replace(comparison(), why="<script>")])
     assert "<script>" in told.sentence and "&lt;script&gt;" in told._repr_markdown_()
-
-
-def test_gap_of_two_scores() -> None:
-    def score(**metrics: float) -> Score:
-        costs = {"macs": 1, "params": 1, "seconds": 0.0, "seed": 0, "phase": "p", "step": 0}
-        return Score(arch=Arch("toy", (0,)), metrics=metrics, **costs)
-
-    text = score_gap(score(AP=0.2, AP_error=0.03), score(AP=0.21, AP_error=0.04), "AP")
-    assert "-0.010 against" in text and text.endswith("an error of 0.050")
-    assert "no score of both" in score_gap(score(), score(AP=0.2, AP_error=0.01), "AP")
 
 
 def stored_frame() -> pd.DataFrame:

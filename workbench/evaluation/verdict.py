@@ -10,7 +10,6 @@ from typing import Any, Literal
 from workbench.evaluation.numbers import number
 from workbench.evaluation.statistics import Interval, mean_interval
 from workbench.records.progress import duration
-from workbench.records.score import Score
 
 ERRORS = 2  # a difference of one run counts beyond this many standard errors
 VERBS = {"won": "won against", "tied": "tied with", "lost": "lost to"}
@@ -138,15 +137,6 @@ def judge(runs: Sequence[Comparison], stored: Stored | None = None) -> Verdict:
         parts.append(_stored_words(outcomes, stored, first.metric))
         parts += [f"as for why: {first.why}"] if first.why else []
     return Verdict(method=first.method, metric=first.metric, outcomes=outcomes, sentence=f"{head}: {'; '.join(parts)}.")
-
-
-def score_gap(found: Score, drawn: Score, metric: str) -> str:
-    """How far the search's own scores set the found network apart from the best random one, in words."""
-    if not {metric, f"{metric}_error"} <= found.metrics.keys() & drawn.metrics.keys():
-        return "the search has no score of both the found network and the best random one"
-    gap = found.metrics[metric] - drawn.metrics[metric]
-    error = math.hypot(found.metrics[f"{metric}_error"], drawn.metrics[f"{metric}_error"])
-    return f"the search scores it {gap:+.3f} against the best-scored random one, with an error of {error:.3f}"
 
 
 def _result(interval: Interval) -> Literal["won", "tied", "lost"]:

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from workbench.data.loader import find_file
 from workbench.evaluation.scoring import Scorer
-from workbench.evaluation.verdict import score_gap
-from workbench.methods import candidates
+from workbench.evaluation.verdict import Verdict
+from workbench.methods import candidates, compare
 from workbench.methods.experiment import Experiment, body_of, forward_macs, new_model
 from workbench.methods.phases import Trained, train_phase
 from workbench.methods.plan import CostPenalty
@@ -215,11 +215,35 @@ def random_control(experiment: Experiment, search: GradientSearch, searcher: Sea
         search.supernet.mix()
 
 
-def reason(experiment: Experiment, search: GradientSearch, drawn: Sequence[Score]) -> str:
-    """What a verdict says of the search: how decided alpha is, and its own score of the found network and of chance."""
-    metric = experiment.task.metric
-    gap = score_gap(scored_epochs(experiment, search)[-1], candidates.best(drawn, metric), metric)
-    return f"the entropy of alpha is {search.derived().entropy:.2f} of 1; {gap}"
+def verdict(
+    experiment: Experiment,
+    table: pd.DataFrame,
+    search: GradientSearch,
+    drawn: Sequence[Score],
+    *,
+    found: str,
+    baseline: str,
+    random: str = "best-scored random",
+    stored: str = "",
+) -> Verdict:
+    """The verdict on the network of `search` (`compare.verdict`), with the best of its `random_control` if trained.
+
+    Its reasons are how decided alpha is, and the supernet's scores of the found network and of the random one.
+    """
+    metric, phase = experiment.task.metric, search.phase
+    gap = candidates.score_gap(scored_epochs(experiment, search)[-1], candidates.best(drawn, metric), metric)
+    phases = {found: (phase, f"score {phase}"), random: (phase, f"random on {phase}")}
+    rows = set(table["network"])
+    return compare.verdict(
+        experiment,
+        table,
+        found=found,
+        baseline=baseline,
+        random=random if random in rows else "",
+        searches={name: phases[name] for name in phases if name in rows},
+        why=f"the entropy of alpha is {search.derived().entropy:.2f} of 1, and {gap}",
+        stored=stored,
+    )
 
 
 def fixed_macs(space: SearchSpace, image_size: ImageSize) -> int:
