@@ -177,7 +177,10 @@ def test_reports_open_with_verdicts_over_the_seeds(tmp_path: Path) -> None:
     assert page.count("<p>One training seed") == 3
     write_markdown([*runs, other], tmp_path / "report.md")
     lines = (tmp_path / "report.md").read_text().splitlines()
-    assert [line[:34] for line in lines if line][1:3] == ["## Verdicts", "- 10_detnas: Mean of 3 seeds, 95 %"]
+    assert lines[2] == "## Verdicts" and lines[4].startswith("- 10_detnas (preset tiny, data scenes (digest 000")
+    assert "): Mean of 3 seeds, 95 % intervals: DetNAS (AP 0.310" in lines[4] and lines[5] == ""
+    write_markdown(runs, tmp_path / "some.md", ["main"])
+    assert "Verdicts" not in (tmp_path / "some.md").read_text()  # only those tables
 
 
 def test_the_verdict_of_one_run_stands_as_it_was_saved_and_is_escaped(tmp_path: Path) -> None:

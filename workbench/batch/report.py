@@ -61,7 +61,7 @@ def group_runs(runs: Sequence[RunFolder]) -> list[tuple[list[RunFolder], list[st
 
 
 def write_markdown(runs: Sequence[RunFolder], path: str | Path, only: Sequence[str] = ()) -> None:
-    """Write verdicts and tables of the finished runs (or `only` the tables named), aggregated over seeds.
+    """Write verdicts and tables of the finished runs, or `only` the tables named; aggregated over seeds.
 
     ValueError when no run is finished, or when none has a table that was named.
     """
@@ -71,7 +71,7 @@ def write_markdown(runs: Sequence[RunFolder], path: str | Path, only: Sequence[s
     sections = [_section(title_of(found[0]), found, left_out, only) for found, left_out in groups if found]
     if not sections:
         raise ValueError(f"Expected a finished run, but {'; '.join(groups[0][1])}; finish it first.")
-    write_text(path, _rendered("report.md", sections, sections))
+    write_text(path, _rendered("report.md", sections, opening=[] if only else sections))
 
 
 def write_html(runs: Sequence[RunFolder], path: str | Path) -> None:
@@ -142,7 +142,7 @@ def title_of(run: RunFolder) -> str:
 
 
 def _rendered(template: str, sections: Sequence[dict[str, Any]], opening: Sequence[dict[str, Any]]) -> str:
-    """The sections under the verdicts of those in `opening`."""
+    """The page: verdicts of the sections in `opening`, then the sections."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("workbench.batch"),
         autoescape=jinja2.select_autoescape(["html"]),
