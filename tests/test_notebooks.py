@@ -9,6 +9,7 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
+from tests.claims import check_captions, check_verdicts
 from workbench.batch.run import parameters_of, run_notebooks
 from workbench.records.run_folder import RunFolder
 
@@ -26,7 +27,10 @@ def test_runs_in_smoke(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         parameters["finished_runs"] = str(tmp_path / "none")  # not the runs that this checkout happens to hold
     (done,) = run_notebooks([path], parameters=parameters, echo=sys.stdout)
     assert done.error is None and done.run is not None
-    assert RunFolder(done.run).status == "finished"
+    run = RunFolder(done.run)
+    assert run.status == "finished"
+    check_verdicts(run)
+    check_captions(run)
 
 
 @every_notebook
@@ -69,6 +73,21 @@ def test_folders_are_read_by_the_same_parameters(path: Path) -> None:
         assert names["bad_boxes"] == "few" and "bad_boxes" in passed
     if {"mask_data", "task"} & set(names):
         assert {"classes", "void"} <= set(names) & passed
+
+
+RESULTS = r"\b(falls?|rises?|rising|grows?|drops?|widens?|dominates?|beats?|wins?|better|worse|higher|lower)\b"
+
+
+@every_notebook
+def test_no_caption_states_a_result_in_words_written_beforehand(path: Path) -> None:
+    """What a figure shows is computed; what a caption says beforehand is only what is drawn."""
+    for cell in code_cells(path):
+        for node in ast.walk(ast.parse(cell.source)):
+            shown = isinstance(node, ast.Call) and ast.unparse(node.func) == "style.show"
+            named = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "alt"
+            text = node.args[3] if shown else node.value if named else ast.Constant("")
+            written = " ".join(str(part.value) for part in ast.walk(text) if isinstance(part, ast.Constant))
+            assert not re.search(RESULTS, written), written
 
 
 def arguments_of_load_data(path: Path) -> set[str]:

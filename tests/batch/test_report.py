@@ -1,5 +1,6 @@
 import os
 import re
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -9,7 +10,8 @@ import pytest
 from nbformat.v4 import new_markdown_cell, new_notebook
 
 from tests.records.test_score import score
-from workbench.batch.report import command_of, facts, find_runs, group_runs, write_html, write_markdown
+from workbench.batch.report import command_of, facts, find_runs, group_runs, verdicts, write_html, write_markdown
+from workbench.evaluation.verdict import Comparison, Rival, judge
 from workbench.records.files import write_json
 from workbench.records.ledger import Entry
 from workbench.records.run_folder import RunFolder
@@ -147,3 +149,47 @@ def test_run_by_hand_has_no_command(tmp_path: Path) -> None:
     run = finished(tmp_path, 0, 0.1)
     (run.path / "command.json").unlink()
     assert command_of([run]) == "run by hand in JupyterLab"
+
+
+def with_verdict(root: Path, seed: int, found: float, why: str = "") -> RunFolder:
+    run = finished(root, seed, found)
+    plain = Rival(name="all 3x3", value=0.2, error=0.01, macs=1_000_000)
+    told = Comparison(
+        method="DetNAS",
+        metric="AP",
+        found=replace(plain, name="DetNAS", value=found),
+        others=(plain,),
+        baseline="all 3x3",
+        why=why,
+    )
+    run.save_verdict(asdict(told) | {"sentence": judge([told]).sentence})
+    return run
+
+
+def test_reports_open_with_verdicts_over_the_seeds(tmp_path: Path) -> None:
+    runs = [with_verdict(tmp_path, seed, found) for seed, found in enumerate((0.30, 0.31, 0.32))]
+    other = finished(tmp_path, 0, 0.5, notebook="01_data")
+    write_html([*runs, other], tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    opening = page[page.index('id="verdicts"') : page.index("</section>")]
+    assert "Mean of 3 seeds" in opening and "+0.110 [+0.085, +0.135], n = 3" in opening
+    assert opening.count("<p>") == 1 and "01_data" not in opening  # the single seeds stand in their own sections
+    assert page.count("<p>One training seed") == 3
+    write_markdown([*runs, other], tmp_path / "report.md")
+    lines = (tmp_path / "report.md").read_text().splitlines()
+    assert lines[2] == "## Verdicts" and lines[4].startswith("- 10_detnas (preset tiny, data scenes (digest 000")
+    assert "): Mean of 3 seeds, 95 % intervals: DetNAS (AP 0.310" in lines[4] and lines[5] == ""
+    write_markdown(runs, tmp_path / "some.md", ["main"])
+    assert "Verdicts" not in (tmp_path / "some.md").read_text()  # only those tables
+
+
+def test_the_verdict_of_one_run_stands_as_it_was_saved_and_is_escaped(tmp_path: Path) -> None:
+    run, pair = with_verdict(tmp_path / "a", 0, 0.3, why="<script>|"), finished(tmp_path / "b", 0, 0.3)
+    assert verdicts([run]) == [run.verdicts()[0]["sentence"]] == verdicts([run, pair])
+    write_html([run], tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "<script>" not in page and page.count("as for why: &lt;script&gt;|.") == 2
+    write_markdown([run], tmp_path / "page.md")
+    assert "as for why: &lt;script&gt;\\|." in (tmp_path / "page.md").read_text()
+    write_html([pair], tmp_path / "page.html")
+    assert "Verdicts" not in (tmp_path / "page.html").read_text()

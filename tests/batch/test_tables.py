@@ -3,7 +3,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from workbench.batch.tables import aggregate, collect, number, table_names
+from workbench.batch.tables import aggregate, collect, table_names
 from workbench.records.run_folder import RunFolder
 
 
@@ -85,29 +85,6 @@ def test_other_columns_are_refused(tmp_path: Path) -> None:
     runs = runs_of(tmp_path, frame(0.3, 0.2), frame(0.3, 0.2).drop(columns="arch"))
     with pytest.raises(ValueError, match="other columns"):
         aggregate(runs, "main")
-
-
-@pytest.mark.parametrize(
-    ("column", "value", "text"),
-    [
-        ("AP50", 0.12345, "0.123"),
-        ("AP (search)", 1.0, "1.000"),
-        ("mIoU", 0.5, "0.500"),
-        ("IoU fish", 0.12345, "0.123"),
-        ("top1", 0.12345, "0.123"),
-        ("ImageNet top-1", 1.0, "1.000"),
-        ("PCK", 0.9, "0.900"),
-        ("backbone_macs", 300_123_456, "300.1M"),
-        ("MACs", 999_999, "1M"),
-        ("macs", 1_234_567_890, "1.235G"),
-        ("params", 512, "512"),
-        ("seconds", 1234.56, "1,234.6"),
-        ("images", 12_800, "12,800"),
-        ("rate", 0.00012345, "0.0001234"),
-    ],
-)
-def test_numbers_in_their_units(column: str, value: float, text: str) -> None:
-    assert number(column, value) == text
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,9 @@ from typing import Any
 import jinja2
 import nbformat
 
-from workbench.batch.tables import aggregate, number, table_names
+from workbench.batch.tables import aggregate, table_names
+from workbench.evaluation.numbers import number
+from workbench.evaluation.verdict import Comparison, judge
 from workbench.records.files import compiled, digest, fields, read_json, write_text
 from workbench.records.progress import duration
 from workbench.records.run_folder import NOT_IDENTITY, RunFolder
@@ -59,7 +61,7 @@ def group_runs(runs: Sequence[RunFolder]) -> list[tuple[list[RunFolder], list[st
 
 
 def write_markdown(runs: Sequence[RunFolder], path: str | Path, only: Sequence[str] = ()) -> None:
-    """Write the tables of the finished runs (or `only` those named), aggregated over seeds.
+    """Write verdicts and tables of the finished runs, or `only` the tables named; aggregated over seeds.
 
     ValueError when no run is finished, or when none has a table that was named.
     """
@@ -69,15 +71,35 @@ def write_markdown(runs: Sequence[RunFolder], path: str | Path, only: Sequence[s
     sections = [_section(title_of(found[0]), found, left_out, only) for found, left_out in groups if found]
     if not sections:
         raise ValueError(f"Expected a finished run, but {'; '.join(groups[0][1])}; finish it first.")
-    write_text(path, _rendered("report.md", sections))
+    write_text(path, _rendered("report.md", sections, opening=[] if only else sections))
 
 
 def write_html(runs: Sequence[RunFolder], path: str | Path) -> None:
-    """Write one page that needs no other file: tables, figures, parameters, costs and environment of each run."""
+    """Write one page that needs no other file.
+
+    It opens with the verdicts: over seeds where there are several, else of the run. Then tables, figures, parameters,
+    costs and environment of each run.
+    """
     several = [group for group in group_runs(runs) if len(group[0]) > 1]
-    sections = [_section(f"{title_of(found[0])}, {len(found)} seeds", found, rest) for found, rest in several]
-    sections += [_section_of_run(run, Path(path).parent) for run in runs]
-    write_text(path, _rendered("report.html", sections))
+    together = [_section(f"{title_of(found[0])}, {len(found)} seeds", found, rest) for found, rest in several]
+    single = [_section_of_run(run, Path(path).parent) for run in runs]
+    told = {run.path for found, _ in several for run in found}
+    alone = [section for section in single if section["run"].path not in told]
+    write_text(path, _rendered("report.html", [*together, *single], [*together, *alone]))
+
+
+def verdicts(runs: Sequence[RunFolder]) -> list[str]:
+    """A sentence for each method of runs that differ only in their seed; that of one run stands as it was saved.
+
+    ValueError when the runs compare different rows.
+    """
+    by_method: dict[str, list[dict[str, Any]]] = {}
+    for record in (record for run in runs for record in run.verdicts()):
+        by_method.setdefault(record["method"], []).append(record)
+    return [
+        records[0]["sentence"] if len(records) == 1 else judge([*map(Comparison.from_json, records)]).sentence
+        for records in by_method.values()
+    ]
 
 
 def facts(runs: Sequence[RunFolder], left_out: Sequence[str] = ()) -> dict[str, str]:
@@ -119,7 +141,8 @@ def title_of(run: RunFolder) -> str:
     return run.notebook
 
 
-def _rendered(template: str, sections: Sequence[dict[str, Any]]) -> str:
+def _rendered(template: str, sections: Sequence[dict[str, Any]], opening: Sequence[dict[str, Any]]) -> str:
+    """The page: verdicts of the sections in `opening`, then the sections."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("workbench.batch"),
         autoescape=jinja2.select_autoescape(["html"]),
@@ -129,7 +152,7 @@ def _rendered(template: str, sections: Sequence[dict[str, Any]]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {"markdown": _in_markdown, "duration": duration, "macs": partial(number, "macs")}
-    return environment.get_template(template).render(sections=sections, zip=zip)
+    return environment.get_template(template).render(sections=sections, opening=opening, zip=zip)
 
 
 def _in_markdown(text: object) -> str:
@@ -141,7 +164,8 @@ def _section(
     title: str, runs: Sequence[RunFolder], left_out: Sequence[str] = (), only: Sequence[str] = ()
 ) -> dict[str, Any]:
     names = [name for name in table_names(runs) if not only or name in only]
-    return {"title": title, "facts": facts(runs, left_out), "tables": [aggregate(runs, name) for name in names]}
+    tables = [aggregate(runs, name) for name in names]
+    return {"title": title, "verdicts": verdicts(runs), "facts": facts(runs, left_out), "tables": tables}
 
 
 def _section_of_run(run: RunFolder, base: Path) -> dict[str, Any]:

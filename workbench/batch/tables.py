@@ -1,7 +1,6 @@
 """Tables of runs: read from their folders, and aggregated over seeds."""
 
 import itertools
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,13 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from workbench.evaluation.numbers import number
 from workbench.evaluation.statistics import mean_interval
 from workbench.records.files import compiled, fields, read_json
 from workbench.records.run_folder import RunFolder
 
 NUMBERS = (int, float)  # the types that JSON has; a bool is none
-SHARES = {"ap", "ar", "ap50", "ap75", "aps", "apm", "apl", "miou", "iou", "top", "top1", "pck"}
-SHARES |= {"accuracy", "share", "tau"}
 NAMES = {"type": "array", "items": {"type": "string"}}
 SAVED = compiled(
     fields(
@@ -114,21 +112,6 @@ def cell(column: str, values: Sequence[Any], expected: int = 1, signed: bool = F
         mean, low, high = (number(column, value, signed) for value in mean_interval(numbers)[:3])
         text = f"{mean} [{low}, {high}]"
     return text if len(numbers) == expected else f"{text} (n={len(numbers)})"
-
-
-def number(column: str, value: float, signed: bool = False) -> str:
-    """A number as its column's unit asks: AP and shares with three decimals, MACs and parameters as 12.3M."""
-    sign = "+" if signed else ""
-    words = set(re.split(r"[^a-z0-9]+", column.lower()))
-    if words & SHARES:
-        return f"{value:{sign}.3f}"
-    if words & {"macs", "params", "parameters"}:
-        for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-            if abs(value) >= size * 0.99995:
-                return f"{value / size:{sign}.4g}{letter}"
-    if isinstance(value, int) or (abs(value) >= 1000 and value == int(value)):
-        return f"{value:{sign},.0f}"
-    return f"{value:{sign},.1f}" if abs(value) >= 1000 else f"{value:{sign}.4g}"
 
 
 def _joined(column: str, values: Sequence[Any]) -> str:

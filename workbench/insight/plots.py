@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 from torchvision.ops import nms
 
-from workbench.evaluation.statistics import Interval, smoothed
+from workbench.evaluation.statistics import Interval, losses_at, smoothed
 from workbench.insight.style import BLACK, BLUE, GREEN, ORANGE, RIGHT, SERIES, SKY, new_axes, tau_text, without_frame
 from workbench.records.ledger import Entry
 from workbench.records.score import Score
@@ -37,6 +37,13 @@ def plot_losses(losses: Mapping[str, Sequence[float]], ax: Axes | None = None) -
     ax.set(xlabel="step", ylabel="loss", ylim=(0.95 * low, 1.05 * high))
     ax.legend()
     return ax
+
+
+def losses_text(losses: Mapping[str, Sequence[float]]) -> str:
+    """Training losses in words, for a caption: before the first step, and the mean of the last tenth of the steps."""
+    rows = {name: losses_at(values) for name, values in losses.items()}
+    ends = {name: (row["loss at step 0"], row["loss at end"]) for name, row in rows.items()}
+    return ", ".join(f"{name} {first:.2f} at first and {last:.2f} in the end" for name, (first, last) in ends.items())
 
 
 def plot_trajectory(searches: Mapping[str, Sequence[Score]], metric: str = "AP", ax: Axes | None = None) -> Axes:

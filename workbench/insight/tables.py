@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from workbench.evaluation.verdict import Stored
 from workbench.records.score import Score
 from workbench.spaces.allocation import centre_of_mass, depths_of
 from workbench.spaces.catalogue import space_named
@@ -32,6 +33,29 @@ def stored_results(name: str, settings: Sequence[str]) -> tuple[pd.DataFrame, st
     seeds = " to ".join(dict.fromkeys([str(counts.min()), str(counts.max())]))
     source = f"{frame['run'].nunique()} runs, n = {seeds} seeds for a row, preset {first['preset']} on {first['data']}"
     return frame, f"{source}, {first['date']}"
+
+
+def stored_seeds(name: str, metric: str) -> Stored | None:
+    """The metric of every row of a stored comparison, by seed: `report RUNS --csv comparison data/results/<name>.csv`.
+
+    `name` is that of the notebook (`10_detnas`). None without such a file; ValueError when it holds anything but one
+    row for each seed and network, all of one preset and data.
+    """
+    path = DATA / "results" / f"{name}.csv"
+    if not path.is_file():
+        return None
+    frame = pd.read_csv(path)
+    again = f"{path} does not fit: %s; write it again with `python -m workbench report RUNS --csv TABLE FILE`."
+    if missing := sorted({"seed", "preset", "data", "network", metric} - set(frame)):
+        raise ValueError(again % f"it has no column {missing[0]!r}")
+    if not pd.api.types.is_numeric_dtype(frame[metric]) or frame[metric].isna().any() or frame.empty:
+        raise ValueError(again % f"its column {metric!r} holds something other than numbers")
+    settings = frame[["preset", "data"]].fillna("").drop_duplicates()
+    if len(settings) > 1 or frame.duplicated(["seed", "network"]).any():
+        raise ValueError(again % "it holds several runs of one seed, or several presets or data")
+    preset, data = settings.iloc[0]
+    seeds = [rows.set_index("network")[metric].to_dict() for _, rows in frame.groupby("seed")]
+    return Stored(source=f"{preset} on {data}" if data else str(preset), seeds=tuple(seeds))
 
 
 def ranking_table(scores: Sequence[Score], metric: str) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Candidates of a search: scored by the weights they inherit from a supernet of any method, and searched over."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -123,6 +124,15 @@ def top(scores: Sequence[Score], metric: str, count: int) -> list[Score]:
     if not good:
         raise ValueError(f"All {len(scores)} candidates failed; the first error was: {scores[0].error}")
     return sorted(good, key=lambda score: (-score.metrics[metric], score.params))[:count]
+
+
+def score_gap(found: Score, drawn: Score, metric: str) -> str:
+    """How far the search's own scores set the found network apart from the best random one, in words."""
+    if not {metric, f"{metric}_error"} <= found.metrics.keys() & drawn.metrics.keys():
+        return "the search has no score of both the found network and the best random one"
+    gap = found.metrics[metric] - drawn.metrics[metric]
+    error = math.hypot(found.metrics[f"{metric}_error"], drawn.metrics[f"{metric}_error"])
+    return f"the search scores it {gap:+.3f} against the best-scored random one, with an error of {error:.3f}"
 
 
 def enter_search(

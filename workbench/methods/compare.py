@@ -5,13 +5,16 @@ Each is pre-trained or starts from given weights, is fine-tuned for the task, an
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from typing import Any
 
 import pandas as pd
 from torch import nn
 
+from workbench.evaluation.verdict import Comparison, Rival, Verdict, judge
 from workbench.insight.plots import SIZES
+from workbench.insight.tables import stored_seeds
 from workbench.methods.experiment import Experiment, body_of, new_model
 from workbench.methods.phases import Trained, train_phase
 from workbench.networks.backbone import Backbone
@@ -246,3 +249,55 @@ def comparison_table(results: Sequence[Result]) -> pd.DataFrame:
     optional = [name for name in ("top1", "PCK", *SIZES) if name in means and means[name].isna().all()]
     means["network"] = [f"{name} (mean of {sizes[name]})" if sizes[name] > 1 else name for name in means["network"]]
     return means.drop(columns=optional)
+
+
+def verdict(
+    experiment: Experiment,
+    table: pd.DataFrame,
+    *,
+    found: str,
+    baseline: str,
+    random: str = "",
+    method: str = "",
+    metric: str = "",
+    searches: Mapping[str, Sequence[str]] | None = None,
+    why: str = "",
+    stored: str = "",
+) -> Verdict:
+    """The verdict on the row `found` of a comparison table (`network`, `MACs`, the metric and its `error`); it is kept.
+
+    `baseline` and `random` (empty: no control) name its rows as `method` names the verdict (empty: as the found row),
+    `metric` is the task's unless given. `searches` are the phases in the ledger that led to a row, `why` is what the
+    search had to go by. Seeds stored as `data/results/<stored>.csv` (empty: the notebook's name) are told beside it.
+    A run may have several, of several methods. ValueError for a row or a phase that is not there.
+    """
+    metric, run = metric or experiment.task.metric, experiment.run
+    entries = {entry.phase: entry for entry in run.ledger.entries}
+    wanted = dict(searches or {})
+    if missing := sorted({found, *wanted} - {*table["network"]}) or sorted({*chain(*wanted.values())} - {*entries}):
+        raise ValueError(f"The verdict on {found} names {missing[0]!r}, neither a row nor a phase of this run.")
+
+    def rival(row: Mapping[str, Any]) -> Rival:
+        costs = [entries[phase] for phase in wanted.get(row["network"], ())]
+        return Rival(
+            name=row["network"],
+            value=float(row[metric]),
+            error=float(row[f"{metric} error"]),
+            macs=int(row["MACs"]),
+            seconds=sum(entry.seconds for entry in costs),
+            forward_macs=sum(entry.forward_macs for entry in costs),
+        )
+
+    rivals = {row["network"]: rival(row) for row in table.to_dict("records")}
+    comparison = Comparison(
+        method=method or found,
+        metric=metric,
+        found=rivals.pop(found),
+        others=tuple(rivals.values()),
+        baseline=baseline,
+        random=random,
+        why=why,
+    )
+    told = judge([comparison], stored_seeds(stored or run.notebook, metric))
+    run.save_verdict(asdict(comparison) | {"sentence": told.sentence})
+    return told

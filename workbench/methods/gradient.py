@@ -6,7 +6,7 @@ the mixture of all options, or one path drawn from alpha.
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from workbench.data.loader import find_file
 from workbench.evaluation.scoring import Scorer
-from workbench.methods import candidates
+from workbench.evaluation.verdict import Verdict
+from workbench.methods import candidates, compare
 from workbench.methods.experiment import Experiment, body_of, forward_macs, new_model
 from workbench.methods.phases import Trained, train_phase
 from workbench.methods.plan import CostPenalty
@@ -212,6 +213,37 @@ def random_control(experiment: Experiment, search: GradientSearch, searcher: Sea
         )
     finally:
         search.supernet.mix()
+
+
+def verdict(
+    experiment: Experiment,
+    table: pd.DataFrame,
+    search: GradientSearch,
+    drawn: Sequence[Score],
+    *,
+    found: str,
+    baseline: str,
+    random: str = "best-scored random",
+    stored: str = "",
+) -> Verdict:
+    """The verdict on the network of `search` (`compare.verdict`), with the best of its `random_control` if trained.
+
+    Its reasons are how decided alpha is, and the supernet's scores of the found network and of the random one.
+    """
+    metric, phase = experiment.task.metric, search.phase
+    gap = candidates.score_gap(scored_epochs(experiment, search)[-1], candidates.best(drawn, metric), metric)
+    phases = {found: (phase, f"score {phase}"), random: (phase, f"random on {phase}")}
+    rows = set(table["network"])
+    return compare.verdict(
+        experiment,
+        table,
+        found=found,
+        baseline=baseline,
+        random=random if random in rows else "",
+        searches={name: phases[name] for name in phases if name in rows},
+        why=f"the entropy of alpha is {search.derived().entropy:.2f} of 1, and {gap}",
+        stored=stored,
+    )
 
 
 def fixed_macs(space: SearchSpace, image_size: ImageSize) -> int:

@@ -23,6 +23,10 @@ NOT_IDENTITY = ("fresh", "runs")  # parameters that say where to record, not wha
 NAMES = {"notebook": "string", "params": "object", "seed": "integer", "data_digest": "string", "started": "string"}
 RECORD = compiled(fields(NAMES), "record")
 STORED = compiled(fields({"key": "string", "value": "object"}), "result")
+ROW = fields({"name": "string", **dict.fromkeys(("value", "error", "macs", "seconds", "forward_macs"), "number")})
+WORDS = dict.fromkeys(("method", "metric", "baseline", "random", "why", "sentence"), "string")
+VERDICT = fields({**WORDS, "found": ROW, "others": {"type": "array", "items": ROW, "minItems": 1}})
+VERDICTS = compiled({"type": "array", "items": VERDICT}, "verdicts")
 
 
 class RunFolder:
@@ -162,6 +166,19 @@ class RunFolder:
         path = inside(self.path / "tables", name + ".json")
         write_json(path, {**table, "paired": list(paired), "rows": rows})
         return path
+
+    def save_verdict(self, verdict: Mapping[str, Any]) -> None:
+        """Keep the verdict on a method in verdicts.json: the rows that it compares, and its sentence.
+
+        An earlier verdict on the same method is replaced. ValueError for anything but such a verdict.
+        """
+        kept = {known["method"]: known for known in self.verdicts()} | {verdict["method"]: dict(verdict)}
+        write_json(self.path / "verdicts.json", VERDICTS([*kept.values()]))
+
+    def verdicts(self) -> list[dict[str, Any]]:
+        """The verdicts in the order they were first saved; ValueError when the file holds anything else."""
+        verdicts: list[dict[str, Any]] = read_json(self.path / "verdicts.json", VERDICTS, missing=[])
+        return verdicts
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         text = f"run folder {self.path}: {self.status}, {len(self.scores())} evaluations"
