@@ -58,7 +58,7 @@ class KnownAnswersPlan:
     crnas: CRNASPlan
 
 
-_STEPS = Recipe(steps=400, batch_size=16, lr=3e-3, optimizer="adamw", weight_decay=0.02, warmup=0.05)
+_STEPS = Recipe(steps=300, batch_size=16, lr=3e-3, optimizer="adamw", weight_decay=0.02, warmup=0.05)
 _DATA = DataPlan(image_side=128, crop_side=32, train_images=3200, search_images=300, test_images=400, scenes=LADDER)
 _COMMON: dict[str, Any] = {
     "data": _DATA,
@@ -71,28 +71,30 @@ _ALPHA = replace(ALPHA, batch_size=16)
 
 TINY = KnownAnswersPlan(
     data=_DATA,
-    seed_recipe=replace(_STEPS, steps=300),
+    seed_recipe=replace(_STEPS, steps=200),
     detnas=replace(
         detnas_presets.TINY,
         **_COMMON,
         space="shuffle-five",
-        supernet=OneShotPart(pretrain=_STEPS, finetune=replace(_STEPS, steps=800), aligned_options=True),
+        supernet=OneShotPart(pretrain=_STEPS, finetune=replace(_STEPS, steps=600), aligned_options=True),
         macs_limit=6_600_000,
         evolution=EvolutionConfig(population=10, parents=5, mutants=4, crossings=4, mutation_probability=0.2),
     ),
     nats=replace(
         nats_presets.TINY,
-        **(_COMMON | {"finetune": replace(_STEPS, steps=200)}),
+        **(_COMMON | {"finetune": replace(_STEPS, steps=150)}),
         backbone="resnet-bottleneck-shallow",
         groups="n8",
         search=AlternatingRecipe(weights=replace(_STEPS, steps=200), alpha=_ALPHA, epochs=8, warm_epochs=2),
     ),
     fna=replace(
         fna_presets.TINY_DETECTION,
-        **(_COMMON | {"finetune": replace(_STEPS, steps=300)}),
+        **(_COMMON | {"finetune": replace(_STEPS, steps=200)}),
         seed_network="mobilenetv2-shallow",
         depths=(2, 2, 2),
-        search=AlternatingRecipe(weights=replace(_STEPS, steps=240), alpha=_ALPHA, epochs=8, warm_epochs=3),
+        search=AlternatingRecipe(
+            weights=replace(_STEPS, steps=200), alpha=replace(_ALPHA, batch_size=8), epochs=10, warm_epochs=5
+        ),
         penalty=CostPenalty(strength=0.05),
     ),
     crnas=replace(
@@ -246,7 +248,7 @@ def crnas_case(experiment: Experiment) -> Case:
     names = names_of("CR-NAS", "seed layout")
     networks = [
         crnas_baselines.network(here, names[0], depths, crnas.dilations_of_score(rows[0])),
-        crnas_baselines.network(here, names[1], crnas_baselines.baseline_depths(here)),
+        crnas_baselines.network(here, names[1], crnas_baselines.published_depths(here)),
         crnas_baselines.network(here, names[2], depths, crnas.dilations_of_score(rows[2])),
     ]
     trajectories = {"beam": beam, "random": control, "ranking of allocations": ranking}

@@ -9,10 +9,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from workbench.data.scenes.scene import SceneConfig
+from workbench.evaluation.verdict import Verdict
 from workbench.insight.receptive_field import predicted_sigma, theoretical_field
 from workbench.insight.style import BLUE, ORANGE
 from workbench.lessons.known_answers import METRIC, Case, scored
-from workbench.methods import compare
+from workbench.methods import candidates, compare
 from workbench.methods.compare import Result
 from workbench.spaces.network_spec import NetworkSpec
 
@@ -21,7 +22,7 @@ COLOURS = (BLUE, "0.35", ORANGE)  # found network, baseline, random search
 
 def bound(scenes: SceneConfig, reach: float) -> float:
     """The best accuracy (0-1) of a network that sees `reach` pixels far: sure of what it sees, guessing the rest."""
-    covered = sum(distance <= reach for distance in scenes.distances) / len(scenes.distances)
+    covered = sum(distance - scenes.dot_radius < reach for distance in scenes.distances) / len(scenes.distances)
     return covered + (1 - covered) / scenes.colours
 
 
@@ -150,3 +151,19 @@ def plot_searches(cases: Sequence[Case]) -> Axes:
         ax.legend(loc="lower right", fontsize=8)
     axes[0][0].set(ylabel="accuracy by the supernet (0-1)")
     return axes[0][0]
+
+
+def case_verdict(case: Case, table: pd.DataFrame) -> Verdict:
+    """The verdict on one method from the table of trained networks; the reason is where the found network sees."""
+    found, baseline, control = case.networks
+    rows = table[table["method"] == case.method].set_index("network")
+    reach, base, other = (rows.loc[network.name, "reach"] for network in case.networks)
+    why = f"reach {reach:.0f} px, the baseline's {base:.0f}, the random one's {other:.0f}; "
+    return compare.verdict(
+        case.experiment,
+        table[table["method"] == case.method],
+        found=found.name,
+        baseline=baseline.name,
+        random=control.name,
+        why=why + candidates.score_gap(case.scores[0], case.scores[2], METRIC),
+    )

@@ -22,7 +22,7 @@ from workbench.tasks.probe import Probe
 from workbench.training.fit import fit
 from workbench.training.recipe import Recipe
 
-RECIPE = Recipe(steps=400, batch_size=16, lr=3e-3, optimizer="adamw", weight_decay=0.02, warmup=0.05)
+RECIPE = Recipe(steps=300, batch_size=16, lr=3e-3, optimizer="adamw", weight_decay=0.02, warmup=0.05)
 
 
 @dataclass(frozen=True, kw_only=True)

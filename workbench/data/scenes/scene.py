@@ -55,6 +55,7 @@ class SceneConfig:
     context_distance: int = 32
     distances: tuple[int, ...] = (20, 30, 40, 50, 58)
     colours: int = 2
+    dot_radius: float = DOT_RADIUS
     texture: bool = False
     extras: tuple[str, ...] = ()
 
@@ -77,8 +78,10 @@ class SceneConfig:
         if not 4 <= low <= high <= 0.92 * self.image_size:
             limit = f"4 <= low <= high <= {0.92 * self.image_size:.0f} (0.92 of the image)"
             raise ValueError(f"Expected sizes with {limit}, got {low:g} to {high:g}; change sizes or image_size.")
-        near = high / 2 + DOT_RADIUS + 2  # outside the fish, inside the image
-        far = self.image_size / 2 - DOT_RADIUS - 2
+        if not 1 <= self.dot_radius <= 8:
+            raise ValueError(f"Expected a dot_radius of 1 to 8 pixels, got {self.dot_radius:g}; change it.")
+        near = high / 2 + self.dot_radius + 2  # outside the animal
+        far = self.image_size / 2 - DOT_RADIUS - 2  # inside the image
         if not 2 <= self.colours <= len(CUES):
             raise ValueError(f"Expected 2 to {len(CUES)} colours, got {self.colours}; {', '.join(CUES)} exist.")
         for distance in self.dot_distances or ((0,) if self.classes == "ladder" else ()):
@@ -180,7 +183,7 @@ def draw_crop(config: SceneConfig, seed: int, index: int, label: int, side: int)
     put_clutter(image, ground, config.clutter, rng)
     animal = _born(config, rng, label, draw_sizes(config, rng, 1)[0], haze=0.0)
     farthest = max(config.dot_distances, default=0)
-    reach = farthest + DOT_RADIUS + 2 if farthest else 1.2 * max(animal.pose.half) + 1
+    reach = farthest + config.dot_radius + 2 if farthest else 1.2 * max(animal.pose.half) + 1
     reach = min(reach, config.image_size / 2)
     animal = _placed(config, rng, animal, [], (reach, reach)) or animal
     scene = _composed(config, image, ground, [animal])
@@ -226,8 +229,9 @@ def _placed(config: SceneConfig, rng: Generator, animal: Animal, others: list[An
             cue = (x + head[0], y + head[1], animal.pose.shape.end_radius)
         elif animal.distance:
             right, down = round(math.cos(2 * math.pi * turn), 6), round(math.sin(2 * math.pi * turn), 6)
-            cue = (x + animal.distance * right, y + animal.distance * down, DOT_RADIUS)
-            if not all(DOT_RADIUS + 1 <= place <= side - DOT_RADIUS - 1 for place in cue[:2]):
+            cue = (x + animal.distance * right, y + animal.distance * down, config.dot_radius)
+            border = config.dot_radius + 1
+            if not all(border <= place <= side - border for place in cue[:2]):
                 continue
         candidate = replace(animal, centre=(x, y), cue=cue)
         overlap = max((crowding(candidate, other) for other in others), default=0.0)
