@@ -22,12 +22,14 @@ CONFIGS = {
     "species_marking": SceneConfig(classes="species_marking"),
     "eel": SceneConfig(classes="eel"),
     "dot": SceneConfig(classes="dot", context_distance=40),
+    "ladder": SceneConfig(classes="ladder", colours=4, texture=True, distances=(20,), dot_radius=4.0),
 }
 GOLDEN = {
     "species": "f7b93671b8863f5e",
     "species_marking": "08fe6c148cbefba1",
     "eel": "d987748836a0b826",
     "dot": "ed6b103f244ece97",
+    "ladder": "bc6728400d616959",
     "crops": "e78133e91d884d34",
 }
 
@@ -143,7 +145,7 @@ def test_ground_truth_scored_as_detections_is_perfect() -> None:
     assert [row["id"] for row in truth["annotations"]] == list(range(1, len(truth["annotations"]) + 1))
 
 
-@pytest.mark.parametrize("name", ["species", "eel", "dot"])
+@pytest.mark.parametrize("name", ["species", "eel", "dot", "ladder"])
 def test_classes_are_balanced(name: str) -> None:
     labels = np.concatenate([scene.labels for scene in many(CONFIGS[name], 250)])
     counts = np.bincount(labels, minlength=len(CONFIGS[name].categories) + 1)[1:]
@@ -208,6 +210,40 @@ def test_every_fish_is_nearest_to_a_dot_of_its_own() -> None:
                 )
             assert int(np.argmin(distances)) == label - 1
             assert abs(min(distances) - (24 - DOT_RADIUS)) < 2
+
+
+LADDER = SceneConfig(classes="ladder", colours=4, objects=(2, 3), texture=True, dot_radius=5.0, clutter=0)
+
+
+def test_on_the_ladder_every_dot_is_as_far_away_as_its_target_says() -> None:
+    seen = []
+    for scene in many(LADDER, 60):
+        for label, distance, centre in zip(scene.labels, scene.distances, scene.centres, strict=True):
+            colour = np.array(list(CUES.values())[label - 1])
+            ys, xs = np.nonzero(np.abs(scene.image.astype(float) - colour).max(axis=2) < 2)
+            away = [math.dist((x + 0.5, y + 0.5), centre) for x, y in zip(xs, ys, strict=True)]
+            assert min(np.abs(np.array(away) - (distance - 5))) < 1.5, "the near edge of its dot"
+            assert min(np.abs(np.array(away) - (distance + 5))) < 1.5, "and the far edge"
+            seen.append((label, distance))
+    assert {distance for _, distance in seen} == set(LADDER.distances)
+
+
+def test_on_the_ladder_the_class_tells_nothing_of_distance_species_or_texture() -> None:
+    scenes = many(LADDER, 500)
+    labels = np.concatenate([scene.labels for scene in scenes])
+    for name in ("distances", "species", "textures"):
+        values = np.concatenate([getattr(scene, name) for scene in scenes])
+        table = np.array([[np.sum((values == v) & (labels == c)) for v in np.unique(values)] for c in range(1, 5)])
+        assert stats.chi2_contingency(table).pvalue > 1e-3, name
+    assert len(LADDER.kinds) == 6 and "eel" not in LADDER.kinds
+
+
+def test_targets_of_the_ladder_hold_the_questions_apart_from_the_class() -> None:
+    target = Scenes(LADDER, 0, "train", 3)[1][1]
+    assert {"species", "texture", "distance"} <= set(target)
+    assert target["species"].dtype == torch.int64 and set(target["texture"].tolist()) <= {1, 2}
+    plain = Scenes(replace(LADDER, texture=False), 0, "train", 3)[1][1]
+    assert set(plain["texture"].tolist()) == {0}
 
 
 def test_splits_share_no_scene_and_digests_tell_them_apart() -> None:
@@ -317,6 +353,11 @@ def test_crops_are_centred() -> None:
         ({"objects": (3, 1)}, "Expected objects within 0-50"),
         ({"classes": "dot", "context_distance": 70}, "Expected a context_distance"),
         ({"extras": ("depth",)}, "Expected extras out of"),
+        ({"classes": "ladder", "distances": (20, 70)}, "Expected distances of"),
+        ({"classes": "ladder", "distances": ()}, "Expected distances of"),
+        ({"classes": "ladder", "species": ("eel",)}, "at least one species other than eels"),
+        ({"classes": "ladder", "colours": 5}, "Expected 2 to 4 colours"),
+        ({"classes": "ladder", "dot_radius": 20.0}, "Expected a dot_radius"),
     ],
 )
 def test_impossible_knobs_are_refused(knobs: dict[str, object], sentence: str) -> None:

@@ -110,3 +110,12 @@ def test_widening_meets_the_target():
     spec = widened_spec("shuffle-20", space.uniform(0).choices, 300_000_000, 224)
     assert backbone_cost(spec, 224).macs == pytest.approx(300e6, rel=0.02)
     assert all(block.out_channels % 2 == 0 for block in spec.blocks)
+
+
+def test_shallow_spaces_are_small_and_cost_what_they_should():
+    """The 81 networks of the exhaustive table, and those that DetNAS searches where the answer is known."""
+    space = space_named("shuffle-81")
+    assert (space.size, len({arch.key for arch in space.all()})) == (81, 81)
+    assert [round(space.macs(space.uniform(option), 128) / 1e6, 1) for option in range(3)] == [13.5, 14.9, 17.1]
+    assert round(space.macs(space.arch((0, 0, 2, 2)), 128) / 1e6, 1) == 14.4
+    assert space_named("shuffle-five").size == 4**5

@@ -54,7 +54,7 @@ def test_probe_reads_the_map_at_the_given_pixels():
     images, _ = task.batch(data, [0], CPU)
     with torch.no_grad():
         features = model.backbone(model.normalise(torch.stack(images)))[-1][0]
-        logits = model.logits(images, [torch.tensor([[16 * 2 + 0.5, 16 * 5 + 0.5]])])
+        logits = model.logits(images, [torch.tensor([[16 * 2 + 0.5, 16 * 5 + 0.5]])])["labels"]
         torch.testing.assert_close(logits[0], model.linear(features[:, 5, 2]), rtol=1e-4, atol=1e-5)
 
 
@@ -65,7 +65,7 @@ def test_the_probe_looks_equally_far_to_all_sides():
     model.eval().linear.weight.data.fill_(1.0)
     for place in ([72.0, 56.0], [65.5, 71.25]):
         image = torch.rand(3, 128, 128, requires_grad=True)
-        model.logits([image], [torch.tensor([place])]).sum().backward()
+        model.logits([image], [torch.tensor([place])])["labels"].sum().backward()
         weight = image.grad.double().abs().sum(0)
         rows, columns = (weight.sum(axis) / weight.sum() for axis in (1, 0))
         pixels = torch.arange(128, dtype=torch.double) + 0.5
@@ -97,8 +97,32 @@ def test_augmentations_keep_boxes_on_their_objects():
     assert not len(kept["boxes"]) or (kept["boxes"][:, 2].max() <= width and kept["boxes"][:, 3].max() <= height)
 
 
+def test_further_questions_are_learned_by_heads_of_their_own_and_accuracy_is_told_by_distance():
+    config = SceneConfig(classes="ladder", species=("shark", "jellyfish"), objects=(2, 3), texture=True, clutter=0)
+    data = Scenes(config, 0, "train", 40)
+    task = Probe(categories=data.categories, questions=(("species", 2), ("texture", 2)))
+    model = task.build(backbone(0))
+    images, targets = task.batch(data, range(8), CPU)
+    losses = model.train()(images, targets)
+    assert set(losses) == {"labels", "species", "texture"}
+    losses["texture"].backward()
+    assert model.linear.weight.grad is None and model.further["texture"].weight.grad is not None
+    with torch.no_grad():  # a head that always says jellyfish
+        model.further["species"].weight.zero_()
+        model.further["species"].bias.copy_(torch.tensor([0.0, 1.0]))
+    metrics, scores = task.measure(model, data, CPU, rng=generator(0, "b"))
+    found = [data.target(index) for index in range(40)]
+    species = torch.cat([target["species"] for target in found])
+    assert metrics["species accuracy"] == pytest.approx((species == 2).double().mean().item())
+    away, labels = (torch.cat([target[name] for target in found]) for name in ("distance", "labels"))
+    hits = torch.cat(scores).argmax(dim=1) + 1 == labels
+    for distance in config.distances:
+        assert metrics[f"accuracy at {distance} px"] == pytest.approx(hits[away == distance].double().mean().item())
+    assert metrics["accuracy"] == pytest.approx(hits.double().mean().item())
+
+
 def test_a_cue_inside_the_field_is_learned():
-    """Four 3x3 blocks see 31 pixels far. `tests/lessons/test_field_controls.py`: beyond, there is only chance."""
+    """Four 3x3 blocks see 31 pixels far. `tests/lessons/test_known_answers.py`: beyond, there is only chance."""
     config = SceneConfig(classes="dot", context_distance=16, objects=(1, 1), clutter=0, sizes=(8.0, 16.0))
     data, test = Scenes(config, 0, "train", 640), Scenes(config, 0, "test", 200)
     task = Probe(categories=data.categories)

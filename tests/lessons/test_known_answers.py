@@ -1,0 +1,73 @@
+"""The positive control: where it is known what must be found, gradient and beam find it, and nothing sees too far."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from workbench.data.loader import load_data
+from workbench.lessons import known_answers as lesson
+from workbench.lessons import known_answers_tables as tables
+from workbench.methods import compare
+from workbench.methods.experiment import start_experiment
+from workbench.spaces.catalogue import space_named
+from workbench.spaces.layers import seed_spec
+
+SHORT = replace(lesson.TINY.data, train_images=1600, search_images=150, test_images=200)
+PLAN = replace(
+    lesson.TINY,
+    data=SHORT,
+    nats=replace(lesson.TINY.nats, data=SHORT),
+    crnas=replace(lesson.TINY.crnas, data=SHORT, beam=replace(lesson.TINY.crnas.beam, width=2, completions=3)),
+)
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    data = load_data(SHORT, "detection", "scenes", seed=0)
+    runs = str(tmp_path_factory.mktemp("known"))
+    return start_experiment("known", {}, plan=PLAN, data=data, seed=0, device="cpu", runs=runs, fresh=False)
+
+
+@pytest.fixture(scope="module")
+def nats(experiment):
+    return lesson.nats_case(experiment)
+
+
+def test_the_gradient_search_finds_a_larger_field(nats):
+    found, baseline, _ = (score.metrics["accuracy"] for score in nats.scores)
+    assert found > baseline + 0.05
+    assert nats.scores[0].macs == nats.scores[1].macs
+    assert tables.gains(nats)["changed"].mean() > 0.5  # of the groups of channels are dilated
+
+
+def test_nothing_is_seen_beyond_the_reach(nats, experiment):
+    """The undilated network reaches 27 pixels: it answers near dots, and only guesses those 50 and 58 px away."""
+    (result,) = compare.train_all(nats.experiment, nats.networks[1:2])
+    table = tables.network_table([replace(nats, networks=nats.networks[1:2])], [result])
+    row = table.iloc[0]
+    assert row["reach"] == 27
+    assert row["accuracy at 20 px"] > 0.85
+    far = np.mean([row["accuracy at 50 px"], row["accuracy at 58 px"]])
+    assert abs(far - 0.5) < 0.15  # some 130 animals: 3.5 standard errors
+    assert row["accuracy"] < tables.bound(SHORT.scenes, 27) + 0.05
+
+
+def test_cases_are_named_before_work_starts():
+    assert lesson.cases_named(["CR-NAS", "DetNAS"]) == [lesson.crnas_case, lesson.detnas_case]
+    for wrong in ([], ["DARTS"], ["NATS", "NATS"]):
+        with pytest.raises(ValueError, match="methods are some of DetNAS, NATS, FNA, CR-NAS, each once"):
+            lesson.cases_named(wrong)
+
+
+def test_the_seed_is_a_network_of_its_space():
+    space, seed = space_named(lesson.TINY.fna.space), seed_spec("mobilenetv2-shallow")
+    arch = lesson.arch_like(space, seed)
+    assert compare.spec_identity(space.spec(arch)) == compare.spec_identity(seed)
+    with pytest.raises(ValueError, match="is not in"):
+        lesson.arch_like(space, seed_spec("mobilenetv2-tiny"))
+
+
+@pytest.mark.parametrize(("reach", "best"), [(10, 0.5), (16, 0.6), (40, 0.8), (53.5, 1.0)])
+def test_the_bound_counts_dots_that_the_field_touches(reach, best):
+    assert tables.bound(SHORT.scenes, reach) == pytest.approx(best)
