@@ -167,5 +167,5 @@ def test_averaged_weights_are_the_mean_of_the_last_quarter():
     for name, p in mean.named_parameters():
         torch.testing.assert_close(p.detach(), (taken[0][name] + taken[1][name]) / 2)
     assert all(torch.equal(p, taken[1][name]) for name, p in plain.named_parameters())
-    with pytest.raises(ValueError, match=r"0 \\(not at all\\) or more"):
+    with pytest.raises(ValueError, match=r"0 \(not at all\) or more"):
         run(-1)

@@ -38,7 +38,7 @@ def step_paths(space: SearchSpace, rule: PathRule = "uniform", sample: PathSampl
 
 
 def fair_paths(space: SearchSpace, rng: np.random.Generator) -> list[Arch]:
-    """As many paths as a decision has options, in which each option of each decision comes once (FairNAS, strict fairness).
+    """As many paths as a decision has options; each option of each decision comes once (FairNAS: strict fairness).
 
     Every decision has a random permutation of its own. One with fewer options than the widest repeats permutations: its
     options come equally often, give or take one.
