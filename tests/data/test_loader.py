@@ -8,6 +8,8 @@ import pytest
 from tests.data.test_checks import write_image
 from workbench.data import loader
 from workbench.data.loader import DataPlan, TaskName, load_data
+from workbench.data.scenes.scene import SceneConfig
+from workbench.data.scenes.tasks import Scenes
 from workbench.records.files import read_json, write_json
 
 SMOKE = DataPlan(image_side=96, crop_side=32, train_images=24, search_images=8, test_images=8, crops=32)
@@ -29,6 +31,17 @@ def test_pre_training_says_which_images_it_does_not_see(classes: Path) -> None:
     data = load_data(replace(SMOKE, crops_search_share=0.0), "detection", "scenes", str(classes), seed=0)
     assert len(data.crops) == 20 and len(data.crops_search) == 1
     assert "(20 images at 32 px, 1 of them also for searches by accuracy)" in data.description
+
+
+def test_scenes_are_those_of_the_plan_at_the_side_of_the_plan() -> None:
+    asked = SceneConfig(classes="ladder", species=("shark",), distances=(20, 30), image_size=200, extras=("masks",))
+    data = load_data(replace(SMOKE, scenes=asked), "detection", "scenes", "scenes", seed=3)
+    drawn = replace(asked, image_size=96, extras=())
+    for split, size in (("train", 24), ("search", 8), ("test", 8)):
+        assert getattr(data, split).digest == Scenes(drawn, 3, split, size).digest
+    assert data.crops.config == drawn and data.crops.categories == data.train.categories == ("red dot", "yellow dot")
+    people = load_data(replace(SMOKE, scenes=asked), "pose", "scenes", seed=3).train
+    assert people.source.config == replace(drawn, extras=("keypoints",))
 
 
 @pytest.fixture

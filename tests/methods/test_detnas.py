@@ -152,6 +152,9 @@ def test_groups_become_one_row_of_means(walked):
     table = compare.comparison_table(grouped)
     assert list(table["network"]) == ["random (mean of 2)"]
     assert table["MACs"][0] == pytest.approx(np.mean([r.macs for r in results]))
+    for value, result in zip((0.2, 0.6), grouped, strict=True):
+        result.metrics["AP at 20 px"] = value
+    assert compare.comparison_table(grouped)["AP at 20 px"][0] == pytest.approx(0.4)
 
 
 def test_ledger_knows_every_phase(walked):

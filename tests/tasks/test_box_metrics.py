@@ -12,6 +12,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from workbench.data.coco import CocoFolder
+from workbench.data.scenes.scene import SceneConfig
+from workbench.data.scenes.tasks import Scenes
 from workbench.tasks import box_metrics
 from workbench.tasks.box_metrics import detection_rows, evaluate_boxes, match_boxes, weighted_ap
 
@@ -85,11 +87,11 @@ def synthetic(seed: int, *, images: int, classes: int, per_image: int, grid: flo
 
 def agree(truth: dict[str, Any], detections: list[dict[str, Any]]) -> dict[str, float]:
     """The metrics, after comparing them with pycocotools' and with our own matching."""
-    faster = evaluate_boxes(truth, detections, relative=True)
+    faster = evaluate_boxes(truth, detections, grouped=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(box_metrics, "COCO", COCO)
         patch.setattr(box_metrics, "COCOeval_faster", COCOeval)
-        assert evaluate_boxes(truth, detections, relative=True) == pytest.approx(faster, abs=1e-6)
+        assert evaluate_boxes(truth, detections, grouped=True) == pytest.approx(faster, abs=1e-6)
     ones = np.ones((1, len(truth["images"])), dtype=np.int64)
     assert weighted_ap(match_boxes(truth, detection_rows(truth, detections)), ones)[0] == pytest.approx(
         faster["AP"], abs=1e-6
@@ -131,10 +133,63 @@ def exact(truth: dict[str, Any]) -> list[dict[str, Any]]:
     return detections
 
 
+RUNGS = (20, 30, 40)
+LADDER = SceneConfig(
+    image_size=100, classes="ladder", species=("shark",), sizes=(14.0, 28.0), objects=(1, 4), clutter=0, distances=RUNGS
+)
+
+
+def by_distance(metrics: dict[str, float], name: str = "AP") -> list[float]:
+    assert {f"{name} at {distance} px" for distance in RUNGS} == {
+        key for key in metrics if key.startswith(f"{name} at")
+    }
+    return [metrics[f"{name} at {distance} px"] for distance in RUNGS]
+
+
+def test_each_distance_is_scored_apart() -> None:
+    truth = Scenes(LADDER, 0, "test", 20).ground_truth()
+    assert {row["distance"] for row in truth["annotations"]} == set(RUNGS)
+    assert by_distance(evaluate_boxes(truth, exact(truth), grouped=True)) == [1.0, 1.0, 1.0]
+    assert "AP at 20 px" not in evaluate_boxes(truth, exact(truth))
+    near = {**truth, "annotations": [row for row in truth["annotations"] if row["distance"] == 20]}
+    sees_near = evaluate_boxes(truth, exact(near), grouped=True)
+    assert by_distance(sees_near) == by_distance(sees_near, "AP50") == [1.0, 0.0, 0.0] and 0 < sees_near["AP"] < 1
+
+
+@pytest.mark.parametrize(
+    ("boxes", "scores", "expected"),
+    [
+        ([0, 1], [0.9, 0.8], [1.0, 1.0]),
+        ([0, 1, 2], [0.8, 0.7, 0.9], [0.5, 0.5]),  # a box on nothing is false at both
+        ([0, 0, 1], [0.9, 0.8, 0.7], [1.0, 0.5]),  # so is a second box on one object, here after that was found
+    ],
+)
+def test_an_unmatched_box_counts_against_every_distance(
+    boxes: list[int], scores: list[float], expected: list[float]
+) -> None:
+    places = np.array([[1.0, 1, 21, 21], [40, 40, 60, 60], [1, 70, 21, 90]])
+    truth = one_object(20, image=(100, 100))
+    rows = [{**truth["annotations"][0], "distance": 20}]
+    rows.append({**rows[0], "id": 2, "bbox": [40.0, 40.0, 20.0, 20.0], "distance": 30})
+    labels = np.ones(len(boxes), dtype=np.int64)
+    found = [{"image_id": 4, "boxes": places[boxes], "scores": np.array(scores), "labels": labels}]
+    metrics = evaluate_boxes({**truth, "annotations": rows}, found, grouped=True)
+    assert [metrics[f"AP at {rung} px"] for rung in (20, 30)] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_backends_agree_on_distances(seed: int) -> None:
+    truth, detections = synthetic(seed, images=25, classes=3, per_image=40, grid=8)
+    rungs = np.random.default_rng(seed).choice(RUNGS, len(truth["annotations"])).tolist()
+    rows = [{**row, "distance": rung} for row, rung in zip(truth["annotations"], rungs, strict=True)]
+    metrics = agree({**truth, "annotations": rows}, detections)
+    assert len(set(by_distance(metrics))) == 3 and all(0 < ap < 1 for ap in by_distance(metrics, "AP50"))
+
+
 def test_perfect_and_absent_detections(capsys: pytest.CaptureFixture[str]) -> None:
     truth, _ = synthetic(1, images=20, classes=3, per_image=0)
-    assert set(evaluate_boxes(truth, exact(truth), relative=True).values()) == {1.0}
-    found = evaluate_boxes(truth, [], relative=True, rng=np.random.default_rng(0))
+    assert set(evaluate_boxes(truth, exact(truth), grouped=True).values()) == {1.0}
+    found = evaluate_boxes(truth, [], grouped=True, rng=np.random.default_rng(0))
     assert set(found.values()) == {0.0} and "AP_error" in found
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""
@@ -143,7 +198,7 @@ def test_perfect_and_absent_detections(capsys: pytest.CaptureFixture[str]) -> No
 def test_inputs_are_left_as_they_are() -> None:
     truth, detections = synthetic(1, images=3, classes=2, per_image=5)
     before = repr((truth, detections))
-    evaluate_boxes(truth, detections, relative=True, rng=np.random.default_rng(0))
+    evaluate_boxes(truth, detections, grouped=True, rng=np.random.default_rng(0))
     assert repr((truth, detections)) == before
 
 
@@ -168,7 +223,7 @@ def one_object(side: float, *, image: tuple[int, int]) -> dict[str, Any]:
 )
 def test_sizes_without_objects_are_left_out(side: float, image: tuple[int, int], absolute: str, relative: str) -> None:
     truth = one_object(side, image=image)
-    metrics = evaluate_boxes(truth, exact(truth), relative=True)
+    metrics = evaluate_boxes(truth, exact(truth), grouped=True)
     assert set(metrics) == {"AP", "AP50", "AP75", "AR", f"AP{absolute}", f"AP_rel_{relative}"}
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +12,6 @@ from workbench.data.classification import ClassFolder
 from workbench.data.coco import CocoFolder, most_dropped
 from workbench.data.keypoints import PoseCrops
 from workbench.data.masks import Classes, MaskFolder
-from workbench.data.scenes.creatures import SPECIES
 from workbench.data.scenes.scene import SceneConfig
 from workbench.data.scenes.tasks import SceneCrops, SceneMasks, Scenes
 from workbench.data.sets import split_train
@@ -38,8 +37,8 @@ class DataPlan:
     search_images: int = 0  # scenes: drawn apart; folders: cut from train, see search_share
     test_images: int = 0  # scenes only
     crops: int = 0
-    species: tuple[str, ...] = SPECIES  # scenes only: fewer classes are learned sooner
-    sizes: str = "mixed"  # scenes only: of the animals
+    # What scenes show; their image size and extras are the loader's to say.
+    scenes: SceneConfig = field(default_factory=SceneConfig)
     search_share: float = 0.15  # folders: share of train cut away for the search
     # Class folders: share of train that is not trained on, so that searches can rank by accuracy on unseen images.
     # 0 trains on all, as the papers do; such searches then rank by a hundredth that training sees, too.
@@ -116,8 +115,7 @@ def load_data(
 
 
 def _config(plan: DataPlan, *extras: str) -> SceneConfig:
-    side = plan.image_side or 128
-    return SceneConfig(image_size=side, classes="species", species=plan.species, sizes=plan.sizes, extras=extras)
+    return replace(plan.scenes, image_size=plan.image_side or 128, extras=extras)
 
 
 def _scenes(plan: DataPlan, task: TaskName, seed: int) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from workbench.records.files import digest
 from workbench.records.seeds import generator
 
 Target = dict[str, Any]
-Columns = Sequence[Any]  # arrays of an image's objects: boxes (M, 4) xyxy, labels, areas, whether each is a crowd
+# Arrays of an image's objects: boxes (M, 4) xyxy, labels, areas, whether each is a crowd, and perhaps the distance to
+# the cue of its class.
+Columns = Sequence[Any]
 
 
 class Views:
@@ -77,7 +79,7 @@ def coco_truth(
     for image_id, columns in zip(ids, objects, strict=True):
         for (x1, y1, x2, y2), *rest in zip(*(column.tolist() for column in columns), strict=True):
             row = {"id": len(annotations) + 1, "image_id": image_id, "bbox": [x1, y1, x2 - x1, y2 - y1]}
-            annotations.append(row | dict(zip(("category_id", "area", "iscrowd"), rest, strict=True)))
+            annotations.append(row | dict(zip(("category_id", "area", "iscrowd", "distance"), rest, strict=False)))
     images = [{"id": n, "width": width, "height": height} for n, (height, width) in zip(ids, sizes, strict=True)]
     names = [{"id": label, "name": name} for label, name in enumerate(categories, start=1)]
     return {"images": images, "annotations": annotations, "categories": names}

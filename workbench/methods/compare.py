@@ -210,18 +210,20 @@ def spec_identity(spec: NetworkSpec) -> dict[str, Any]:
 
 
 def comparison_table(results: Sequence[Result]) -> pd.DataFrame:
-    """One row for each network: costs and every accuracy.
+    """One row for each network: costs and every accuracy, on the ladder also those at each distance.
 
     A group of networks becomes one row of means with the standard deviation of AP (mIoU) over its networks.
     """
     main = "mIoU" if "mIoU" in results[0].metrics else "AP"
+    by_distance = [name for name in results[0].metrics if name.endswith(" px")]
+    shown = MASK_COLUMNS if main == "mIoU" else (*COLUMNS, *by_distance)
     frame = pd.DataFrame(
         {
             "network": result.network.group or result.network.name,
             "MACs": result.macs,
             "params": result.params,
             "detector params": result.detector_params,
-            **{name: result.metrics.get(name) for name in (COLUMNS if main == "AP" else MASK_COLUMNS)},
+            **{name: result.metrics.get(name) for name in shown},
             f"{main} error": result.metrics[f"{main}_error"],
             "training seconds": round(result.seconds, 1),
         }

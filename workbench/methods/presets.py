@@ -9,6 +9,7 @@ from typing import Any
 
 from workbench.data.images import IMAGE_MEAN, IMAGE_STD
 from workbench.data.loader import DataPlan
+from workbench.data.scenes.scene import SceneConfig
 from workbench.methods.plan import ClassifierPart, ScoringPart
 from workbench.tasks.detection import DetectorConfig
 from workbench.training.recipe import Recipe
@@ -19,6 +20,9 @@ FAST = Recipe(
 # Photographs are few and a pass over them is short, so the steps are small and many.
 PHOTOS = replace(FAST, steps=2000, batch_size=8, lr=4e-3)
 
+# A dot at a graded distance tells the class, so how far a network sees decides how much it can know.
+LADDER = SceneConfig(classes="ladder", species=("shark", "jellyfish"), sizes=(14.0, 28.0), objects=(1, 2), clutter=0)
+
 SMOKE_DATA = DataPlan(image_side=96, crop_side=32, train_images=24, search_images=8, test_images=8, crops=32)
 TINY_DATA = DataPlan(
     image_side=128,
@@ -27,7 +31,7 @@ TINY_DATA = DataPlan(
     search_images=128,
     test_images=400,
     crops=4000,
-    species=("fish", "ray", "starfish", "eel"),
+    scenes=SceneConfig(species=("fish", "ray", "starfish", "eel")),  # fewer classes are learned sooner
 )
 # The numbers of images and crops count where data are generated scenes.
 SMALL_DATA = DataPlan(image_side=256, crop_side=96, train_images=800, search_images=96, test_images=200, crops=3000)

@@ -22,6 +22,7 @@ MAX_DETECTIONS = 100  # per image and class
 # COCO calls an object small below 32 pixels and large above 96. Scaling every image to this side (the root of its area)
 # moves both bounds to shares of the image side: 32 / 320 = 0.1 and 96 / 320 = 0.3.
 RELATIVE_SIDE = 320.0
+BEYOND = 2e10  # an area above COCO's range "all", which ends at 1e5 squared
 # Where COCO's summary keeps each number.
 _POSITIONS = {"AP": 0, "AP50": 1, "AP75": 2, "APs": 3, "APm": 4, "APl": 5, "AR": 8}
 
@@ -41,22 +42,29 @@ def evaluate_boxes(
     truth: Truth,
     detections: Sequence[Detection],
     *,
-    relative: bool = False,
+    grouped: bool = False,
     rng: np.random.Generator | None = None,
     resamples: int = 100,
 ) -> dict[str, float]:
     """AP, AP50, AP75, APs, APm, APl and AR (100 detections per image), all in 0-1.
 
-    `truth` has image sizes. `relative=True` adds AP_rel_s, AP_rel_m and AP_rel_l by object size
+    `truth` has image sizes. `grouped=True` adds AP_rel_s, AP_rel_m and AP_rel_l by object size
     sqrt(area) / sqrt(image area): below 0.1, 0.1 to 0.3, above 0.3. A size of which there is no object is left out.
+    Where annotations have a `distance` (pixels to the cue that tells the class), it also adds "AP at 20 px" and
+    "AP50 at 20 px" for each. As for COCO's sizes, other objects are neither found nor missed and whoever finds them is
+    not wrong; but while COCO drops an unmatched detection of another size, here it counts against every distance,
+    because it has none. So does a second box on an object, and one of the wrong class.
     With `rng` there is AP_error, by resampling images. Matching is done once; a resample only weights the images.
     ValueError for detections that do not fit the ground truth or are not finite.
     """
     rows = detection_rows(truth, detections)
     metrics = _summary(truth, rows)
-    if relative:
+    if grouped:
         scaled = _summary(*_to_relative_size(truth, rows))
         metrics |= {f"AP_rel_{size}": scaled[f"AP{size}"] for size in "sml" if f"AP{size}" in scaled}
+        for distance in sorted({row["distance"] for row in truth["annotations"] if "distance" in row}):
+            at = _summary(_only_at(truth, distance), rows)
+            metrics |= {f"{name} at {distance} px": at[name] for name in ("AP", "AP50")}
     if rng is not None:
         if not truth["annotations"]:
             raise ValueError("An error of AP needs objects, but the ground truth has none; use annotated images.")
@@ -198,6 +206,15 @@ def _to_relative_size(truth: Truth, rows: Sequence[Row]) -> tuple[Truth, list[Ro
         return {**row, "bbox": [factor * number for number in row["bbox"]], "area": factor**2 * row["area"]}
 
     return {**truth, "annotations": list(map(scaled, truth["annotations"]))}, list(map(scaled, rows))
+
+
+def _only_at(truth: Truth, distance: int) -> Truth:
+    """The same objects, of which COCO ignores those at another distance.
+
+    It ignores an object by its area alone. As a crowd it would swallow any number of boxes, by another overlap.
+    """
+    rows = [row if row["distance"] == distance else {**row, "area": BEYOND} for row in truth["annotations"]]
+    return {**truth, "annotations": rows}
 
 
 def _summary(ground_truth: Truth, rows: Sequence[Row]) -> dict[str, float]:

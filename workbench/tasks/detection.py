@@ -163,7 +163,7 @@ class Detection(Task):
             model(images)
 
     def summarise(self, data: DetectionSet, outputs: Outputs, rng: np.random.Generator, quick: bool) -> Measured:
-        """COCO box metrics, AP_error by resampling images, and the detections.
+        """COCO box metrics, on the ladder also by distance, AP_error by resampling images, and the detections.
 
         They are on the CPU: image_id, boxes (M, 4) xyxy in pixels, scores (M,), labels (M,) in 1..K.
         """
@@ -171,4 +171,4 @@ class Detection(Task):
         for index, _, output in outputs:
             found.append({"image_id": data.ids[index], **{name: value.cpu() for name, value in output.items()}})
         truth = data.ground_truth()
-        return evaluate_boxes(truth, found, relative=not quick, rng=rng, resamples=self.resamples(quick)), found
+        return evaluate_boxes(truth, found, grouped=not quick, rng=rng, resamples=self.resamples(quick)), found

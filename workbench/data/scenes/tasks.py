@@ -69,9 +69,15 @@ class Scenes(_Streamed):
         return [(self.config.image_size,) * 2] * len(self)
 
     def ground_truth(self) -> dict[str, Any]:
-        """The truth in COCO's format (category ids 1..K, boxes xywh); poses have their own, see `PoseCrops`."""
-        scenes = map(self.scene, range(len(self)))
-        objects = ((scene.boxes, scene.labels, scene.areas, 0 * scene.labels) for scene in scenes)
+        """The truth in COCO's format (category ids 1..K, boxes xywh); poses have their own, see `PoseCrops`.
+
+        On the ladder each annotation also has the `distance` of its dot in pixels.
+        """
+        scenes, ladder = map(self.scene, range(len(self))), self.config.classes == "ladder"
+        objects = (
+            (scene.boxes, scene.labels, scene.areas, 0 * scene.labels, *((scene.distances,) if ladder else ()))
+            for scene in scenes
+        )
         return coco_truth(self.ids, self.sizes, objects, self.categories)
 
 

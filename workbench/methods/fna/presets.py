@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from workbench.data.loader import TaskName
+from workbench.data.scenes.scene import SceneConfig
 from workbench.methods import presets as common
 from workbench.methods.plan import CostPenalty, Plan, ScoringPart, one_of
 from workbench.methods.presets import FAST, IMAGENET_INPUT, LITE_INPUT, PHOTOS
@@ -37,6 +38,7 @@ class FNAPlan(Plan):
 _FAST = replace(FAST, lr=2e-3)
 _ALPHA = Recipe(steps=1, batch_size=8, lr=0.05, optimizer="adam", betas=(0.5, 0.999), weight_decay=1e-3,
                 schedule="constant", warmup=0.0)  # fmt: skip
+_LARGE = replace(common.TINY_DATA.scenes, sizes="large")
 
 TINY_DETECTION = FNAPlan(
     task="detection",
@@ -59,7 +61,7 @@ TINY_SEGMENTATION = replace(
     TINY_DETECTION,
     task="segmentation",
     form="os16",
-    data=replace(common.TINY_DATA, search_images=400, test_images=200, sizes="large"),
+    data=replace(common.TINY_DATA, search_images=400, test_images=200, scenes=_LARGE),
     head=SegmenterConfig(channels=64, rates=(1, 2, 3), **LITE_INPUT),
     finetune=replace(_FAST, steps=120),
 )
@@ -67,8 +69,8 @@ TINY_POSE = replace(
     TINY_DETECTION,
     task="pose",
     data=replace(
-        common.TINY_DATA, train_images=600, search_images=150, test_images=100, sizes="large",
-        species=("fish", "shark", "ray", "turtle"), pose_crop=(128, 128),
+        common.TINY_DATA, train_images=600, search_images=150, test_images=100,
+        scenes=SceneConfig(species=("fish", "shark", "ray", "turtle"), sizes="large"), pose_crop=(128, 128),
     ),
     head=PoseConfig(deconvolutions=2, channels=64, flip_test=False, **LITE_INPUT),
     # Scenes turn animals any way already, and mirroring would give an animal its other eye.
@@ -110,7 +112,7 @@ SMALL_SEGMENTATION = replace(
     SMALL_DETECTION,
     task="segmentation",
     form="os16",
-    data=replace(SMALL_DETECTION.data, search_share=0.2, sizes="large"),  # the paper's 80 and 20
+    data=replace(SMALL_DETECTION.data, search_share=0.2, scenes=SceneConfig(sizes="large")),  # the paper's 80 and 20
     head=SegmenterConfig(channels=96, rates=(2, 4, 6), **LITE_INPUT),
     search=replace(SMALL_DETECTION.search, weights=replace(_PHOTOS, steps=150, augment="flip")),
     finetune=replace(_PHOTOS, steps=250, augment="flip"),
