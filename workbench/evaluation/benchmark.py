@@ -55,6 +55,11 @@ def arch_of(space: SearchSpace, choices: object) -> Arch:
     return space.arch([int(choice) for choice in choices])
 
 
+def text_of(arch: Arch) -> str:
+    """How a row names an architecture: its option indices, as digits."""
+    return "".join(map(str, arch.choices))
+
+
 def scores_by_seed(rows: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
     """Networks (index: choices) by seeds (columns), nan where a training is missing; levels of seeds are made equal.
 

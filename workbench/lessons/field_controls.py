@@ -125,7 +125,8 @@ def dot_task(distance: int) -> SceneConfig:
     return SceneConfig(classes="dot", context_distance=distance, objects=(1, 2), clutter=0)
 
 
-def probe_data(plan: ProbePlan, config: SceneConfig, seed: int) -> ProbeData:
+def probe_data(plan: Any, config: SceneConfig, seed: int) -> ProbeData:
+    """Scenes for a plan with `train_images`, `search_images` and `test_images`."""
     counts = (("train", plan.train_images), ("search", plan.search_images), ("test", plan.test_images))
     train, search, test = (Scenes(config, seed, split, count) for split, count in counts)
     return ProbeData(train=train, search=search, test=test, digest=digest([train.digest, search.digest, test.digest]))
