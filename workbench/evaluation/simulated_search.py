@@ -49,20 +49,22 @@ def regrets(
 
     Every run is a supernet with errors of its own: a network's score is its mean plus a normal error of size `noise`,
     the same whenever that network is looked at. A prefix of decisions scores as its completions do on average; before
-    the first whole network there is no regret but nan. Only networks in `means` are asked for. The best of means that
-    are noisy themselves is too good, so that regrets are too large by up to about the error of a mean.
+    the first whole network there is no regret but nan. A search without further questions keeps its answer. Only
+    networks in `means` are asked for. The best of means that are noisy themselves is too good, so that regrets are too
+    large by up to about the error of a mean.
     """
     known = {arch: place for place, arch in enumerate(means)}
-    within = [*limits, Limit("networks outside the table", 0, lambda arch: arch not in known)]
-    values = np.array(list(means.values()))
-    best = max((mean for arch, mean in means.items() if feasible(arch, limits)), default=np.nan)
+    allowed = {arch: mean for arch, mean in means.items() if feasible(arch, limits)}
+    within = [Limit("networks outside the table or its limits", 0, lambda arch: arch not in allowed)]
+    values, best = np.array(list(means.values())), max(allowed.values())
     errors = noise * rng.standard_normal((runs, len(values)))
     seeds = rng.integers(2**31, size=runs)
     found = np.full((runs, search.evaluations), np.nan)
     for run in range(runs):
         scores = (values + errors[run]).tolist()
         chosen = _chosen(search.start(int(seeds[run]), within), search, scores, known)
-        found[run, : len(chosen)] = [best - values[place] if place is not None else np.nan for place in chosen]
+        regret = [best - values[place] if place is not None else np.nan for place in chosen]
+        found[run] = np.pad(regret, (0, search.evaluations - len(regret)), mode="edge")
     return found
 
 

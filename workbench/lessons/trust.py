@@ -124,7 +124,7 @@ class TrustPlan:
     supernet: Recipe
     scoring: ScoringPart
     train_images: int = 4800
-    search_images: int = 320
+    search_images: int = 256
     test_images: int = 4  # only looked at
     macs_at: int = 128
     evaluations: int = 30
@@ -135,7 +135,7 @@ class TrustPlan:
 
 
 TINY = TrustPlan(
-    supernet=replace(RECIPE, steps=1000),
+    supernet=replace(RECIPE, steps=800),
     scoring=ScoringPart(calibration_images=128, calibration_batch=32, batch=32),
     evolution=EvolutionConfig(population=10, parents=5, mutants=4, crossings=4, mutation_probability=0.5),
     beam=BeamPart(width=3, completions=4),

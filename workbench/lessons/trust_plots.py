@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from workbench.evaluation.statistics import Interval
 from workbench.insight.style import RIGHT, SERIES, new_axes, tau_text
@@ -33,7 +34,7 @@ def plot_table(scores: pd.DataFrame, sigma: Mapping[str, float], ax: Axes | None
     ax.axhline(CHANCE, color="0.4", linestyle=":", linewidth=1)
     ax.text(len(means) - 1, CHANCE, "chance", ha="right", va="bottom", fontsize=9, color="0.4")
     ax.figure.colorbar(dots, ax=ax, label="predicted sigma of the field (px)", pad=0.02)
-    ax.set(xlabel="network, by mean accuracy", ylabel="test accuracy (0-1)")
+    ax.set(xlabel="network, the worst first", ylabel="test accuracy (0-1)")
     ax.legend(loc="upper left", fontsize=9)
     return ax
 
@@ -67,21 +68,33 @@ def plot_predictors(
             ax.scatter([values[choices] for choices in both], means[both], s=16, color=colour, label=label)
         ax.set_title(tau_text(tau), fontsize=9)
         ax.set(xlabel=name)
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+        if max(values.values()) > 1000:
+            ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes[0][0].set(ylabel="mean accuracy in the table (0-1)")
     axes[0][-1].legend(fontsize=9, loc="lower right")
     return axes[0][0]
 
 
 def plot_regret(tables: Mapping[str, pd.DataFrame]) -> Axes:
-    """Mean regret with the range of 80 % of the runs, by evaluations; one axes for each table of `regret_table`."""
+    """Mean regret (bold) and what 10 % and 90 % of the runs stay below (thin), by evaluations; an axes for each table.
+
+    A search with one row is a point with a bar.
+    """
     _, axes = plt.subplots(1, len(tables), figsize=(5.2 * len(tables), 3.8), sharey=True, squeeze=False)
     for ax, (title, table) in zip(axes[0], tables.items(), strict=True):
         for colour, (name, part) in zip(SERIES, table.groupby("search", sort=False), strict=False):
             if name == "no search":
                 ax.axhline(part["regret"].iloc[0], color="0.4", linestyle=":", linewidth=1, label=name)
                 continue
-            ax.plot(part["evaluations"], part["regret"], color=colour, label=name)
-            ax.fill_between(part["evaluations"], part["low"], part["high"], color=colour, alpha=0.15, linewidth=0)
+            if len(part) == 1:
+                bar = [part["regret"] - part["low"], part["high"] - part["regret"]]
+                ax.errorbar(part["evaluations"], part["regret"], bar, fmt="s", color=colour, capsize=3, label=name)
+                continue
+            ax.plot(part["evaluations"], part["regret"], color=colour, linewidth=2, label=name)
+            for end in ("low", "high"):
+                ax.plot(part["evaluations"], part[end], color=colour, linewidth=0.8)
+            ax.fill_between(part["evaluations"], part["low"], part["high"], color=colour, alpha=0.08, linewidth=0)
         ax.set(xlabel="evaluations", title=title)
         ax.set_ylim(bottom=0)
     axes[0][0].set(ylabel="regret: best mean in the table less\nthat of the network chosen")

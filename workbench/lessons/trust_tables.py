@@ -88,7 +88,8 @@ def search_budgets(plan: TrustPlan, space: SearchSpace, most: int) -> dict[str, 
 def regret_table(plan: TrustPlan, means: pd.Series, noise: float, seed: int, macs_limit: float) -> pd.DataFrame:
     """Mean regret of simulated searches, and the range of 80 % of them, by search and number of evaluations.
 
-    `noise` of the scores is in units of the table. "no search" is a random network within the limit.
+    `noise` of the scores is in units of the table. A beam has one row: it answers at its end. "no search" is a random
+    network within the limit.
     """
     space = space_named(plan.table.space)
     known = {benchmark.arch_of(space, text): float(mean) for text, mean in means.items()}
@@ -98,10 +99,9 @@ def regret_table(plan: TrustPlan, means: pd.Series, noise: float, seed: int, mac
     for name, search in search_budgets(plan, space, len(within)).items():
         rng = generator(seed, "simulated", name)
         found = regrets(search, known, min(noise, 1e3), runs=plan.runs, rng=rng, limits=limits)
-        for count, column in enumerate(found.T, start=1):
-            if (good := column[np.isfinite(column)]).size:
-                low, high = np.percentile(good, [10, 90])
-                rows.append([name, count, good.mean(), low, high])
+        counts = np.arange(1, search.evaluations + 1)[-1 if name == "beam" else 0 :]
+        for count, column in zip(counts, found.T[counts - 1], strict=True):
+            rows.append([name, count, column.mean(), *np.percentile(column, [10, 90])])
     rows.append(["no search", 0, max(within) - np.mean(within), np.nan, np.nan])
     return pd.DataFrame(rows, columns=["search", "evaluations", "regret", "low", "high"])
 
