@@ -73,10 +73,9 @@ def path_wise(paths: StepPaths, rule: PathRule, task: Task) -> BeforeStep:
         said: list[Tensor] = []
         body_of(model).activate(teacher)
         yield lambda images, targets: _heard(model, task, images, targets, said)
-        answers = said[0].detach().float().softmax(dim=1)
         for arch in students:
             body_of(model).activate(arch)
-            yield lambda images, targets: _distilled(model, task, images, targets, answers)
+            yield lambda images, targets: _distilled(model, task, images, targets, said[0])
 
     return sandwich
 
@@ -102,8 +101,9 @@ def _heard(model: nn.Module, task: Task, images: Any, targets: Any, said: list[T
     return losses
 
 
-def _distilled(model: nn.Module, task: Task, images: Any, targets: Any, answers: Tensor) -> Mapping[str, Tensor]:
-    """The cross entropy of the model's logits with the `answers` (N, K) of another path."""
+def _distilled(model: nn.Module, task: Task, images: Any, targets: Any, teacher: Tensor) -> Mapping[str, Tensor]:
+    """The cross entropy of the model's logits with what the `teacher` (N, K), logits of another path, says."""
     said: list[Tensor] = []
     _heard(model, task, images, targets, said)
+    answers = teacher.detach().float().softmax(dim=1)
     return {"distillation": F.cross_entropy(said[0].float(), answers)}
