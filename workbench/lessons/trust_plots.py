@@ -88,8 +88,8 @@ def plot_regret(tables: Mapping[str, pd.DataFrame]) -> Axes:
                 ax.axhline(part["regret"].iloc[0], color="0.4", linestyle=":", linewidth=1, label=name)
                 continue
             if len(part) == 1:
-                bar = [part["regret"] - part["low"], part["high"] - part["regret"]]
-                ax.errorbar(part["evaluations"], part["regret"], bar, fmt="s", color=colour, capsize=3, label=name)
+                ax.vlines(part["evaluations"], part["low"], part["high"], color=colour, linewidth=1.5)
+                ax.plot(part["evaluations"], part["regret"], "s", color=colour, label=name)
                 continue
             ax.plot(part["evaluations"], part["regret"], color=colour, linewidth=2, label=name)
             for end in ("low", "high"):
