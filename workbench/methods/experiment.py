@@ -101,15 +101,14 @@ def body_of(model: nn.Module) -> Any:
 def forward_macs(
     model: nn.Module, task: Any, data: Any, device: torch.device, before_step: BeforeStep | None = None
 ) -> int:
-    """MACs of one image through `model`; for a supernet the mean over eight random paths."""
+    """MACs of one image through `model`; for a supernet the mean over the paths of eight random steps."""
     model.to(device)
     images, _ = task.batch(data, [0], device)
     rng = np.random.default_rng(0)
     macs = []
     for _ in range(8 if before_step else 1):
-        if before_step is not None:
-            before_step(model, "warm", rng)
-        macs.append(count_layers(model, lambda: task.run_layers(model, images)).macs)
+        passes = before_step(model, "warm", rng) if before_step is not None else None
+        macs += [count_layers(model, lambda: task.run_layers(model, images)).macs for _ in passes or (model,)]
     return round(sum(macs) / len(macs))
 
 

@@ -4,18 +4,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from workbench.methods.experiment import Experiment, body_of, new_model
-from workbench.methods.phases import Trained, train_phase
+from workbench.methods.paths import PathRule, PathSampler, option_counts, path_wise, step_paths
+from workbench.methods.phases import Trained, train_phase, training_seed
 from workbench.methods.plan import OneShotPart
 from workbench.networks.aligned_options import align_options
 from workbench.networks.supernet import Supernet
-from workbench.spaces.arch import Arch
 from workbench.training.recipe import Recipe
-
-PathSampler = Callable[[np.random.Generator], Arch]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +22,7 @@ class TrainedSupernet:
     model: nn.Module
     supernet: Supernet
     trained: Trained
+    updates: list[list[int]]  # of every decision: how many passes updated each option
 
     @property
     def key(self) -> str:
@@ -47,11 +45,14 @@ def train_supernet(
     pretrained: TrainedSupernet | None = None,
     shared: bool = False,
     image_side: int = 0,
+    paths: PathRule = "uniform",
+    averaged: int = 0,
 ) -> TrainedSupernet:
     """Path-wise training: at every step one path, drawn uniformly or by `sample`, sees the batch (DetNAS, CR-NAS).
 
     All parameters of the active path learn, batch norm's scale and shift included. `origin` says what `build`, `sample`
-    and `initialise` are; `stream` names the draw of initial weights; `pretrained` gives the supernet's.
+    and `initialise` are; `stream` names the draw of initial weights; `pretrained` gives the supernet's. Other rules
+    than "uniform" let several `paths` see a batch before the update (`paths.step_paths`); `averaged` is that of `fit`.
     """
 
     def model_of() -> nn.Module:
@@ -67,7 +68,8 @@ def train_supernet(
     supernet: Supernet = body_of(model)
     if pretrained is not None:
         supernet.load_state_dict(pretrained.supernet.state_dict())
-    draw = sample or supernet.space.sample
+    drawn = step_paths(supernet.space, paths, sample)
+    updates = option_counts(supernet.space, drawn, training_seed(experiment), recipe.steps)
     trained = train_phase(
         experiment,
         name,
@@ -80,12 +82,15 @@ def train_supernet(
             "space": supernet.space.name,
             "aligned": aligned,
             "pretrained": pretrained.key if pretrained else None,
-        },
-        before_step=lambda trained, turn, rng: body_of(trained).activate(draw(rng)),
+        }
+        | ({"paths": paths} if paths != "uniform" else {}),
+        before_step=path_wise(drawn, paths, task),
         shared=shared,
         image_side=image_side,
+        averaged=averaged,
+        notes={"updates": updates},
     )
-    return TrainedSupernet(model=model, supernet=supernet, trained=trained)
+    return TrainedSupernet(model=model, supernet=supernet, trained=trained, updates=updates)
 
 
 def pretrain_supernet(
@@ -113,6 +118,8 @@ def pretrain_supernet(
         initialise=initialise,
         shared=True,
         image_side=experiment.plan.data.crop_side,
+        paths=part.paths,
+        averaged=part.averaged,
     )
 
 
@@ -125,7 +132,7 @@ def finetune_supernet(
     *,
     origin: Mapping[str, Any],
 ) -> TrainedSupernet:
-    """The supernet in the detector, uniform paths; `pretrained=None` starts from random weights."""
+    """The supernet in the detector; `pretrained=None` starts from random weights."""
     return train_supernet(
         experiment,
         name,
@@ -138,4 +145,6 @@ def finetune_supernet(
         aligned=part.aligned_options,
         pretrained=pretrained,
         image_side=experiment.plan.data.image_side,
+        paths=part.paths,
+        averaged=part.averaged,
     )

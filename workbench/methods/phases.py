@@ -52,13 +52,16 @@ def train_phase(
     prices: tuple[int, int] | None = None,
     shared: bool = False,
     image_side: int = 0,
+    averaged: int = 0,
+    notes: Mapping[str, Any] | None = None,
 ) -> Trained:
     """Trains `model` in place, or loads what the same phase left before; with `search` weights and alpha in turn.
 
     `origin` says where the initial weights come from (a specification, the key of an earlier phase). With `shared`
     the result is kept in `runs/cache/<key>`, where other runs find it; it then enters the ledger at its original
     cost, marked cached. A phase killed half-way goes on from its checkpoint. `prices` are the MACs of an image in a
-    step of the weights and in one of alpha; else they are counted on what `before_step` makes of the model.
+    step of the weights and in one of alpha; else they are counted on what `before_step` makes of the model. `averaged`
+    is that of `fit`; `notes` are kept in the record as they are.
     ValueError when the run already holds scores of this name by another search.
     """
     side = search(model) if search is not None else None
@@ -67,13 +70,13 @@ def train_phase(
         "data": [data.digest, side.data.digest] if side else data.digest,
         "recipe": as_plain(recipe),
         "origin": dict(origin),
-    }
+    } | ({"averaged": averaged} if averaged else {})
     key, folder = place_of(experiment, identity, shared)
     if side is not None:
         experiment.run.claim(name, key)
     if (kept := load_phase(experiment, name, folder, model)) is not None:
         return _trained(key, folder, kept)
-    options: dict[str, Any] = {"before_step": before_step, "image_side": image_side}
+    options: dict[str, Any] = {"before_step": before_step, "image_side": image_side, "averaged": averaged}
 
     def trial(steps: int, progress: Progress) -> None:
         twin = copy.deepcopy(model)
@@ -93,7 +96,7 @@ def train_phase(
         task,
         data,
         recipe,
-        seed=integer(experiment.seed, "training") % 2**31,
+        seed=training_seed(experiment),
         device=experiment.device,
         search=replace(side, after_epoch=clock.stopped(side.after_epoch)) if side else None,
         checkpoint=folder / "checkpoint.pt",
@@ -114,9 +117,14 @@ def train_phase(
     if side is not None:
         named = {f"{e}.{n}": alpha for e, epoch in enumerate(history.alphas) for n, alpha in enumerate(epoch)}
         write_bytes(folder / "alpha.safetensors", save(named))
-    losses = {"losses": list(history.losses), "alpha_losses": list(history.alpha_losses)}
-    record = keep_phase(experiment, folder, model, entry, identity, losses)
+    found = {"losses": list(history.losses), "alpha_losses": list(history.alpha_losses), **(notes or {})}
+    record = keep_phase(experiment, folder, model, entry, identity, found)
     return _trained(key, folder, record)
+
+
+def training_seed(experiment: Experiment) -> int:
+    """The seed that every training of a run has."""
+    return integer(experiment.seed, "training") % 2**31
 
 
 def _trained(key: str, folder: Path, record: Mapping[str, Any]) -> Trained:
@@ -181,12 +189,12 @@ def keep_phase(
     model: nn.Module,
     entry: Entry,
     before_training: Mapping[str, Any],
-    losses: Mapping[str, list[float]],
+    found: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Writes weights first and the record last (a phase counts once its record is there), and returns the record."""
     tensors = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
     write_bytes(folder / "weights.safetensors", save(tensors))
-    record = {**losses, "entry": asdict(entry), "identity": _identity(experiment, before_training)}
+    record = {**found, "entry": asdict(entry), "identity": _identity(experiment, before_training)}
     write_json(folder / "phase.json", record)
     for name in ("checkpoint.pt", PhaseClock.NAME):
         (folder / name).unlink(missing_ok=True)
@@ -227,11 +235,16 @@ class PhaseClock:
 
 
 def estimate(trial: Callable[[int, Progress], None], steps: int) -> str:
-    """How long `steps` will take in words, from a few that `trial` runs as the phase will; the first also warms up.
+    """How long `steps` will take in words, from a few that `trial` runs as the phase will."""
+    return duration(steps * seconds_per_step(trial, steps))
+
+
+def seconds_per_step(trial: Callable[[int, Progress], None], steps: int) -> float:
+    """The mean over some of the first of `steps`, without the very first, which also warms up.
 
     More than one, because the paths of a supernet differ in cost.
     """
     measured = max(1, min(8, steps // 20))
     times = [time.perf_counter()]
     trial(1 + measured, lambda done, total, text: times.append(time.perf_counter()))
-    return duration((times[-1] - times[1]) / measured * steps)
+    return (times[-1] - times[1]) / measured

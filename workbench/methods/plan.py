@@ -38,11 +38,13 @@ class ScoringPart:
 
 @dataclass(frozen=True, kw_only=True)
 class OneShotPart:
-    """How a supernet is trained, one random path per step: as a classifier, then in the detector."""
+    """How a supernet is trained path by path: as a classifier, then in the detector."""
 
     pretrain: Recipe
     finetune: Recipe
     aligned_options: bool = False  # start the options of a decision as one function (ours, for short trainings)
+    paths: Literal["uniform", "fair"] = "uniform"  # of a step; the sandwich needs logits, which detectors have not
+    averaged: int = 0  # the weights are the mean of so many of the last quarter (0: the last ones)
 
 
 @dataclass(frozen=True, kw_only=True)

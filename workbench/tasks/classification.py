@@ -1,6 +1,7 @@
 """Image classification: what backbones are pre-trained on."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -54,6 +55,7 @@ class Classification(Task):
     image_mean: tuple[float, ...] = IMAGE_MEAN
     image_std: tuple[float, ...] = IMAGE_STD
     metric: str = "top1"
+    logits: ClassVar[str] = "linear"
 
     def build(self, backbone: AnyBackbone) -> Classifier:
         return Classifier(backbone, self)

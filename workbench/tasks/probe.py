@@ -84,6 +84,7 @@ class Probe(Task):
     questions: tuple[tuple[str, int], ...] = ()
     metric: str = "accuracy"
     given: ClassVar[tuple[str, ...]] = ("centres",)
+    logits: ClassVar[str] = "linear"
 
     def build(self, backbone: AnyBackbone) -> CentreProbe:
         return CentreProbe(backbone, self)

@@ -36,6 +36,7 @@ class Task(ABC):
     categories: tuple[str, ...]
     metric: str  # the name of the metric that is searched for; higher is better
     given: ClassVar[tuple[str, ...]] = ()  # parts of a target that the model may read in eval mode, too
+    logits: ClassVar[str] = ""  # the layer of the model that gives class logits (N, K) for one softmax; "": none does
 
     @abstractmethod
     def build(self, backbone: AnyBackbone) -> nn.Module:

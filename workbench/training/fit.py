@@ -6,7 +6,7 @@ and alpha, the first-order bilevel search of DARTS (NATS, section 3.2; FNA's ada
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from workbench.data.augmentation import augmentation
 from workbench.records.progress import Progress, silent
 from workbench.records.seeds import generator, integer
 from workbench.tasks.task import Task
+from workbench.training.averaging import WeightAverage
 from workbench.training.checkpoint import load_checkpoint, save_checkpoint
 from workbench.training.parallel import average_gradients, everywhere, world
 from workbench.training.recipe import AlternatingRecipe, Recipe, Turn, learning_rate, make_optimizer
@@ -26,8 +27,10 @@ from workbench.training.recipe import AlternatingRecipe, Recipe, Turn, learning_
 CHECKPOINT_EVERY = 100  # steps; also at the end of every epoch of a search
 SMALLEST_SCALE = 2.0**-14  # of mixed precision: 30 steps were skipped in a row, and so would all others be
 
+Forward = Callable[[Any, Any], Mapping[str, Tensor]]  # of images and targets: losses, as a model in training mode
 # Called with the model that is trained (a trial trains a copy), the turn, and the seeded generator of architectures.
-BeforeStep = Callable[[nn.Module, Turn, np.random.Generator], None]
+# A step of several passes gets them one by one from an iterator that switches the model before each of them.
+BeforeStep = Callable[[nn.Module, Turn, np.random.Generator], Iterable[Forward] | None]
 
 
 class NonFiniteLoss(RuntimeError):
@@ -51,11 +54,14 @@ class AlphaSide:
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """What a training leaves: the total loss of every step (of this process, where several train together)."""
+    """What a training leaves: the total loss of every step (of this process, where several train together).
+
+    In a step of several passes it is their mean.
+    """
 
     losses: tuple[float, ...]
     alpha_losses: tuple[float, ...]
-    images: int  # seen in training, all processes and both sides together
+    images: int  # seen in training, all processes, both sides and all passes of a step together
     alphas: tuple[tuple[Tensor, ...], ...]  # at the end of every epoch, on the CPU; () without a search
 
 
@@ -71,15 +77,18 @@ def fit(
     before_step: BeforeStep | None = None,
     checkpoint: Path | None = None,
     image_side: int = 0,
+    averaged: int = 0,
     progress: Progress = silent,
 ) -> History:
     """Trains `model` in place on `data`; with `search` and an alternating recipe, weights and alpha in turn.
 
-    `before_step` is called before every step: a supernet is switched there to a random path, or to the mixture. In a
-    search each side is frozen while the other moves: no step, no momentum, no decay. (Batch-norm statistics follow
-    every batch, as always in training mode.) With a `checkpoint` path the run can be killed at any moment; the same
-    call continues, and on the CPU it ends bit-identical to an uninterrupted one. `image_side` is the crop of
-    augmentations whose recipe names none. NonFiniteLoss is raised before a bad loss or gradient reaches the weights.
+    `before_step` is called before every step: a supernet is switched there to a random path, or to the mixture. What it
+    returns are the passes of the step on its one batch, None is the model's own; their gradients are summed for one
+    update. In a search each side is frozen while the other moves: no step, no momentum, no decay. (Batch-norm
+    statistics follow every batch, as always in training mode.) With a `checkpoint` path the run can be killed at any
+    moment; the same call continues, and on the CPU it ends bit-identical to an uninterrupted one. `image_side` is the
+    crop of augmentations whose recipe names none. With `averaged` the weights end as a `WeightAverage` of so many of
+    the last steps. NonFiniteLoss is raised before a bad loss or gradient reaches the weights.
     """
     device = torch.device(device)
     plan = recipe if isinstance(recipe, AlternatingRecipe) else None
@@ -98,21 +107,22 @@ def fit(
         )
     elif plan is not None or search is not None:
         raise ValueError("A gradient search has both: a side of alpha, and an AlternatingRecipe.")
-    path = generator(seed, "path")
+    path = path_generator(seed)
+    average = WeightAverage(sides["weights"].parameters, own.steps, averaged)
     epochs: list[list[Tensor]] = []
     cuda = range(torch.cuda.device_count()) if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):  # torch's own generator, which every step seeds, stays as it was outside
         if checkpoint is not None and checkpoint.exists():
-            epochs = _restore(load_checkpoint(checkpoint), model, sides, path)
+            epochs = _restore(load_checkpoint(checkpoint), model, sides, path, average)
         try:
             for step in range(len(sides["weights"].losses), own.steps):
                 turns: tuple[Turn, ...] = plan.turns(step) if plan else ("weights",)
                 for turn in turns:
-                    if before_step is not None:
-                        before_step(model, turn, path)
+                    passes = before_step(model, turn, path) if before_step is not None else None
                     side = "alpha" if turn == "alpha" else "weights"
                     _only_learns(sides, side)
-                    sides[side].step(model, step)
+                    sides[side].step(model, step, passes)
+                average.after(step + 1)
                 progress(step + 1, own.steps, _losses(sides))
                 due = step + 1 == own.steps or (step + 1) % CHECKPOINT_EVERY == 0
                 if plan is not None and step + 1 == plan.epoch_ends[len(epochs)]:
@@ -121,15 +131,21 @@ def fit(
                     if search is not None and search.after_epoch is not None:
                         search.after_epoch(len(epochs) - 1)
                 if checkpoint is not None and due and world()[0] == 0:
-                    save_checkpoint(checkpoint, _state(model, sides, path, epochs))
+                    save_checkpoint(checkpoint, _state(model, sides, path, epochs, average))
         finally:
             _only_learns(sides, *sides)
+    average.apply()
     return History(
         losses=tuple(sides["weights"].losses),
         alpha_losses=tuple(sides["alpha"].losses) if search else (),
-        images=sum(len(side.losses) * side.recipe.batch_size for side in sides.values()),
+        images=sum(side.passes * side.recipe.batch_size for side in sides.values()),
         alphas=tuple(tuple(epoch) for epoch in epochs),
     )
+
+
+def path_generator(seed: int) -> np.random.Generator:
+    """The generator that `fit` with this seed hands to `before_step`, at its beginning."""
+    return generator(seed, "path")
 
 
 @dataclass
@@ -162,10 +178,11 @@ class Side:
         self.augment = augmentation(recipe.augment, recipe.crop_side or self.image_side)
         self.order = generator(self.seed, "order", self.name)
         self.losses: list[float] = []
+        self.passes = 0  # of all steps
         self.queue: list[int] = []  # what is left of the current pass over the data
 
-    def step(self, model: nn.Module, step: int) -> None:
-        """One step at the learning rate of `step`; NonFiniteLoss before a bad loss or gradient reaches the weights.
+    def step(self, model: nn.Module, step: int, passes: Iterable[Forward] | None = None) -> None:
+        """One update from one batch; NonFiniteLoss before a bad loss or gradient reaches the weights.
 
         Augmentation depends on (seed, step, index of the image), dropout and the sampling of boxes on (seed, step):
         neither on the steps before nor on who makes the batch.
@@ -176,16 +193,20 @@ class Side:
         drawn = integer(self.seed, "augmentation", self.name, str(step))
         images, targets = self.task.batch(self.data, indices, self.device, self.augment, drawn)
         torch.random.manual_seed(integer(self.seed, "layers", self.name, str(step), str(self.rank)))
-        with torch.autocast(self.device.type, enabled=self.mixed):
-            parts = model(images, targets)
-            if self.penalty is not None:
-                parts = {**parts, "penalty": self.penalty(model)}
-            loss = torch.stack([part.float() for part in parts.values()]).sum()
-        self.losses.append(float(loss.detach()))
-        if not everywhere(math.isfinite(self.losses[-1]), self.device):
-            raise self._not_finite("loss", step, parts)
         self.optimizer.zero_grad(set_to_none=True)  # None, not zero: unsampled options must not feel momentum or decay
-        self.scaler.scale(loss).backward()
+        losses = []
+        for forward in passes or (model,):
+            with torch.autocast(self.device.type, enabled=self.mixed):
+                parts = forward(images, targets)
+                if self.penalty is not None:
+                    parts = {**parts, "penalty": self.penalty(model)}
+                loss = torch.stack([part.float() for part in parts.values()]).sum()
+            losses.append(float(loss.detach()))
+            if not everywhere(math.isfinite(losses[-1]), self.device):
+                raise self._not_finite("loss", step, parts)
+            self.scaler.scale(loss).backward()
+        self.losses.append(sum(losses) / len(losses))
+        self.passes += len(losses)
         average_gradients(self.parameters)
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_norm or math.inf)
@@ -234,7 +255,11 @@ def _losses(sides: Mapping[str, Side]) -> str:
 
 
 def _state(
-    model: nn.Module, sides: Mapping[str, Side], path: np.random.Generator, epochs: list[list[Tensor]]
+    model: nn.Module,
+    sides: Mapping[str, Side],
+    path: np.random.Generator,
+    epochs: list[list[Tensor]],
+    average: WeightAverage,
 ) -> dict[str, Any]:
     """What a checkpoint holds: everything that the next step depends on."""
     return {
@@ -245,27 +270,36 @@ def _state(
                 "scaler": side.scaler.state_dict(),
                 "order": side.order.bit_generator.state,
                 "losses": side.losses,
+                "passes": side.passes,
                 "queue": side.queue,
             }
             for name, side in sides.items()
         },
         "path": path.bit_generator.state,
         "epochs": epochs,
+        "average": average.state(),
     }
 
 
 def _restore(
-    state: Mapping[str, Any], model: nn.Module, sides: Mapping[str, Side], path: np.random.Generator
+    state: Mapping[str, Any],
+    model: nn.Module,
+    sides: Mapping[str, Side],
+    path: np.random.Generator,
+    average: WeightAverage,
 ) -> list[list[Tensor]]:
     """Takes a checkpoint back; returns alpha at the end of every finished epoch."""
     model.load_state_dict(state["model"])
     path.bit_generator.state = state["path"]
+    if "average" in state:  # a checkpoint written before there were any has one pass a step and no average
+        average.restore(state["average"])
     for name, side in sides.items():
         kept = state["sides"][name]
         side.optimizer.load_state_dict(kept["optimizer"])
         side.scaler.load_state_dict(kept["scaler"])
         side.order.bit_generator.state = kept["order"]
         side.losses, side.queue = list(kept["losses"]), list(kept["queue"])
+        side.passes = kept.get("passes", len(side.losses))
     return list(state["epochs"])
 
 

@@ -20,7 +20,8 @@ from workbench.methods import candidates, compare, one_shot, reranking
 from workbench.methods.compare import Network, Result
 from workbench.methods.detnas.presets import DetNASPlan
 from workbench.methods.experiment import Experiment
-from workbench.methods.one_shot import PathSampler, TrainedSupernet
+from workbench.methods.one_shot import TrainedSupernet
+from workbench.methods.paths import PathSampler
 from workbench.networks.blocks import initialise_like_detnas
 from workbench.networks.supernet import Supernet
 from workbench.records.score import Score
