@@ -7,8 +7,8 @@ READY := .venv/.ready
 .PHONY: demo test lab
 
 demo: $(READY)
-	$(BIN)/python -m workbench run notebooks/00_check_setup.ipynb notebooks/01_data_and_detectors.ipynb notebooks/10_detnas.ipynb
-	$(BIN)/python -m workbench report runs/00_check_setup runs/01_data_and_detectors runs/10_detnas --html runs/report.html
+	$(BIN)/python -m workbench run notebooks/00_check_setup.ipynb notebooks/01_data_and_detectors.ipynb notebooks/41_known_answers.ipynb
+	$(BIN)/python -m workbench report runs/00_check_setup runs/01_data_and_detectors runs/41_known_answers --html runs/report.html
 
 test: $(READY)
 	$(BIN)/ruff check .

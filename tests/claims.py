@@ -21,6 +21,7 @@ METHODS = {
     "31_fna_detection": ["FNA"],
     "32_fna_segmentation_and_pose": ["FNA segmentation", "FNA pose"],
     "40_crnas": ["CR-NAS"],
+    "41_known_answers": ["DetNAS", "NATS", "FNA", "CR-NAS"],
 }
 NUMBER = r"[+-]?\d+\.\d+"
 

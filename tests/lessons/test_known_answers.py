@@ -8,17 +8,18 @@ import pytest
 from workbench.data.loader import load_data
 from workbench.lessons import known_answers as lesson
 from workbench.lessons import known_answers_tables as tables
+from workbench.lessons.known_answers_plan import TINY
 from workbench.methods import compare
 from workbench.methods.experiment import start_experiment
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.layers import seed_spec
 
-SHORT = replace(lesson.TINY.data, train_images=1600, search_images=150, test_images=200)
+SHORT = replace(TINY.data, train_images=1600, search_images=150, test_images=200)
 PLAN = replace(
-    lesson.TINY,
+    TINY,
     data=SHORT,
-    nats=replace(lesson.TINY.nats, data=SHORT),
-    crnas=replace(lesson.TINY.crnas, data=SHORT, beam=replace(lesson.TINY.crnas.beam, width=2, completions=3)),
+    nats=replace(TINY.nats, data=SHORT),
+    crnas=replace(TINY.crnas, data=SHORT, beam=replace(TINY.crnas.beam, width=2, completions=3)),
 )
 
 
@@ -61,7 +62,7 @@ def test_cases_are_named_before_work_starts():
 
 
 def test_the_seed_is_a_network_of_its_space():
-    space, seed = space_named(lesson.TINY.fna.space), seed_spec("mobilenetv2-shallow")
+    space, seed = space_named(TINY.fna.space), seed_spec("mobilenetv2-shallow")
     arch = lesson.arch_like(space, seed)
     assert compare.spec_identity(space.spec(arch)) == compare.spec_identity(seed)
     with pytest.raises(ValueError, match="is not in"):

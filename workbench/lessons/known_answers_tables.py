@@ -165,5 +165,6 @@ def case_verdict(case: Case, table: pd.DataFrame) -> Verdict:
         found=found.name,
         baseline=baseline.name,
         random=control.name,
+        searches={found.name: case.phases[0], control.name: case.phases[1]},
         why=why + candidates.score_gap(case.scores[0], case.scores[2], METRIC),
     )

@@ -71,7 +71,7 @@ def shortly(experiment: Experiment, part: RerankPart) -> Experiment:
     def cut(recipe: Recipe) -> Recipe:
         return replace(recipe, steps=max(1, round(part.share * recipe.steps)))
 
-    classifier = replace(plan.classifier, recipe=cut(plan.classifier.recipe))
+    classifier = plan.classifier and replace(plan.classifier, recipe=cut(plan.classifier.recipe))
     return replace(
         experiment,
         plan=replace(plan, classifier=classifier, finetune=cut(plan.finetune)),
