@@ -51,7 +51,8 @@ def test_nothing_is_seen_beyond_the_reach(nats, experiment):
     assert row["accuracy at 20 px"] > 0.85
     far = np.mean([row["accuracy at 50 px"], row["accuracy at 58 px"]])
     assert abs(far - 0.5) < 0.15  # some 130 animals: 3.5 standard errors
-    assert row["accuracy"] < tables.bound(SHORT.scenes, 27) + 0.05
+    # The probe reads between units that are 16 px apart.
+    assert row["accuracy"] < tables.bound(SHORT.scenes, 27 + 16) + 0.05
 
 
 def test_cases_are_named_before_work_starts():

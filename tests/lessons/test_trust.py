@@ -29,7 +29,7 @@ def experiment(tmp_path_factory):
 def test_further_rows_are_trained_once_and_kept(tmp_path):
     """Two, then two more, of 2 steps each; the first are not trained again."""
     lacking = replace(lesson.TINY, table=PLAN.table)
-    with pytest.raises(ValueError, match="holds 2 networks of shuffle-81, and it takes 8"):
+    with pytest.raises(ValueError, match="holds 0 networks of shuffle-81 from two seeds, and it takes 8"):
         lesson.benchmark_rows(lacking, tmp_path, 0, 2)
     first = pd.read_csv(tmp_path / "shuffle-81-seed0.csv", dtype={"choices": str})
     with pytest.raises(ValueError, match="Train some with train_rows"):

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from workbench.data.scenes.scene import SceneConfig
 from workbench.evaluation.verdict import Verdict
 from workbench.insight.receptive_field import predicted_sigma, theoretical_field
-from workbench.insight.style import BLUE, ORANGE
+from workbench.insight.style import BLUE, ORANGE, RIGHT
 from workbench.lessons.known_answers import METRIC, Case, scored
 from workbench.methods import candidates, compare
 from workbench.methods.compare import Result
@@ -118,21 +118,24 @@ def _field(spec: NetworkSpec) -> dict[str, float]:
 def plot_by_distance(cases: Sequence[Case], frame: pd.DataFrame, scenes: SceneConfig) -> Axes:
     """Accuracy of the trained networks at every distance of the dot, a panel for each method.
 
-    Triangles below stand at the reach of each network, the dashed line is chance.
+    Triangles below stand at the reach of each network, an arrow where it lies farther right; the dashed line is chance.
     """
     _, axes = plt.subplots(1, len(cases), figsize=(3.2 * len(cases) + 0.6, 3.6), sharey=True, squeeze=False)
-    right = 1.45 * max(scenes.distances)
+    right = 1.3 * max(scenes.distances)
     for ax, case in zip(axes[0], cases, strict=True):
         rows = frame[frame["method"] == case.method].to_dict("records")
-        for row, colour, what in zip(rows, COLOURS, ("found", "baseline", "random search"), strict=True):
+        names = ("found", "baseline", "best of random")
+        for place, (row, colour, what) in enumerate(zip(rows, COLOURS, names, strict=True)):
             values = [row[f"accuracy at {distance} px"] for distance in scenes.distances]
             ax.plot(scenes.distances, values, "o-", color=colour, markersize=4, label=what)
-            ax.plot(min(row["reach"], right - 2), 0.445, "^", color=colour, markersize=8, clip_on=False)
+            beyond = row["reach"] > right - 3
+            height, mark = 0.395 - 0.022 * place, ">" if beyond else "^"
+            ax.plot(min(row["reach"], right - 2), height, mark, color=colour, markersize=6)
         ax.axhline(1 / scenes.colours, color="0.6", linestyle="--", linewidth=1)
-        ax.set(title=case.method, xlabel="distance of the dot (px)", xlim=(10, right), ylim=(0.43, 1.02))
+        ax.set(title=case.method, xlabel="distance of the dot (px)", xlim=(10, right), ylim=(0.33, 1.02))
         ax.set_xticks(scenes.distances)
     axes[0][0].set(ylabel="accuracy on the test split (0-1)")
-    axes[0][-1].legend(loc="lower left", fontsize=9, title="triangle: reach of the network", title_fontsize=8)
+    axes[0][-1].legend(**RIGHT, title="line: accuracy\ntriangle: reach", title_fontsize=9)
     return axes[0][0]
 
 
@@ -148,9 +151,23 @@ def plot_searches(cases: Sequence[Case]) -> Axes:
             ax.step(count, np.fmax.accumulate(values), where="post", color=colour, label=label)
         ax.axhline(case.scores[1].metrics[METRIC], color="0.35", linewidth=1, label="baseline")
         ax.set(title=case.method, xlabel="networks scored")
-        ax.legend(loc="lower right", fontsize=8)
+        ax.set_title(f"{case.method}: {name}")
+    axes[0][-1].legend(["scores", "best so far", "random", "best so far", "baseline"], **RIGHT)
     axes[0][0].set(ylabel="accuracy by the supernet (0-1)")
     return axes[0][0]
+
+
+def cost_table(cases: Sequence[Case]) -> pd.DataFrame:
+    """Seconds and forward MACs of each search, of its random control, and of training the three networks."""
+    rows = []
+    for case in cases:
+        entries = case.experiment.run.ledger.entries
+        trained = [f"finetune {compare.slug(network.name)}" for network in case.networks]
+        for what, phases in zip(("search", "random search", "three trainings"), (*case.phases, trained), strict=True):
+            chosen = [entry for entry in entries if entry.phase in phases]
+            seconds, macs = (sum(getattr(entry, name) for entry in chosen) for name in ("seconds", "forward_macs"))
+            rows.append({"method": case.method, "what": what, "seconds": round(seconds, 1), "forward MACs": macs})
+    return pd.DataFrame(rows)
 
 
 def case_verdict(case: Case, table: pd.DataFrame) -> Verdict:

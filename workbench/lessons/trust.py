@@ -156,8 +156,8 @@ LEAST = 8  # networks, for a table to be read
 def benchmark_rows(plan: TrustPlan, folder: Path, seed: int, further: int) -> tuple[pd.DataFrame, str]:
     """The rows of the table in `folder`, and a sentence that says how many there are.
 
-    `further` rows of `seed` are trained first, and kept there. ValueError when fewer than `LEAST` networks are known,
-    and when rows of a shortened training would come to those that the project keeps.
+    `further` rows of `seed` are trained first, and kept there. ValueError when fewer than `LEAST` networks are known
+    from two seeds, and when rows of a shortened training would come to those that the project keeps.
     """
     space = space_named(plan.table.space)
     if further and plan.table != TablePlan() and folder.resolve() == (DATA / "benchmark").resolve():
@@ -166,11 +166,13 @@ def benchmark_rows(plan: TrustPlan, folder: Path, seed: int, further: int) -> tu
         name = f"{space.name}-seed{seed}"
         train_table(plan.table, folder / f"{name}.csv", seed, further, reporter(name))
     rows = benchmark.read_tables(folder, space)
-    if (known := rows["choices"].nunique()) >= LEAST:
+    if (known := int((rows.groupby("choices")["seed"].nunique() > 1).sum())) >= LEAST:
         counts = rows.groupby("seed").size()
         seeds = ", ".join(f"{count} of seed {seed}" for seed, count in counts.items())
-        return rows, f"{len(rows)} trainings of {known} of the {space.size} networks of {space.name}: {seeds}."
-    told = f"The table is not there yet: {folder} holds {known} networks of {space.name}, and it takes {LEAST}."
+        networks = rows["choices"].nunique()
+        return rows, f"{len(rows)} trainings of {networks} of the {space.size} networks of {space.name}: {seeds}."
+    held = f"{folder} holds {known} networks of {space.name} from two seeds, and it takes {LEAST}"
+    told = f"The table is not there yet: {held}."
     if not plan.stand_in:
         raise ValueError(f"{told} Train some with train_rows.")
     spread = np.linspace(0, space.size - 1, plan.stand_in).astype(int)
