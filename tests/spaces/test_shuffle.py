@@ -118,4 +118,4 @@ def test_shallow_spaces_are_small_and_cost_what_they_should():
     assert (space.size, len({arch.key for arch in space.all()})) == (81, 81)
     assert [round(space.macs(space.uniform(option), 128) / 1e6, 1) for option in range(3)] == [13.5, 14.9, 17.1]
     assert round(space.macs(space.arch((0, 0, 2, 2)), 128) / 1e6, 1) == 14.4
-    assert space_named("shuffle-five").size == 4**5
+    assert space_named("shuffle-seven").size == 3**7

@@ -57,7 +57,7 @@ class Case:
 
 
 def detnas_case(experiment: Experiment) -> Case:
-    """DetNAS: kernels of five shuffle blocks under a limit on MACs, against 3x3 everywhere."""
+    """DetNAS: kernels of seven shuffle blocks under a limit on MACs, against 3x3 everywhere."""
     here = replace(experiment, plan=experiment.plan.detnas)
     supernet = detnas.finetune_supernet(here, None, "DetNAS supernet")
     scorer = candidates.scorer(here, supernet, here.task)

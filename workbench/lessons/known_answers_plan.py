@@ -48,10 +48,10 @@ TINY = KnownAnswersPlan(
     detnas=replace(
         detnas_presets.TINY,
         **_COMMON,
-        space="shuffle-five",
+        space="shuffle-seven",
         supernet=OneShotPart(pretrain=_STEPS, finetune=replace(_STEPS, steps=600), aligned_options=True),
-        macs_limit=6_600_000,
-        evolution=EvolutionConfig(population=10, parents=5, mutants=4, crossings=4, mutation_probability=0.2),
+        macs_limit=8_100_000,
+        evolution=EvolutionConfig(population=10, parents=4, mutants=5, crossings=4, mutation_probability=0.2),
     ),
     nats=replace(
         nats_presets.TINY,
@@ -68,7 +68,7 @@ TINY = KnownAnswersPlan(
         search=AlternatingRecipe(
             weights=replace(_STEPS, steps=200), alpha=replace(_ALPHA, batch_size=8), epochs=10, warm_epochs=5
         ),
-        penalty=CostPenalty(strength=0.05),
+        penalty=CostPenalty(strength=0.3),
     ),
     crnas=replace(
         crnas_presets.TINY,
