@@ -58,11 +58,12 @@ def train_table(plan: TablePlan, path: Path, seed: int, limit: int = 0, progress
     """Trains the networks that the table `path` does not hold yet, at most `limit` (0: all); each row is kept at once.
 
     The table is of one seed, which draws scenes, weights and the order of images. Killed, it goes on where it was.
+    Networks come in one random order whatever the seed, so that unfinished tables of several seeds hold the same ones.
     """
     space = space_named(plan.space)
     rows = pd.read_csv(path, dtype={"choices": str}).to_dict("records") if path.is_file() else []
     archs = list(space.all())
-    order = [archs[place] for place in generator(seed, "table order").permutation(len(archs))]
+    order = [archs[place] for place in generator(0, "table order").permutation(len(archs))]
     known = {row["choices"] for row in rows}
     missing = [arch for arch in order if text_of(arch) not in known][: limit or len(archs)]
     counts = {"train": plan.train_images, "test": plan.test_images}
