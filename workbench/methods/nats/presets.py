@@ -75,7 +75,7 @@ SMOKE = replace(
 SMALL = replace(
     TINY,
     backbone="resnet26-quarter",
-    data=replace(common.SMALL_DATA, search_share=0.3),  # the paper's halves are 83,000 and 35,000 images
+    data=replace(common.SMALL_DATA, crop_side=128, search_share=0.3),  # the paper's halves are 83,000 and 35,000 images
     head=common.SMALL_DETECTOR,
     classifier=replace(common.TINY_CLASSIFIER, recipe=replace(FAST, steps=800, batch_size=64, lr=4e-3)),
     search=AlternatingRecipe(
