@@ -52,7 +52,7 @@ def test_nothing_is_seen_beyond_the_reach(nats, experiment):
     far = np.mean([row["accuracy at 50 px"], row["accuracy at 58 px"]])
     assert abs(far - 0.5) < 0.15  # some 130 animals: 3.5 standard errors
     # The probe reads between units that are 16 px apart.
-    assert row["accuracy"] < tables.bound(SHORT.scenes, 27 + 16) + 0.05
+    assert row["accuracy"] < tables.bound(experiment.data.test, 27 + 16) + 0.05
 
 
 def test_cases_are_named_before_work_starts():
@@ -70,6 +70,10 @@ def test_the_seed_is_a_network_of_its_space():
         lesson.arch_like(space, seed_spec("mobilenetv2-tiny"))
 
 
-@pytest.mark.parametrize(("reach", "best"), [(10, 0.5), (16, 0.6), (40, 0.8), (53.5, 1.0)])
-def test_the_bound_counts_dots_that_the_field_touches(reach, best):
-    assert tables.bound(SHORT.scenes, reach) == pytest.approx(best)
+def test_the_bound_counts_dots_that_the_field_touches(experiment):
+    """From chance to certainty; a field that only touches the nearest dots is sure of their share."""
+    data = experiment.data.test
+    away = np.concatenate([data.scene(index).distances for index in range(len(data))])
+    near = np.mean(away == 20)
+    assert [tables.bound(data, reach) for reach in (10, 15, 53.5)] == pytest.approx([0.5, 0.5, 1.0])
+    assert tables.bound(data, 16) == pytest.approx(near + (1 - near) / 2)

@@ -110,13 +110,13 @@ def test_counted_updates_are_those_of_the_training(rule):
         assert counted == [[5] * 4] * len(SPACE.decisions)
 
 
-def test_the_record_of_a_supernet_says_how_often_each_option_was_updated(experiment):
+def test_a_trained_supernet_says_how_often_each_option_was_updated(experiment):
     kept = one_shot.train_supernet(
         experiment, "train fair", lambda: Supernet(SPACE), experiment.task, experiment.data.train, STEP,
         stream="fair", origin={}, aligned=True, paths="fair", averaged=2,
     )  # fmt: skip
     record = read_json(experiment.run.path / "phases" / kept.key / "phase.json")
-    assert record["updates"] == kept.updates == [[STEP.steps] * 4] * len(SPACE.decisions)
+    assert kept.updates == [[STEP.steps] * 4] * len(SPACE.decisions)
     assert kept.trained.entry.images == STEP.steps * STEP.batch_size * 4
     assert kept.trained.entry.forward_macs > 0 and record["identity"]["averaged"] == 2
 

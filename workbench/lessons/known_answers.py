@@ -37,7 +37,8 @@ class Case:
     """What one method found and what it has to beat: scores by the supernet of its search, and networks to be trained.
 
     `networks` are the found one, the baseline, and the best-scored of a random search with as many evaluations;
-    `scores` are theirs, in that order; `archs` the same as architectures of the searched space.
+    `scores` are theirs, in that order, except for CR-NAS: there the score of the baseline is that of the found
+    allocation without dilations, because one supernet holds one allocation.
     """
 
     experiment: Experiment

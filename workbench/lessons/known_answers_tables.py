@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from workbench.data.scenes.scene import SceneConfig
+from workbench.data.scenes.tasks import Scenes
 from workbench.evaluation.verdict import Verdict
 from workbench.insight.receptive_field import predicted_sigma, theoretical_field
 from workbench.insight.style import BLUE, ORANGE, RIGHT
@@ -20,10 +21,15 @@ from workbench.spaces.network_spec import NetworkSpec
 COLOURS = (BLUE, "0.35", ORANGE)  # found network, baseline, random search
 
 
-def bound(scenes: SceneConfig, reach: float) -> float:
-    """The best accuracy (0-1) of a network that sees `reach` pixels far: sure of what it sees, guessing the rest."""
-    covered = sum(distance - scenes.dot_radius < reach for distance in scenes.distances) / len(scenes.distances)
-    return covered + (1 - covered) / scenes.colours
+def bound(data: Scenes, reach: float) -> float:
+    """The best accuracy (0-1) of a network that sees `reach` pixels far: sure of what it sees, guessing the rest.
+
+    Counted on the animals of `data`: far dots are fewer, because they find a place less often. A dot is seen from its
+    near edge on.
+    """
+    away = np.concatenate([data.scene(index).distances for index in range(len(data))])
+    covered = float(np.mean(away - data.config.dot_radius < reach))
+    return covered + (1 - covered) / data.config.colours
 
 
 def gains(case: Case) -> pd.DataFrame:
@@ -96,8 +102,7 @@ def search_table(cases: Sequence[Case]) -> pd.DataFrame:
         found, baseline, control = (score.metrics[METRIC] for score in case.scores)
         row = {"method": case.method, "found": found, "baseline": baseline, "random": control}
         row |= {"found - baseline": found - baseline, "found - random": found - control}
-        evaluations = min(len(scores) for scores in case.trajectories.values())
-        rows.append(row | {"evaluations": evaluations})
+        rows.append(row | {"evaluations": len(case.trajectories["random"])})
     return pd.DataFrame(rows)
 
 
@@ -126,7 +131,7 @@ def plot_by_distance(cases: Sequence[Case], frame: pd.DataFrame, scenes: SceneCo
         rows = frame[frame["method"] == case.method].to_dict("records")
         names = ("found", "baseline", "best of random")
         for place, (row, colour, what) in enumerate(zip(rows, COLOURS, names, strict=True)):
-            values = [row[f"accuracy at {distance} px"] for distance in scenes.distances]
+            values = [row.get(f"accuracy at {distance} px", np.nan) for distance in scenes.distances]
             ax.plot(scenes.distances, values, "o-", color=colour, markersize=4, label=what)
             beyond = row["reach"] > right - 3
             height, mark = 0.395 - 0.022 * place, ">" if beyond else "^"

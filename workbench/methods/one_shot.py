@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -22,11 +23,16 @@ class TrainedSupernet:
     model: nn.Module
     supernet: Supernet
     trained: Trained
-    updates: list[list[int]]  # of every decision: how many passes updated each option
+    count_updates: Callable[[], list[list[int]]]
 
     @property
     def key(self) -> str:
         return self.trained.key
+
+    @property
+    def updates(self) -> list[list[int]]:
+        """Of every decision, how many passes of the training updated each option; drawn again, so not at once."""
+        return self.count_updates()
 
 
 def train_supernet(
@@ -69,7 +75,6 @@ def train_supernet(
     if pretrained is not None:
         supernet.load_state_dict(pretrained.supernet.state_dict())
     drawn = step_paths(supernet.space, paths, sample)
-    updates = option_counts(supernet.space, drawn, training_seed(experiment), recipe.steps)
     trained = train_phase(
         experiment,
         name,
@@ -83,14 +88,14 @@ def train_supernet(
             "aligned": aligned,
             "pretrained": pretrained.key if pretrained else None,
         }
-        | ({"paths": paths} if paths != "uniform" else {}),
+        | ({"step paths": paths} if paths != "uniform" else {}),
         before_step=path_wise(drawn, paths, task),
         shared=shared,
         image_side=image_side,
         averaged=averaged,
-        notes={"updates": updates},
     )
-    return TrainedSupernet(model=model, supernet=supernet, trained=trained, updates=updates)
+    counted = partial(option_counts, supernet.space, drawn, training_seed(experiment), recipe.steps)
+    return TrainedSupernet(model=model, supernet=supernet, trained=trained, count_updates=counted)
 
 
 def pretrain_supernet(

@@ -53,7 +53,6 @@ def train_phase(
     shared: bool = False,
     image_side: int = 0,
     averaged: int = 0,
-    notes: Mapping[str, Any] | None = None,
 ) -> Trained:
     """Trains `model` in place, or loads what the same phase left before; with `search` weights and alpha in turn.
 
@@ -61,7 +60,7 @@ def train_phase(
     the result is kept in `runs/cache/<key>`, where other runs find it; it then enters the ledger at its original
     cost, marked cached. A phase killed half-way goes on from its checkpoint. `prices` are the MACs of an image in a
     step of the weights and in one of alpha; else they are counted on what `before_step` makes of the model. `averaged`
-    is that of `fit`; `notes` are kept in the record as they are.
+    is that of `fit`.
     ValueError when the run already holds scores of this name by another search.
     """
     side = search(model) if search is not None else None
@@ -117,7 +116,7 @@ def train_phase(
     if side is not None:
         named = {f"{e}.{n}": alpha for e, epoch in enumerate(history.alphas) for n, alpha in enumerate(epoch)}
         write_bytes(folder / "alpha.safetensors", save(named))
-    found = {"losses": list(history.losses), "alpha_losses": list(history.alpha_losses), **(notes or {})}
+    found = {"losses": list(history.losses), "alpha_losses": list(history.alpha_losses)}
     record = keep_phase(experiment, folder, model, entry, identity, found)
     return _trained(key, folder, record)
 

@@ -259,7 +259,7 @@ def crowding(a: Animal, b: Animal) -> float:
         distances = (abs(place - c) - h for place, c, h in zip((x, y), other.centre, other.pose.half, strict=True))
         if max(distances) < radius + 2:  # how far the cue is outside of the other's box, along the farther axis
             return math.inf
-        # A dot, not a head: the nearest dot of every fish must be its own.
+        # A dot, not a head: nearer to its own animal than to any other.
         near, far = math.dist((x, y), one.centre), math.dist((x, y), other.centre)
         if one.pose.shape.end_radius == 0 and far < near + 4 * radius:
             return math.inf

@@ -38,8 +38,8 @@ class SceneConfig:
 
     `classes` says what the classes are: the species, species x marking, the head colour of eels, or the colour of a dot
     exactly `context_distance` from the centre of a fish. On the `ladder` the dot of each animal, in one of `colours`
-    colours, is at one of `distances`: a network whose field covers k of the K distances is right in at most
-    (k + (K - k) / colours) / K. Its animals are of any species but eels, and with `texture` their skin has a fine or a
+    colours, is at one of `distances`: a network whose field covers the share s of the dots is right in at most
+    s + (1 - s) / colours. Its animals are of any species but eels, and with `texture` their skin has a fine or a
     coarse pattern; both are questions apart from the class. `occlusion` is the share of the smaller of two boxes that
     may overlap. Raises ValueError for knobs that cannot be turned this way.
     """

@@ -60,10 +60,9 @@ def pretrain_supernet(experiment: Experiment) -> TrainedSupernet:
     )
 
 
-def path_sampler(experiment: Experiment) -> PathSampler:
-    """How a path is drawn in pre-training: uniform as in the paper, or by MAC bins as in the original code."""
-    space = space_of(experiment)
-    return space.sample if experiment.plan.path_sampling == "uniform" else binned_sampler(space)
+def path_sampler(experiment: Experiment) -> PathSampler | None:
+    """How a path is drawn in pre-training: uniform (None) as in the paper, or by MAC bins as in the original code."""
+    return None if experiment.plan.path_sampling == "uniform" else binned_sampler(space_of(experiment))
 
 
 def binned_sampler(space: SearchSpace, bins: Sequence[int] = range(290, 360, 10), attempts: int = 500) -> PathSampler:
@@ -113,7 +112,7 @@ def search(experiment: Experiment, scorer: Scorer, *, phase: str, kind: str = "e
 
 
 def draw(experiment: Experiment, count: int, taken: Collection[Arch], stream: str) -> list[Arch]:
-    """Random networks within the limit that nobody scored, none of `taken`; `stream` names the draw."""
+    """Random networks within the limit, none of `taken`; `stream` names the draw."""
     limits = limits_of(experiment)
     searcher = RandomSearch(space_of(experiment), seed=experiment.seed, limits=limits, stream=stream, taken=taken)
     return [query.arch for query in searcher.ask(count)]
