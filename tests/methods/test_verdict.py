@@ -17,8 +17,8 @@ from workbench.spaces.arch import Arch
 TABLE = pd.DataFrame(
     {
         "network": ["A", "B", "plain", "drawn"],
-        "accuracy": [0.9, 0.5, 0.7, 0.88],
-        "accuracy error": [0.02, 0.03, 0.02, 0.02],
+        "AP": [0.9, 0.5, 0.7, 0.88],
+        "AP error": [0.02, 0.03, 0.02, 0.02],
         "MACs": [30, 20, 10, 30],
     }
 )
@@ -35,10 +35,10 @@ def experiment(tmp_path: Path) -> Experiment:
 def test_a_run_has_a_verdict_for_each_method(experiment: Experiment) -> None:
     for name in ("A", "B"):
         searches = {name: ("train", f"search {name}"), "drawn": ("train", "random")}
-        options = {"random": "drawn", "metric": "accuracy", "searches": searches}
-        compare.verdict(experiment, TABLE, found=name, method=f"method {name}", baseline="plain", **options)
+        options = {"random": "drawn", "searches": searches}
+        compare.verdict(experiment, TABLE, found=name, baseline="plain", **options)
     first, second = experiment.run.verdicts()
-    assert (first["method"], second["method"]) == ("method A", "method B")
+    assert (first["method"], second["method"]) == ("A", "B")
     assert first["found"] == {
         "name": "A",
         "value": 0.9,
@@ -53,7 +53,7 @@ def test_a_run_has_a_verdict_for_each_method(experiment: Experiment) -> None:
 
 
 def test_names_that_are_not_there_are_refused(experiment: Experiment) -> None:
-    options = {"metric": "accuracy", "baseline": "plain"}
+    options = {"baseline": "plain"}
     with pytest.raises(ValueError, match="names 'C', neither a row nor a phase"):
         compare.verdict(experiment, TABLE, found="C", **options)
     with pytest.raises(ValueError, match="names 'serch A', neither"):

@@ -12,7 +12,7 @@ from workbench.records.seeds import generator
 from workbench.spaces.residual import residual_spec
 from workbench.spaces.shuffle import Layout, shuffle_spec
 from workbench.tasks.classification import Classification
-from workbench.tasks.probe import Probe
+from workbench.tasks.probe import Probe, ProbeConfig
 from workbench.training.fit import fit
 from workbench.training.recipe import Recipe
 
@@ -100,7 +100,8 @@ def test_augmentations_keep_boxes_on_their_objects():
 def test_further_questions_are_learned_by_heads_of_their_own_and_accuracy_is_told_by_distance():
     config = SceneConfig(classes="ladder", species=("shark", "jellyfish"), objects=(2, 3), texture=True, clutter=0)
     data = Scenes(config, 0, "train", 40)
-    task = Probe(categories=data.categories, questions=(("species", 2), ("texture", 2)))
+    asked = ProbeConfig(questions=(("species", 2), ("texture", 2)))
+    task = Probe(categories=data.categories, config=asked)
     model = task.build(backbone(0))
     images, targets = task.batch(data, range(8), CPU)
     losses = model.train()(images, targets)

@@ -14,7 +14,6 @@ from workbench.methods import candidates
 from workbench.methods.experiment import Experiment
 from workbench.methods.one_shot import TrainedSupernet
 from workbench.records.score import Score
-from workbench.search.exhaustive import ExhaustiveSearch
 from workbench.spaces.arch import Arch
 from workbench.spaces.costs import ImageSize
 from workbench.spaces.space import SearchSpace
@@ -26,14 +25,8 @@ def recalibration_check(experiment: Experiment, supernet: TrainedSupernet, score
     RuntimeError when none of them can be scored without.
     """
     rows = [score for score in scores if score.error is None][: experiment.plan.recalibration_check]
-    stale = candidates.search(
-        experiment,
-        ExhaustiveSearch(row.arch for row in rows),
-        candidates.scorer(experiment, supernet, experiment.task, recalibrated=False),
-        phase="without recalibration",
-        evaluations=len(rows),
-        generation=len(rows),
-    )
+    judge = candidates.scorer(experiment, supernet, experiment.task, recalibrated=False)
+    stale = candidates.score_all(experiment, [row.arch for row in rows], judge, "without recalibration")
     metric = experiment.plan.fitness
     pairs = [(row.metrics[metric], other.metrics.get(metric)) for row, other in zip(rows, stale, strict=True)]
     return pd.DataFrame(pairs, columns=["with", "without"], index=[row.arch.key for row in rows], dtype=float)
@@ -41,7 +34,7 @@ def recalibration_check(experiment: Experiment, supernet: TrainedSupernet, score
 
 def plot_op_strip(space: SearchSpace, archs: Mapping[str, Arch]) -> Axes:
     """Networks of a shuffle space: colour and letter are the operation of a block."""
-    colours = dict(zip(space.decisions[0].options, OPERATION_COLOURS, strict=True))
+    colours = dict(zip(space.decisions[0].options, OPERATION_COLOURS, strict=False))  # some spaces have three
     letters = {"shuffle 3x3": "3", "shuffle 5x5": "5", "shuffle 7x7": "7"}
     rows = {
         name: [Cell(decision.stage, colours[o], letters.get(o, "X")) for decision, o in space.describe(arch)]

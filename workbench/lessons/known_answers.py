@@ -8,26 +8,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from workbench.evaluation.scoring import Scorer
-from workbench.lessons.known_answers_plan import KnownAnswersPlan
 from workbench.methods import candidates, compare, one_shot
 from workbench.methods.candidates import best
 from workbench.methods.compare import Network, Result
 from workbench.methods.crnas import baselines as crnas_baselines
 from workbench.methods.crnas import method as crnas
+from workbench.methods.crnas.presets import CRNASPlan
 from workbench.methods.detnas import method as detnas
 from workbench.methods.experiment import Experiment, body_of, new_model
 from workbench.methods.fna import method as fna
 from workbench.methods.gradient import GradientSearch, SeedNetwork, scored_epochs
 from workbench.methods.nats import method as nats
 from workbench.methods.phases import train_phase
+from workbench.methods.plan import OneShotPart
 from workbench.networks.backbone import Backbone
+from workbench.networks.choices import Sharing
 from workbench.networks.supernet import Supernet
 from workbench.records.score import Score
-from workbench.search.exhaustive import ExhaustiveSearch
 from workbench.spaces.arch import Arch
 from workbench.spaces.channel_dilation import base_spec, same_everywhere
 from workbench.spaces.network_spec import NetworkSpec
 from workbench.spaces.space import SKIP, SearchSpace
+from workbench.training.recipe import Recipe
 
 METRIC = "accuracy"
 
@@ -65,17 +67,14 @@ def detnas_case(experiment: Experiment) -> Case:
     space = scorer.supernet.space
     evolution = detnas.search(here, scorer, phase="DetNAS evolution")
     control = detnas.search(here, scorer, phase="DetNAS random", kind="random")
-    (baseline,) = scored(here, scorer, [space.uniform(0)], "DetNAS baseline")
+    (baseline,) = candidates.score_all(here, [space.uniform(0)], scorer, "DetNAS baseline")
     rows = (best(evolution, METRIC), baseline, best(control, METRIC))
-    networks = [
-        Network(name=name, spec=space.spec(row.arch), arch=row.arch)
-        for name, row in zip(names_of("DetNAS", "all 3x3"), rows, strict=True)
-    ]
+    names = names_of("DetNAS", "all 3x3")
     return Case(
         experiment=here,
         scorer=scorer,
         scores=rows,
-        networks=tuple(networks),
+        networks=tuple(Network(name=n, spec=space.spec(r.arch), arch=r.arch) for n, r in zip(names, rows, strict=True)),
         trajectories={"evolution": evolution, "random": control},
         phases=(("DetNAS supernet", "DetNAS evolution"), ("DetNAS supernet", "DetNAS random")),
     )
@@ -85,31 +84,53 @@ def nats_case(experiment: Experiment) -> Case:
     """NATS: a dilation for each group of channels of a pretrained network, against that network; equal MACs."""
     here = replace(experiment, plan=experiment.plan.nats)
     space = nats.space_of(here)
-    seed = seed_network(experiment, "NATS seed", base_spec(space))
+    seed = seed_network(here, "NATS seed", base_spec(space), experiment.plan.seed_recipe)
     search = nats.search(here, seed, phase="NATS search")
     control = nats.random_search(here, search)
-    case = _gradient_case(here, search, control, same_everywhere(space, (1, 1)))
-    networks = [
-        nats.network(here, seed, name, space, row.arch)
-        for name, row in zip(names_of("NATS", "undilated"), case.scores, strict=True)
-    ]
-    return replace(case, networks=tuple(networks))
+
+    def network(name: str, arch: Arch) -> Network:
+        return nats.network(here, seed, name, space, arch)
+
+    baseline, names = same_everywhere(space, (1, 1)), names_of("NATS", "undilated")
+    return _gradient_case(here, search, control, baseline, names, network)
 
 
 def fna_case(experiment: Experiment) -> Case:
     """FNA: kernel, width and depth around a seed of one layer in each stage, against that seed."""
     here = replace(experiment, plan=experiment.plan.fna)
     spec = fna.seed_form(here)
-    seed = seed_network(experiment, "FNA seed", spec)
+    seed = seed_network(here, "FNA seed", spec, experiment.plan.seed_recipe)
     search = fna.search(here, seed, phase="FNA search")
-    found = search.derived().arch
-    control = fna.random_search(here, search, found)
-    case = _gradient_case(here, search, control, arch_like(search.space, spec))
-    networks = [
-        fna.network(here, seed, name, search.space.spec(row.arch), row.arch)
-        for name, row in zip(names_of("FNA", "seed network"), case.scores, strict=True)
-    ]
-    return replace(case, networks=tuple(networks))
+    control = fna.random_search(here, search, search.derived().arch)
+
+    def network(name: str, arch: Arch) -> Network:
+        return fna.network(here, seed, name, search.space.spec(arch), arch)
+
+    baseline, names = arch_like(search.space, spec), names_of("FNA", "seed network")
+    return _gradient_case(here, search, control, baseline, names, network)
+
+
+def _gradient_case(
+    experiment: Experiment,
+    search: GradientSearch,
+    control: Sequence[Score],
+    baseline: Arch,
+    names: Sequence[str],
+    network: Callable[[str, Arch], Network],
+) -> Case:
+    scorer, name = candidates.scorer(experiment, search, experiment.task), search.phase
+    compared = [search.derived().arch, baseline]
+    found, plain = candidates.score_all(experiment, compared, scorer, f"{name}: found and baseline")
+    rows = (found, plain, best(control, METRIC))
+    shared = (name.replace("search", "seed"), name)
+    return Case(
+        experiment=experiment,
+        scorer=scorer,
+        scores=rows,
+        networks=tuple(network(each, row.arch) for each, row in zip(names, rows, strict=True)),
+        trajectories={"gradient": scored_epochs(experiment, search), "random": list(control)},
+        phases=((*shared, f"score {name}"), (*shared, f"random on {name}")),
+    )
 
 
 def crnas_case(experiment: Experiment) -> Case:
@@ -118,48 +139,34 @@ def crnas_case(experiment: Experiment) -> Case:
     On the search score it is the undilated network of the found allocation that the dilations have to beat.
     """
     here = replace(experiment, plan=experiment.plan.crnas)
-    stages = one_shot.train_supernet(
-        here,
-        "CR-NAS stage supernet",
-        lambda: Supernet(crnas.stage_space(here), here.plan.branches),
-        here.task,
-        here.data.train,
-        here.plan.stages.finetune,
-        stream="supernet detector",
-        origin={"branches": here.plan.branches},
-        aligned=here.plan.stages.aligned_options,
-    )
-    judge = candidates.scorer(here, stages, here.task)
-    ranking = crnas.rank_allocations(here, judge, here.plan.budget, "CR-NAS ranking")
+    plan: CRNASPlan = here.plan
+
+    def supernet(space: SearchSpace, part: OneShotPart, sharing: Sharing, name: str, kind: str) -> Scorer:
+        trained = one_shot.finetune_supernet(
+            here, lambda: Supernet(space, sharing), part, None, name, origin={kind: sharing}
+        )
+        return candidates.scorer(here, trained, here.task)
+
+    judge = supernet(crnas.stage_space(here), plan.stages, plan.branches, "CR-NAS stage supernet", "branches")
+    ranking = crnas.rank_allocations(here, judge, plan.budget, "CR-NAS ranking")
     depths = crnas.depths_of_score(best(ranking, METRIC))
-    operations = one_shot.train_supernet(
-        here,
-        "CR-NAS operation supernet",
-        lambda: Supernet(crnas.operation_space(here, depths), here.plan.kernels),
-        here.task,
-        here.data.train,
-        here.plan.operations.finetune,
-        stream="supernet detector",
-        origin={"kernels": here.plan.kernels},
-        aligned=here.plan.operations.aligned_options,
-    )
-    scorer = candidates.scorer(here, operations, here.task)
+    space = crnas.operation_space(here, depths)
+    scorer = supernet(space, plan.operations, plan.kernels, "CR-NAS operation supernet", "kernels")
     beam = crnas.beam(here, scorer, phase="CR-NAS beam")
     control = crnas.control_search(here, scorer, phase="CR-NAS random", kind="random")
-    (undilated,) = scored(here, scorer, [scorer.supernet.space.uniform(0)], "CR-NAS undilated")
+    (undilated,) = candidates.score_all(here, [space.uniform(0)], scorer, "CR-NAS undilated")
     rows = (crnas.beam_winner(beam, METRIC), undilated, best(control, METRIC))
     names = names_of("CR-NAS", "seed layout")
-    networks = [
-        crnas_baselines.network(here, names[0], depths, crnas.dilations_of_score(rows[0])),
-        crnas_baselines.network(here, names[1], crnas_baselines.published_depths(here)),
-        crnas_baselines.network(here, names[2], depths, crnas.dilations_of_score(rows[2])),
-    ]
     shared = ("CR-NAS stage supernet", "CR-NAS ranking", "CR-NAS operation supernet")
     return Case(
         experiment=here,
         scorer=scorer,
         scores=rows,
-        networks=tuple(networks),
+        networks=(
+            crnas_baselines.network(here, names[0], depths, crnas.dilations_of_score(rows[0])),
+            crnas_baselines.network(here, names[1], crnas_baselines.published_depths(here)),
+            crnas_baselines.network(here, names[2], depths, crnas.dilations_of_score(rows[2])),
+        ),
         trajectories={"beam": beam, "random": control, "ranking of allocations": ranking},
         phases=((*shared, "CR-NAS beam"), (*shared, "CR-NAS random")),
     )
@@ -180,25 +187,13 @@ def cases_named(methods: Sequence[str]) -> list[Callable[[Experiment], Case]]:
     return [CASES[method] for method in methods]
 
 
-def seed_network(experiment: Experiment, name: str, spec: NetworkSpec) -> SeedNetwork:
+def seed_network(experiment: Experiment, name: str, spec: NetworkSpec, recipe: Recipe) -> SeedNetwork:
     """A network trained on the ladder: what NATS and FNA take their weights from."""
-    plan: KnownAnswersPlan = experiment.plan
-    here = replace(experiment, plan=plan.nats)
-    model = new_model(lambda: here.task.build(Backbone(spec)), experiment.seed, "seed network")
-    origin = {"spec": compare.spec_identity(spec)}
-    trained = train_phase(here, name, model, here.task, here.data.train, plan.seed_recipe, origin=origin)
+    task, data = experiment.task, experiment.data.train
+    model = new_model(lambda: task.build(Backbone(spec)), experiment.seed, "seed network")
+    trained = train_phase(experiment, name, model, task, data, recipe, origin={"spec": compare.spec_identity(spec)})
     body: Backbone = body_of(model)
     return SeedNetwork(backbone=body.cpu(), origin={"pretrained": trained.key})
-
-
-def scored(experiment: Experiment, scorer: Scorer, archs: Sequence[Arch], phase: str) -> list[Score]:
-    """The scores of these architectures by the supernet of a search, in order; equal ones are scored once."""
-    distinct = list(dict.fromkeys(archs))
-    rows = candidates.search(
-        experiment, ExhaustiveSearch(distinct), scorer, phase=phase, evaluations=len(distinct), generation=len(distinct)
-    )
-    by_arch = dict(zip(distinct, rows, strict=True))
-    return [by_arch[arch] for arch in archs]
 
 
 def arch_like(space: SearchSpace, spec: NetworkSpec) -> Arch:
@@ -218,18 +213,3 @@ def names_of(method: str, baseline: str) -> tuple[str, str, str]:
 def train_cases(cases: Sequence[Case]) -> list[Result]:
     """Every network of every case by its own method's recipe, each tested once."""
     return [result for case in cases for result in compare.train_all(case.experiment, case.networks)]
-
-
-def _gradient_case(experiment: Experiment, search: GradientSearch, control: Sequence[Score], baseline: Arch) -> Case:
-    scorer = candidates.scorer(experiment, search, experiment.task)
-    name = search.phase
-    found, plain = scored(experiment, scorer, [search.derived().arch, baseline], f"{name}: found and baseline")
-    shared = (name.replace("search", "seed"), name)
-    return Case(
-        experiment=experiment,
-        scorer=scorer,
-        scores=(found, plain, best(control, METRIC)),
-        networks=(),
-        trajectories={"gradient": scored_epochs(experiment, search), "random": list(control)},
-        phases=((*shared, f"score {name}"), (*shared, f"random on {name}")),
-    )

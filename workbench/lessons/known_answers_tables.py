@@ -11,9 +11,10 @@ from matplotlib.axes import Axes
 from workbench.data.scenes.scene import SceneConfig
 from workbench.data.scenes.tasks import Scenes
 from workbench.evaluation.verdict import Verdict
+from workbench.insight import plots
 from workbench.insight.receptive_field import predicted_sigma, theoretical_field
 from workbench.insight.style import BLUE, ORANGE, RIGHT
-from workbench.lessons.known_answers import METRIC, Case, scored
+from workbench.lessons.known_answers import METRIC, Case
 from workbench.methods import candidates, compare
 from workbench.methods.compare import Result
 from workbench.spaces.network_spec import NetworkSpec
@@ -37,8 +38,8 @@ def gains(case: Case) -> pd.DataFrame:
 
     Then what they cost, and what was found there. Nothing of it is trained or scored.
     """
-    space, plain = case.space, case.scores[1].arch
-    baseline, base = _field(space.spec(plain)), space.macs(plain, 128)
+    space, (found_arch, plain), size = case.space, (row.arch for row in case.scores[:2]), case.experiment.plan.macs_at
+    baseline, base = _field(space.spec(plain)), space.macs(plain, size)
     rows = []
     numbered = list(enumerate(space.decisions))
     for _, run in groupby(numbered, key=lambda pair: pair[1].block):
@@ -48,10 +49,10 @@ def gains(case: Case) -> pd.DataFrame:
         for option in range(len(governed[0][1].options)):
             changed = {place: option for place, _ in governed}
             arch = space.arch([changed.get(place, old) for place, old in enumerate(plain.choices)])
-            reach, macs = _field(space.spec(arch))["reach"] - baseline["reach"], space.macs(arch, 128) - base
+            reach, macs = _field(space.spec(arch))["reach"] - baseline["reach"], space.macs(arch, size) - base
             tried.append((reach, -macs, governed[0][1].options[option]))
         most, cost, option_name = max(tried)
-        found = [decision.options[case.scores[0].arch.choices[place]] for place, decision in governed]
+        found = [decision.options[found_arch.choices[place]] for place, decision in governed]
         rows.append(
             {
                 "method": case.method,
@@ -60,7 +61,7 @@ def gains(case: Case) -> pd.DataFrame:
                 "reach gained": most,
                 "MACs added": -cost,
                 "found": " ".join(f"{found.count(o)} x {o}" if len(found) > 1 else o for o in dict.fromkeys(found)),
-                "changed": float(np.mean([case.scores[0].arch.choices[n] != plain.choices[n] for n, _ in governed])),
+                "changed": float(np.mean([found_arch.choices[n] != plain.choices[n] for n, _ in governed])),
             }
         )
     return pd.DataFrame(rows)
@@ -82,7 +83,7 @@ def ablation(case: Case) -> pd.DataFrame:
         "baseline": plain,
     }
     archs = [space.arch(choices) for choices in kept.values()]
-    scores = scored(case.experiment, case.scorer, archs, f"{case.method} ablation")
+    scores = candidates.score_all(case.experiment, archs, case.scorer, f"{case.method} ablation")
     return pd.DataFrame(
         {
             "method": case.method,
@@ -145,19 +146,15 @@ def plot_by_distance(cases: Sequence[Case], frame: pd.DataFrame, scenes: SceneCo
 
 
 def plot_searches(cases: Sequence[Case]) -> Axes:
-    """Every score of every search in its order, found search and random control, with the baseline's score."""
-    _, axes = plt.subplots(1, len(cases), figsize=(3.2 * len(cases) + 0.6, 3.2), sharey=True, squeeze=False)
+    """Every score of every search in its order, those of the random control, and the baseline's; a panel for each."""
+    _, axes = plt.subplots(1, len(cases), figsize=(3.2 * len(cases) + 2.2, 3.4), sharey=True, squeeze=False)
     for ax, case in zip(axes[0], cases, strict=True):
-        (name, first), control = next(iter(case.trajectories.items())), case.trajectories["random"]
-        for label, scores, colour in ((name, first, BLUE), ("random", control, ORANGE)):
-            values = [score.metrics.get(METRIC, np.nan) for score in scores]
-            count = np.arange(1, len(values) + 1)
-            ax.plot(count, values, ".", color=colour, alpha=0.5)
-            ax.step(count, np.fmax.accumulate(values), where="post", color=colour, label=label)
+        name = next(iter(case.trajectories))
+        plots.plot_trajectory({"search": case.trajectories[name], "random": case.trajectories["random"]}, METRIC, ax)
         ax.axhline(case.scores[1].metrics[METRIC], color="0.35", linewidth=1, label="baseline")
-        ax.set(title=case.method, xlabel="networks scored")
-        ax.set_title(f"{case.method}: {name}")
-    axes[0][-1].legend(["scores", "best so far", "random", "best so far", "baseline"], **RIGHT)
+        ax.set(title=f"{case.method}: {name}", ylabel="", xlabel="networks scored")
+        ax.get_legend().remove()
+    axes[0][-1].legend(**RIGHT)
     axes[0][0].set(ylabel="accuracy by the supernet (0-1)")
     return axes[0][0]
 

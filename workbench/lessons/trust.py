@@ -1,7 +1,7 @@
 """How far a search can be trusted: all networks of a small space trained alone, and what that table can tell."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -33,7 +33,6 @@ from workbench.records.files import digest, write_text
 from workbench.records.progress import Progress, reporter, silent
 from workbench.records.seeds import generator
 from workbench.search.evolution import EvolutionConfig
-from workbench.search.exhaustive import ExhaustiveSearch
 from workbench.spaces.arch import Arch
 from workbench.spaces.catalogue import space_named
 from workbench.tasks.probe import Probe, ProbeConfig
@@ -66,13 +65,19 @@ def train_table(plan: TablePlan, path: Path, seed: int, limit: int = 0, progress
     order = [archs[place] for place in generator(0, "table order").permutation(len(archs))]
     known = {row["choices"] for row in rows}
     missing = [arch for arch in order if text_of(arch) not in known][: limit or len(archs)]
-    counts = {"train": plan.train_images, "test": plan.test_images}
-    train, test = (Scenes(plan.scenes, seed, split, count) for split, count in counts.items())
+    data = table_scenes(plan, seed)
     for arch in missing:
-        rows.append(train_row(plan, arch, seed, train, test))
+        rows.append(train_row(plan, arch, seed, *data))
         write_text(path, pd.DataFrame(rows).to_csv(index=False))
         progress(len(rows), len(archs), f"{text_of(arch)}: accuracy {rows[-1]['accuracy']:.3f}")
     return pd.DataFrame(rows)
+
+
+def table_scenes(plan: TablePlan, seed: int) -> tuple[Scenes, Scenes]:
+    """What the networks of one seed are trained and tested on."""
+    counts = (("train", plan.train_images), ("test", plan.test_images))
+    train, test = (Scenes(plan.scenes, seed, split, count) for split, count in counts)
+    return train, test
 
 
 def train_row(plan: TablePlan, arch: Arch, seed: int, train: Scenes, test: Scenes) -> dict[str, Any]:
@@ -178,16 +183,9 @@ def benchmark_rows(plan: TrustPlan, folder: Path, seed: int, further: int) -> tu
         raise ValueError(f"{told} Train some with train_rows.")
     spread = np.linspace(0, space.size - 1, plan.stand_in).astype(int)
     archs = [arch for place, arch in enumerate(space.all()) if place in spread]
-    rows = pd.DataFrame([row for each in (0, 1) for row in _trained_rows(plan.table, archs, each)])
+    drawn = {each: table_scenes(plan.table, each) for each in (0, 1)}
+    rows = pd.DataFrame([train_row(plan.table, arch, each, *data) for each, data in drawn.items() for arch in archs])
     return rows, f"{told} Here are {len(archs)} networks after {plan.table.recipe.steps} steps: they say nothing."
-
-
-def _trained_rows(plan: TablePlan, archs: Sequence[Arch], seed: int) -> list[dict[str, Any]]:
-    train, test = (
-        Scenes(plan.scenes, seed, split, count)
-        for split, count in (("train", plan.train_images), ("test", plan.test_images))
-    )
-    return [train_row(plan, arch, seed, train, test) for arch in archs]
 
 
 def trust_data(plan: TrustPlan, rows: pd.DataFrame, seed: int) -> Data:
@@ -215,9 +213,7 @@ def score_networks(
     judge = candidates.scorer(experiment, supernet, experiment.task)
     if recipe.statistics == "of the batch":
         judge = _by_batch(judge)
-    size = supernet.supernet.space.size
-    options: dict[str, Any] = {"phase": f"search supernet ({name})", "evaluations": size, "generation": size}
-    scores = candidates.search(experiment, ExhaustiveSearch(supernet.supernet.space.all()), judge, **options)
+    scores = candidates.score_all(experiment, supernet.supernet.space.all(), judge, f"search supernet ({name})")
     return {text_of(score.arch): score.metrics["accuracy"] for score in scores if score.error is None}
 
 

@@ -1,7 +1,7 @@
 """Candidates of a search: scored by the weights they inherit from a supernet of any method, and searched over."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -16,7 +16,9 @@ from workbench.records.ledger import Entry, peak_memory, reset_peak_memory
 from workbench.records.progress import duration, reporter
 from workbench.records.score import Score
 from workbench.records.seeds import generator
+from workbench.search.exhaustive import ExhaustiveSearch
 from workbench.search.query import Searcher
+from workbench.spaces.arch import Arch
 from workbench.tasks.classification import Classification
 
 
@@ -108,6 +110,16 @@ def search(
     if left or phase not in {entry.phase for entry in experiment.run.ledger.entries}:  # else nothing was computed now
         enter_search(experiment, phase, judge, scores, saved_macs, peak_memory(experiment.device))
     return scores
+
+
+def score_all(experiment: Experiment, archs: Iterable[Arch], judge: Scorer, phase: str) -> list[Score]:
+    """The scores of given architectures in their order, recorded like those of a search; equal ones are scored once."""
+    wanted = list(archs)
+    distinct = list(dict.fromkeys(wanted))
+    budget = {"evaluations": len(distinct), "generation": len(distinct)}
+    scores = search(experiment, ExhaustiveSearch(distinct), judge, phase=phase, **budget)
+    by_arch = dict(zip(distinct, scores, strict=True))
+    return [by_arch[arch] for arch in wanted]
 
 
 def best(scores: Sequence[Score], metric: str) -> Score:

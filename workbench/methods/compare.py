@@ -258,20 +258,18 @@ def verdict(
     found: str,
     baseline: str,
     random: str = "",
-    method: str = "",
-    metric: str = "",
     searches: Mapping[str, Sequence[str]] | None = None,
     why: str = "",
     stored: str = "",
 ) -> Verdict:
-    """The verdict on the row `found` of a comparison table (`network`, `MACs`, the metric and its `error`); it is kept.
+    """The verdict on the row `found` of a comparison table (`network`, `MACs`, the task's metric and its `error`).
 
-    `baseline` and `random` (empty: no control) name its rows as `method` names the verdict (empty: as the found row),
-    `metric` is the task's unless given. `searches` are the phases in the ledger that led to a row, `why` is what the
-    search had to go by. Seeds stored as `data/results/<stored>.csv` (empty: the notebook's name) are told beside it.
-    A run may have several, of several methods. ValueError for a row or a phase that is not there.
+    `baseline` and `random` (empty: no control) name other rows. `searches` are the phases in the ledger that led to a
+    row, `why` is what the search had to go by. Seeds stored as `data/results/<stored>.csv` (empty: the notebook's name)
+    are told beside it. The run keeps the verdict under the name of the found row; it may have several, of several
+    methods. ValueError for a row or a phase that is not there.
     """
-    metric, run = metric or experiment.task.metric, experiment.run
+    metric, run = experiment.task.metric, experiment.run
     entries = {entry.phase: entry for entry in run.ledger.entries}
     wanted = dict(searches or {})
     if missing := sorted({found, *wanted} - {*table["network"]}) or sorted({*chain(*wanted.values())} - {*entries}):
@@ -290,7 +288,7 @@ def verdict(
 
     rivals = {row["network"]: rival(row) for row in table.to_dict("records")}
     comparison = Comparison(
-        method=method or found,
+        method=found,
         metric=metric,
         found=rivals.pop(found),
         others=tuple(rivals.values()),

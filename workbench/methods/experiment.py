@@ -39,7 +39,7 @@ class Experiment:
         if isinstance(head, PoseConfig):
             return Pose(categories=categories, config=head)
         if isinstance(head, ProbeConfig):
-            return Probe(categories=categories, level=head.level, questions=head.questions)
+            return Probe(categories=categories, config=head)
         return Segmentation(categories=categories, config=head)
 
     @property

@@ -42,7 +42,7 @@ def _align_shuffle(options: Sequence[nn.Module]) -> None:
     with torch.no_grad():
         for option in others:
             chain = _convolutions(option.get_submodule("main"))
-            if len(chain) == 3:
+            if len(chain) == 3:  # the Xception block has six
                 for source, target in zip(_convolutions(plain), _convolutions(option), strict=True):
                     margin = (target.kernel_size[0] - source.kernel_size[0]) // 2
                     target.weight.copy_(F.pad(source.weight, [margin] * 4))

@@ -82,7 +82,7 @@ def _resnet(
 
 
 def _tiny(block: BlockSpec, depths: Sequence[int] = (3, 3, 2), width: int = 16) -> Layout:
-    """Stem at stride 2, three stages at strides 4, 8, 16, eight blocks in all."""
+    """Stem at stride 2, three stages at strides 4, 8, 16; as `-tiny` eight blocks in all."""
     return _resnet(block, depths, [tuple(range(1, 7))] * 3, width=width, strides=(2, 2, 2, 2), image_size=128)
 
 

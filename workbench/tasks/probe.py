@@ -4,7 +4,7 @@ No feature pyramid and no convolution tower: those alone add about 12 x stride p
 what the backbone sees by itself. The positive controls of the project use this task.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,12 +23,11 @@ class CentreProbe(nn.Module):
     def __init__(self, backbone: AnyBackbone, task: "Probe") -> None:
         super().__init__()
         self.backbone = backbone
-        self.level = task.level
-        self.stride = backbone.strides[task.level]
-        self.linear = nn.Linear(backbone.channels[task.level], len(task.categories))
-        self.further = nn.ModuleDict(
-            {name: nn.Linear(backbone.channels[task.level], count) for name, count in task.questions}
-        )
+        self.level = task.config.level
+        self.stride = backbone.strides[self.level]
+        width = backbone.channels[self.level]
+        self.linear = nn.Linear(width, len(task.categories))
+        self.further = nn.ModuleDict({name: nn.Linear(width, count) for name, count in task.config.questions})
         self.normalise = v2.Normalize([0.5] * 3, [0.25] * 3)
 
     def at_centres(self, images: Images, centres: list[Tensor]) -> Tensor:
@@ -66,7 +65,11 @@ class CentreProbe(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeConfig:
-    """The probe as the head of a plan: which map is read, and what is asked as well (see `Probe`)."""
+    """Which map the probe reads (`level`, its index), and what it asks of the same features besides the class.
+
+    `questions` are names of further labels in the targets (from 1 on) and their numbers of answers; each has a linear
+    layer of its own, and all are learned together.
+    """
 
     level: int = -1
     questions: tuple[tuple[str, int], ...] = ()
@@ -74,14 +77,9 @@ class ProbeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Probe(Task):
-    """Classify objects whose centres are given; `level` is the index of the backbone map that is read.
+    """Classify objects whose centres are given, from one map of the backbone."""
 
-    `questions` are asked as well, of the same features by linear layers of their own: names of further labels in the
-    targets (from 1 on) and their numbers of answers. All are learned together.
-    """
-
-    level: int = -1
-    questions: tuple[tuple[str, int], ...] = ()
+    config: ProbeConfig = field(default_factory=ProbeConfig)
     metric: str = "accuracy"
     given: ClassVar[tuple[str, ...]] = ("centres",)
     logits: ClassVar[str] = "linear"
@@ -92,7 +90,7 @@ class Probe(Task):
     def prepare(self, image: Tensor, target: dict[str, Any], augment: v2.Transform | None) -> Sample:
         if augment is not None:
             raise ValueError("The probe reads given centres; it takes no augmentation. Pass augment=None.")
-        return image, {name: target[name] for name in ("centres", "labels", *dict(self.questions))}
+        return image, {name: target[name] for name in ("centres", "labels", *dict(self.config.questions))}
 
     def run_layers(self, model: nn.Module, images: Images) -> None:
         model.backbone(model.normalise(torch.stack(images)))  # type: ignore[operator]
@@ -110,7 +108,7 @@ class Probe(Task):
 
         of_class = hits("labels", "scores")
         metrics = share_correct(self.metric, of_class)
-        for name, _ in self.questions:
+        for name, _ in self.config.questions:
             metrics[f"{name} accuracy"] = hits(name, name).double().mean().item()
         if rows and "distance" in rows[0][0]:
             away = torch.cat([target["distance"] for target, _ in rows])

@@ -84,7 +84,9 @@ class SceneConfig:
         far = self.image_size / 2 - DOT_RADIUS - 2  # inside the image
         if not 2 <= self.colours <= len(CUES):
             raise ValueError(f"Expected 2 to {len(CUES)} colours, got {self.colours}; {', '.join(CUES)} exist.")
-        for distance in self.dot_distances or ((0,) if self.classes == "ladder" else ()):
+        if self.classes == "ladder" and not self.distances:
+            raise ValueError("Expected distances of at least one dot, got none; name some.")
+        for distance in self.dot_distances:
             if not near <= distance <= far:
                 knob = "a context_distance" if self.classes == "dot" else "distances"
                 limit = f"{near:g} to {far:g}, got {distance}"

@@ -29,7 +29,6 @@ from workbench.records.score import Score
 from workbench.records.seeds import generator
 from workbench.search.beam import BeamSearch
 from workbench.search.evolution import Evolution, EvolutionConfig
-from workbench.search.exhaustive import ExhaustiveSearch
 from workbench.search.query import Searcher
 from workbench.search.random import RandomSearch
 from workbench.spaces.allocation import PREFIX, allocation, depths_of, eligible
@@ -92,10 +91,7 @@ def train_stage_supernet(experiment: Experiment) -> tuple[TrainedSupernet, Train
 
 def rank_allocations(experiment: Experiment, scorer: Scorer, budget: float, phase: str) -> list[Score]:
     """Step 2: scores of every allocation of `budget`, in counting order, by AP or by the accuracy of a classifier."""
-    archs = eligible(scorer.supernet.space, budget)
-    return candidates.search(
-        experiment, ExhaustiveSearch(archs), scorer, phase=phase, evaluations=len(archs), generation=len(archs)
-    )
+    return candidates.score_all(experiment, eligible(scorer.supernet.space, budget), scorer, phase)
 
 
 def draw_allocations(experiment: Experiment, count: int, taken: Collection[Arch], stream: str) -> list[Arch]:

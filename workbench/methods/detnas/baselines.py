@@ -51,7 +51,7 @@ def of_reranking(experiment: Experiment, reranked: pd.DataFrame) -> list[Network
 
 
 def random_networks(experiment: Experiment, taken: Sequence[Network]) -> list[Network]:
-    """Random networks within the limit that nobody scored: their mean is what chance gives without any search."""
+    """Random networks within the limit, taken without a score: their mean is what chance gives without any search."""
     space, known = space_of(experiment), {network.arch for network in taken if network.arch}
     drawn = draw(experiment, experiment.plan.random_networks, known, "unscored networks")
     return [
