@@ -15,7 +15,7 @@ from workbench.records.run_folder import RunFolder
 
 PROJECT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted([*PROJECT.glob("notebooks/*.ipynb"), *PROJECT.glob("notebooks/solutions/*.ipynb")])
-MOST_CELLS, MOST_LINES = 30, 20
+MOST_CELLS, MOST_LINES, MOST_FUNCTIONS = 30, 20, 3
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
 
 
@@ -35,12 +35,19 @@ def test_runs_in_smoke(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @every_notebook
 def test_is_thin(path: Path) -> None:
+    """Up to three short functions may show an algorithm, each asserted equal to the package's in its cell."""
     cells = code_cells(path)
     assert len(cells) <= MOST_CELLS
+    defined = 0
     for cell in cells:
         assert len(cell.source.splitlines()) <= MOST_LINES, cell.source
-        for node in ast.walk(ast.parse(cell.source)):
-            assert not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef), cell.source
+        nodes = [*ast.walk(ast.parse(cell.source))]
+        assert not any(isinstance(node, ast.AsyncFunctionDef | ast.ClassDef) for node in nodes), cell.source
+        functions = [node.name for node in nodes if isinstance(node, ast.FunctionDef)]
+        defined += len(functions)
+        asserted = " ".join(ast.unparse(node) for node in nodes if isinstance(node, ast.Assert))
+        assert all(f"{name}(" in asserted for name in functions), f"assert {functions} equal to the package's"
+    assert defined <= MOST_FUNCTIONS
 
 
 @every_notebook

@@ -12,7 +12,7 @@ from workbench.data.scenes.tasks import Scenes
 from workbench.evaluation.statistics import Interval
 from workbench.insight import plots
 from workbench.insight.tables import paper_table, stored_results
-from workbench.insight.widgets import editor
+from workbench.insight.widgets.menus import editor
 from workbench.records.ledger import Entry
 from workbench.spaces.arch import Arch
 

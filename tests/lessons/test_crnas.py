@@ -2,7 +2,7 @@
 
 from matplotlib.patches import Rectangle
 
-from workbench.insight import widgets
+from workbench.insight.widgets import menus
 from workbench.lessons import crnas as lesson
 from workbench.spaces.published import CRNAS
 from workbench.spaces.residual import residual_spec
@@ -20,13 +20,13 @@ def test_every_block_is_a_square_and_every_dilation_a_number():
 
 def test_the_editor_follows_its_sliders(monkeypatch):
     monkeypatch.delenv("WORKBENCH_HEADLESS", raising=False)
-    monkeypatch.setattr(widgets, "headless", lambda: False)
+    monkeypatch.setattr(menus, "headless", lambda: False)
     box = lesson.allocation_editor("resnet-tiny", (3, 3, 2), 128)
     sliders = box.children[0].children
     assert [slider.value for slider in sliders] == [3, 3, 2]
     sliders[2].value = 3
     line = lesson.allocation_line("resnet-tiny", [slider.value for slider in sliders], 128)
     assert line.startswith("9 blocks: 42.4 MMACs")
-    monkeypatch.setattr(widgets, "headless", lambda: True)
+    monkeypatch.setattr(menus, "headless", lambda: True)
     ax = lesson.allocation_editor("resnet-tiny", (1, 2, 5), 128)
     assert ax.get_title().startswith("8 blocks: 37.7 MMACs, 392k params")

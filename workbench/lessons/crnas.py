@@ -13,7 +13,7 @@ from workbench.insight.architecture_plots import DILATION_COLOURS, Cell, plot_st
 from workbench.insight.plots import SIZES
 from workbench.insight.receptive_field import predicted_sigma
 from workbench.insight.style import PURPLE, SERIES, new_axes
-from workbench.insight.widgets import editor
+from workbench.insight.widgets.menus import editor
 from workbench.methods.candidates import scorer
 from workbench.methods.compare import Result
 from workbench.methods.crnas.method import beam, prefix_memory, reusing

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from workbench.insight.architecture_plots import OPERATION_COLOURS, Cell, plot_strips
 from workbench.insight.style import VERMILLION, new_axes
-from workbench.insight.widgets import editor
+from workbench.insight.widgets.menus import editor
 from workbench.methods import candidates
 from workbench.methods.experiment import Experiment
 from workbench.methods.one_shot import TrainedSupernet
