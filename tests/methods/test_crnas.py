@@ -160,7 +160,7 @@ def test_networks_have_equal_macs_and_the_table_has_params(walked):
     results = compare.train_all(experiment, [named[name] for name in ("CR-NAS", "stage only", "deeper by hand")])
     table = compare.comparison_table(results)
     assert table["MACs"].nunique() == 1 and {"params", "AP_rel_s", "AP_rel_l"} <= set(table)
-    assert lesson.architecture_of(results[0]) == (depths, rates)
+    assert lesson.architecture_of(results[0].network.spec) == (depths, rates)
     networks = lesson.architecture_table(results)
     assert networks["blocks"].iloc[0] == ".".join(map(str, depths))
     check = lesson.alone_against_supernet(results, ranked, "AP")

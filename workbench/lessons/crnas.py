@@ -1,8 +1,9 @@
-"""Tables of the lesson on CR-NAS: what reusing prefixes saves, the networks, supernet against training alone."""
+"""The lesson on CR-NAS: networks drawn and compared with the paper's, what reusing prefixes saves."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from ipywidgets import Widget
@@ -12,7 +13,8 @@ from workbench.evaluation.prefix_reuse import beam_macs, clocked
 from workbench.insight.architecture_plots import DILATION_COLOURS, Cell, plot_strips
 from workbench.insight.plots import SIZES
 from workbench.insight.receptive_field import predicted_sigma
-from workbench.insight.style import PURPLE, SERIES, new_axes
+from workbench.insight.style import BLUE, PURPLE, SERIES, new_axes
+from workbench.insight.tables import paper_table
 from workbench.insight.widgets.menus import editor
 from workbench.methods.candidates import scorer
 from workbench.methods.compare import Result
@@ -64,9 +66,8 @@ def reuse_table(experiment: Experiment, supernet: TrainedSupernet, *, measured: 
     return frame
 
 
-def architecture_of(result: Result) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def architecture_of(spec: NetworkSpec) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Blocks in each searched stage, and one dilation for each residual block."""
-    spec = result.network.spec
     rates = tuple(spatial_dilation(spec.blocks[index])[0] for index in dilatable_blocks(spec))
     searched = LAYOUTS[spec.name.split()[0]].searched
     return tuple(sum(block.stage == stage for block in spec.blocks) for stage in searched), rates
@@ -76,7 +77,7 @@ def architecture_table(results: Sequence[Result]) -> pd.DataFrame:
     """Blocks, dilations, predicted spread of the field (pixels, last map) and AP by size of every trained network."""
     rows = []
     for result in results:
-        depths, rates = architecture_of(result)
+        depths, rates = architecture_of(result.network.spec)
         row: dict[str, Any] = {"network": result.network.name, "blocks": ".".join(map(str, depths))}
         row |= {"dilations": "".join(map(str, rates)), "centre of mass": centre_of_mass(depths)}
         row["sigma"] = predicted_sigma(result.network.spec)[-1][0]
@@ -89,7 +90,7 @@ def alone_against_supernet(results: Sequence[Result], scores: Sequence[Score], m
     ranked = {depths_of(space_named(s.arch.space), s.arch): s for s in scores if not s.error}
     rows: list[dict[str, Any]] = []
     for result in results:
-        depths, rates = architecture_of(result)
+        depths, rates = architecture_of(result.network.spec)
         if max(rates) == 1 and depths in ranked and depths not in {row["depths"] for row in rows}:
             row = {"network": result.network.name, "depths": depths, "supernet": ranked[depths].metrics[metric]}
             rows.append({**row, "alone": result.metrics[metric]})
@@ -138,3 +139,55 @@ def plot_params(groups: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -
     ax.set_ylim(bottom=0)
     ax.legend()
     return ax
+
+
+def moves(pairs: Mapping[str, tuple[NetworkSpec, NetworkSpec]]) -> pd.DataFrame:
+    """Networks before and after a search: where their blocks stand, and the predicted spread of their last map.
+
+    `place` is the mean stage of a block, 0 where all stand in the first searched stage and 1 where all stand in the
+    last; `sigma` is in pixels.
+    """
+    rows = []
+    for name, specs in pairs.items():
+        for when, spec in zip(("before", "after"), specs, strict=True):
+            depths, _ = architecture_of(spec)
+            place = (centre_of_mass(depths) - 1) / (len(depths) - 1)
+            rows.append({"network": name, "when": when, "place": place, "sigma": predicted_sigma(spec)[-1][0]})
+    return pd.DataFrame(rows)
+
+
+def plot_moves(frame: pd.DataFrame) -> Axes:
+    """A row for each pair of `moves`, in two panels: an arrow from before to after."""
+    _, axes = plt.subplots(1, 2, figsize=(11, 1.2 + 0.42 * frame["network"].nunique()), sharey=True)
+    labels = {"place": "mean stage of a block (0: first, 1: last)", "sigma": "predicted sigma, last map (px, log)"}
+    for ax, (column, label) in zip(axes, labels.items(), strict=True):
+        pairs = frame.pivot(index="network", columns="when", values=column).loc[frame["network"].unique()]
+        for line, (before, after) in enumerate(zip(pairs["before"], pairs["after"], strict=True)):
+            ax.plot(before, line, "o", color="0.55")
+            ax.annotate("", (after, line), (before, line), arrowprops={"arrowstyle": "-|>", "color": BLUE, "lw": 1.6})
+        ax.scatter(pairs["after"], range(len(pairs)), s=0)  # arrows do not count for the limits of the axes
+        ax.set(xlabel=label, ylim=(len(pairs) - 0.5, -0.5))
+    axes[0].set_yticks(range(len(pairs)), list(pairs.index))
+    axes[1].set_xscale("log")
+    return axes[0]
+
+
+def gains_by_size(table: pd.DataFrame) -> pd.DataFrame:
+    """AP of the found network less its baseline's by the size of the objects: the paper's table 1, and this run."""
+    frame = paper_table("crnas_main")
+    printed = frame[["APs", "APm", "APl"]].astype(float).set_axis(list(SIZES.values()), axis=1)
+    rows = printed.iloc[1::2].to_numpy() - printed.iloc[::2].to_numpy()  # each follows its baseline
+    gains = pd.DataFrame(rows, index=frame["backbone"].iloc[::2].to_list(), columns=printed.columns)
+    ours = table.set_index("network").reindex(columns=list(SIZES))
+    gains.loc["this run"] = (ours.loc["CR-NAS"] - ours.loc["baseline"]).to_numpy()
+    return gains
+
+
+def gains_by_level(table: pd.DataFrame) -> pd.DataFrame:
+    """What moving blocks gains in AP, and what dilations gain after it: the paper's table 4, and this run."""
+    frame = paper_table("crnas_ablation").set_index("backbone").drop(columns="source")
+    steps = frame.apply(pd.to_numeric).diff(axis=1).iloc[:, 1:].set_axis(["blocks moved", "dilations on top"], axis=1)
+    ours = table.set_index("network")["AP"]
+    base, stage, both = (ours[name] for name in ("baseline", "stage only", "CR-NAS"))
+    steps.loc["this run"] = [stage - base, both - stage]
+    return steps

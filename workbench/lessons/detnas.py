@@ -1,6 +1,7 @@
-"""What the lesson on DetNAS asks about the method: is recalibration needed?"""
+"""What the lesson on DetNAS asks: what networks are made of and cost, whether recalibration is needed."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,11 +9,14 @@ from ipywidgets import Widget
 from matplotlib.axes import Axes
 
 from workbench.insight.architecture_plots import OPERATION_COLOURS, Cell, plot_strips
-from workbench.insight.style import VERMILLION, new_axes
+from workbench.insight.plots import plot_parts
+from workbench.insight.style import BLUE, GREEN, ORANGE, SKY, VERMILLION, new_axes
+from workbench.insight.tables import paper_table
 from workbench.insight.widgets.menus import editor
 from workbench.methods import candidates
 from workbench.methods.experiment import Experiment
 from workbench.methods.one_shot import TrainedSupernet
+from workbench.records.ledger import Entry
 from workbench.records.score import Score
 from workbench.spaces.arch import Arch
 from workbench.spaces.costs import ImageSize
@@ -88,3 +92,44 @@ def operation_shares(space: SearchSpace, archs: Sequence[Arch]) -> pd.DataFrame:
     frame = pd.DataFrame(picks, columns=["stage", "operation"])
     shares = pd.crosstab(frame["stage"], frame["operation"], normalize="index")
     return shares.reindex(columns=space.decisions[0].options, fill_value=0.0)
+
+
+def plot_operation_shares(sets: Mapping[str, pd.DataFrame]) -> Axes:
+    """Tables of `operation_shares`, of published networks and our own, as bars in the same axes."""
+    frame = pd.concat(sets)
+    frame.index = pd.Index([", ".join(names) for names in frame.index])
+    return plot_parts(frame, dict(zip(frame, OPERATION_COLOURS, strict=False)), "share of the blocks of a stage (0-1)")
+
+
+# Parts of the paper's cost table, the phases of a run that stand for them, and a colour.
+COSTS: dict[str, tuple[tuple[str, ...], Any]] = {
+    "supernet pre-training": (("pretrain supernet",), SKY),
+    "supernet fine-tuning": (("finetune supernet",), BLUE),
+    "evolutionary search": (("evolution",), ORANGE),
+    "target pre-training and fine-tuning": (("pretrain detnas", "finetune detnas"), GREEN),
+}
+
+
+def cost_shares(entries: Sequence[Entry]) -> pd.DataFrame:
+    """Where the cost of one found network lies, in the paper (GPU-days) and in a run (seconds): a row each, sum 1."""
+    days = paper_table("detnas_cost").set_index("stage")["GPU-days"].astype(float)[list(COSTS)]
+    ours = {part: sum(e.seconds for e in entries if e.phase in phases) for part, (phases, _) in COSTS.items()}
+    seconds = pd.Series(ours)
+    rows = {f"paper ({days.sum():g} GPU-days)": days, f"this run ({seconds.sum():.0f} s)": seconds}
+    return pd.DataFrame({name: row / row.sum() for name, row in rows.items()}).T
+
+
+def plot_cost_shares(shares: pd.DataFrame) -> Axes:
+    """The table of `cost_shares` as bars in the same axes."""
+    return plot_parts(shares, {part: colour for part, (_, colour) in COSTS.items()}, "share of the cost (0-1)")
+
+
+def plot_paper_networks() -> Axes:
+    """The networks of the paper's main comparison: AP on COCO over the FLOPs of the backbone."""
+    ax, frame = new_axes(6.5, 3.2), paper_table("detnas_main")
+    for row in frame.to_dict("records"):
+        place = float(row["FLOPs"].rstrip("G")), float(row["AP"])
+        ax.plot(*place, "o", color=BLUE if row["backbone"].startswith("DetNAS") else "0.45")
+        ax.annotate(row["backbone"], place, xytext=(7, -3), textcoords="offset points", fontsize=9)
+    ax.set(xlabel="GFLOPs of the backbone, as printed", ylabel="AP on COCO (0-1)", xlim=(0, 9.5), ylim=(0.36, 0.43))
+    return ax

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from workbench.evaluation.scoring import Scorer
+from workbench.insight.pipeline import Step, seconds_of
+from workbench.lessons.pipelines import crnas_steps, detnas_steps, fna_steps, nats_steps
 from workbench.methods import candidates, compare, one_shot
 from workbench.methods.candidates import best
 from workbench.methods.compare import Network, Result
@@ -170,6 +172,21 @@ def crnas_case(experiment: Experiment) -> Case:
         trajectories={"beam": beam, "random": control, "ranking of allocations": ranking},
         phases=((*shared, "CR-NAS beam"), (*shared, "CR-NAS random")),
     )
+
+
+def pipelines(experiment: Experiment, methods: Sequence[str]) -> dict[str, list[Step]]:
+    """The methods as they are called here: on the task itself, without pre-training and without re-ranking."""
+    plan, entries = experiment.plan, experiment.run.ledger.entries
+    found = {
+        "DetNAS": detnas_steps(replace(plan.detnas, rerank=None), entries),
+        "NATS": nats_steps(plan.nats, entries),
+        "FNA": fna_steps(plan.fna, entries),
+        "CR-NAS": crnas_steps(replace(plan.crnas, rerank=None), entries),
+    }
+    for name in ("NATS", "FNA"):
+        facts = (f"{plan.seed_recipe.steps:,} steps", *seconds_of(entries, f"{name} seed"))
+        found[name][0] = Step(name="Train a small seed network", role="trained", facts=facts, hands_on="its weights")
+    return {name: found[name] for name in methods}
 
 
 CASES: dict[str, Callable[[Experiment], Case]] = {

@@ -13,7 +13,7 @@ from workbench.data.scenes.tasks import Scenes
 from workbench.evaluation.verdict import Verdict
 from workbench.insight import plots
 from workbench.insight.receptive_field import predicted_sigma, theoretical_field
-from workbench.insight.style import BLUE, ORANGE, RIGHT
+from workbench.insight.style import BLUE, ORANGE, RIGHT, new_axes
 from workbench.lessons.known_answers import METRIC, Case
 from workbench.methods import candidates, compare
 from workbench.methods.compare import Result
@@ -31,6 +31,21 @@ def bound(data: Scenes, reach: float) -> float:
     away = np.concatenate([data.scene(index).distances for index in range(len(data))])
     covered = float(np.mean(away - data.config.dot_radius < reach))
     return covered + (1 - covered) / data.config.colours
+
+
+def plot_bound(bounds: pd.DataFrame, scenes: SceneConfig, table: pd.DataFrame | None = None) -> Axes:
+    """The bound over the reach, a step for each distance of the dot; with a `table` the trained networks below it."""
+    ax, groups = new_axes(7.5, 3.6), [] if table is None else table.groupby("method", sort=False)
+    edges = [distance - scenes.dot_radius for distance in scenes.distances]  # where a field begins to touch the dot
+    right = 1.25 * max(edges if table is None else [*edges, table["reach"].max()])
+    ax.stairs(bounds["bound"], [0, *edges, right], baseline=None, color="0.3", label="bound")
+    for (method, rows), marker in zip(groups, "os^D", strict=False):
+        ax.scatter(rows["reach"], rows["accuracy"], c=list(COLOURS), marker=marker, s=34, zorder=3)
+        ax.scatter([], [], c="0.5", marker=marker, label=method)
+    ax.axhline(1 / scenes.colours, color="0.6", linestyle="--", linewidth=1, label="chance")
+    ax.set(xlabel="reach of the network (px)", ylabel="accuracy (0-1)", xlim=(0, right), ylim=(0.4, 1.03))
+    ax.legend(**RIGHT)
+    return ax
 
 
 def gains(case: Case) -> pd.DataFrame:

@@ -9,10 +9,44 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from workbench.evaluation.statistics import Interval
+from workbench.insight.pipeline import Step, seconds_of
 from workbench.insight.style import RIGHT, SERIES, new_axes, tau_text
+from workbench.lessons.trust import TrustPlan
+from workbench.records.ledger import Entry
+from workbench.spaces.catalogue import space_named
 from workbench.spaces.space import SearchSpace
 
 CHANCE = 0.5
+
+
+def trust_steps(plan: TrustPlan, rows: pd.DataFrame, name: str, entries: Sequence[Entry] = ()) -> list[Step]:
+    """The lesson as a pipeline; `name` is that of the supernet's recipe."""
+    trainings = f"{len(rows)} trainings of {rows['choices'].nunique()} networks"
+    networks = space_named(plan.table.space).size
+    train, score = (seconds_of(entries, f"{verb} supernet ({name})") for verb in ("train", "search"))
+    return [
+        Step(name="Stored table", role="given", facts=(trainings,), hands_on="the truth"),
+        Step(
+            name="Train a supernet",
+            role="trained",
+            facts=(f"{plan.supernet.steps:,} steps, {name}", *train),
+            hands_on="shared weights",
+        ),
+        Step(
+            name="Score every network",
+            role="measured",
+            facts=(f"{networks} networks", *score),
+            hands_on="scores",
+            dropped="the supernet",
+        ),
+        Step(
+            name="Compare orders",
+            role="measured",
+            facts=("tau with the table", "and of what is free"),
+            hands_on="noise of a score",
+        ),
+        Step(name="Simulate searches", role="searched", facts=(f"{plan.runs:,} runs of each", "regret")),
+    ]
 
 
 def kernels(space: SearchSpace, choices: str) -> str:
