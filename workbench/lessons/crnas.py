@@ -1,6 +1,7 @@
 """The lesson on CR-NAS: networks drawn and compared with the paper's, what reusing prefixes saves."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 from ipywidgets import Widget
 from matplotlib.axes import Axes
+from matplotlib.ticker import ScalarFormatter
 
 from workbench.evaluation.prefix_reuse import beam_macs, clocked
 from workbench.insight.architecture_plots import DILATION_COLOURS, Cell, plot_strips
@@ -23,12 +25,24 @@ from workbench.methods.experiment import Experiment
 from workbench.methods.one_shot import TrainedSupernet
 from workbench.methods.plan import input_sizes
 from workbench.records.score import Score
+from workbench.search.query import Query
 from workbench.spaces.allocation import centre_of_mass, depths_of
 from workbench.spaces.branches import spatial_dilation
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.costs import ImageSize, backbone_cost
 from workbench.spaces.network_spec import NetworkSpec
 from workbench.spaces.residual import LAYOUTS, dilatable_blocks, layout_named, residual_spec
+
+
+def made_up(prefix: Sequence[int]) -> float:
+    """A score to try a beam on: dilations count for more in later blocks, and less next to dilated ones."""
+    return sum(place * option for place, option in enumerate(prefix, 1)) - 2 * sum(a * b for a, b in pairwise(prefix))
+
+
+def made_up_scores(queries: Sequence[Query]) -> list[Score]:
+    """The scores of a beam's candidates by `made_up`."""
+    costs: dict[str, Any] = {"macs": 0, "params": 0, "seconds": 0.0, "seed": 0, "phase": "made up", "step": 0}
+    return [Score(arch=query.arch, metrics={"AP": made_up(query.arch.choices)}, **costs) for query in queries]
 
 
 def reuse_table(experiment: Experiment, supernet: TrainedSupernet, *, measured: bool) -> pd.DataFrame:
@@ -169,6 +183,8 @@ def plot_moves(frame: pd.DataFrame) -> Axes:
         ax.set(xlabel=label, ylim=(len(pairs) - 0.5, -0.5))
     axes[0].set_yticks(range(len(pairs)), list(pairs.index))
     axes[1].set_xscale("log")
+    axes[1].xaxis.set_major_formatter(ScalarFormatter())
+    axes[1].xaxis.set_minor_formatter(ScalarFormatter())
     return axes[0]
 
 

@@ -1,26 +1,37 @@
 """What the lesson on DetNAS asks: what networks are made of and cost, whether recalibration is needed."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 from ipywidgets import Widget
 from matplotlib.axes import Axes
+from torch import Tensor, nn
 
+from workbench.data.scenes.scene import SceneConfig
+from workbench.data.scenes.tasks import Scenes
 from workbench.insight.architecture_plots import OPERATION_COLOURS, Cell, plot_strips
 from workbench.insight.plots import plot_parts
 from workbench.insight.style import BLUE, GREEN, ORANGE, SKY, VERMILLION, new_axes
 from workbench.insight.tables import paper_table
 from workbench.insight.widgets.menus import editor
 from workbench.methods import candidates
-from workbench.methods.experiment import Experiment
+from workbench.methods.experiment import Experiment, new_model
 from workbench.methods.one_shot import TrainedSupernet
+from workbench.methods.paths import path_wise, step_paths
+from workbench.networks.supernet import Supernet
 from workbench.records.ledger import Entry
 from workbench.records.score import Score
 from workbench.spaces.arch import Arch
+from workbench.spaces.catalogue import space_named
 from workbench.spaces.costs import ImageSize
 from workbench.spaces.space import SearchSpace
+from workbench.tasks.probe import Probe
+from workbench.tasks.task import Images, Targets
+from workbench.training.fit import fit, path_generator
+from workbench.training.recipe import Recipe
 
 
 def recalibration_check(experiment: Experiment, supernet: TrainedSupernet, scores: Sequence[Score]) -> pd.DataFrame:
@@ -34,6 +45,27 @@ def recalibration_check(experiment: Experiment, supernet: TrainedSupernet, score
     metric = experiment.plan.fitness
     pairs = [(row.metrics[metric], other.metrics.get(metric)) for row, other in zip(rows, stale, strict=True)]
     return pd.DataFrame(pairs, columns=["with", "without"], index=[row.arch.key for row in rows], dtype=float)
+
+
+class SmallStep(NamedTuple):
+    """A small supernet inside a probe, a batch, and where the package's own training step leads from there."""
+
+    model: nn.Module
+    batch: tuple[Images, Targets]
+    rate: float
+    path: tuple[int, ...]
+    weights: list[Tensor]
+
+
+def small_step(seed: int) -> SmallStep:
+    """One step of path-wise training on four scenes, without momentum and weight decay: only the gradient."""
+    space, scenes = space_named("shuffle-tiny"), Scenes(SceneConfig(), seed, "train", 4)
+    task, rate = Probe(categories=scenes.categories), 0.1
+    before, after = (new_model(lambda: task.build(Supernet(space)), seed, "small step") for _ in range(2))
+    plain = Recipe(steps=1, batch_size=4, lr=rate, momentum=0, weight_decay=0, schedule="constant", warmup=0)
+    fit(after, task, scenes, plain, seed=0, before_step=path_wise(step_paths(space), "uniform", task))
+    batch, path = task.batch(scenes, range(4), torch.device("cpu")), space.sample(path_generator(0)).choices
+    return SmallStep(before, batch, rate, path, list(after.parameters()))
 
 
 def plot_op_strip(space: SearchSpace, archs: Mapping[str, Arch]) -> Axes:

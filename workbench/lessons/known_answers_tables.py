@@ -19,7 +19,8 @@ from workbench.methods import candidates, compare
 from workbench.methods.compare import Result
 from workbench.spaces.network_spec import NetworkSpec
 
-COLOURS = (BLUE, "0.35", ORANGE)  # found network, baseline, random search
+COLOURS = (BLUE, "0.35", ORANGE)
+ROLES = ("found", "baseline", "best of random")
 
 
 def bound(data: Scenes, reach: float) -> float:
@@ -35,15 +36,17 @@ def bound(data: Scenes, reach: float) -> float:
 
 def plot_bound(bounds: pd.DataFrame, scenes: SceneConfig, table: pd.DataFrame | None = None) -> Axes:
     """The bound over the reach, a step for each distance of the dot; with a `table` the trained networks below it."""
-    ax, groups = new_axes(7.5, 3.6), [] if table is None else table.groupby("method", sort=False)
+    ax, groups = new_axes(7.5, 3.6), [] if table is None else list(table.groupby("method", sort=False))
     edges = [distance - scenes.dot_radius for distance in scenes.distances]  # where a field begins to touch the dot
     right = 1.25 * max(edges if table is None else [*edges, table["reach"].max()])
     ax.stairs(bounds["bound"], [0, *edges, right], baseline=None, color="0.3", label="bound")
     for (method, rows), marker in zip(groups, "os^D", strict=False):
         ax.scatter(rows["reach"], rows["accuracy"], c=list(COLOURS), marker=marker, s=34, zorder=3)
-        ax.scatter([], [], c="0.5", marker=marker, label=method)
+        ax.scatter([], [], c="0.7", marker=marker, label=method)
+    for colour, role in zip(COLOURS, ROLES, strict=True) if groups else ():
+        ax.plot([], [], color=colour, linewidth=6, label=role)
     ax.axhline(1 / scenes.colours, color="0.6", linestyle="--", linewidth=1, label="chance")
-    ax.set(xlabel="reach of the network (px)", ylabel="accuracy (0-1)", xlim=(0, right), ylim=(0.4, 1.03))
+    ax.set(xlabel="reach of the network (px)", ylabel="accuracy (0-1)", xlim=(0, right))
     ax.legend(**RIGHT)
     return ax
 
@@ -145,8 +148,7 @@ def plot_by_distance(cases: Sequence[Case], frame: pd.DataFrame, scenes: SceneCo
     right = 1.3 * max(scenes.distances)
     for ax, case in zip(axes[0], cases, strict=True):
         rows = frame[frame["method"] == case.method].to_dict("records")
-        names = ("found", "baseline", "best of random")
-        for place, (row, colour, what) in enumerate(zip(rows, COLOURS, names, strict=True)):
+        for place, (row, colour, what) in enumerate(zip(rows, COLOURS, ROLES, strict=True)):
             values = [row.get(f"accuracy at {distance} px", np.nan) for distance in scenes.distances]
             ax.plot(scenes.distances, values, "o-", color=colour, markersize=4, label=what)
             beyond = row["reach"] > right - 3
