@@ -1,5 +1,8 @@
 """Figures of the lesson on CR-NAS: every block, every dilation."""
 
+import numpy as np
+import pandas as pd
+import pytest
 from matplotlib.patches import Rectangle
 
 from workbench.insight.widgets import menus
@@ -30,3 +33,24 @@ def test_the_editor_follows_its_sliders(monkeypatch):
     monkeypatch.setattr(menus, "headless", lambda: True)
     ax = lesson.allocation_editor("resnet-tiny", (1, 2, 5), 128)
     assert ax.get_title().startswith("8 blocks: 37.7 MMACs, 392k params")
+
+
+def test_published_networks_moved_to_the_deep_end_and_see_farther():
+    """R50: blocks 3.4.6.3 become 1.3.5.7; the spread of the last map goes from 36 to 110 px."""
+    pairs = {net.name: (residual_spec(net.backbone), net.spec) for net in CRNAS}
+    frame = lesson.moves(pairs).set_index(["network", "when"])
+    places = [(1 * 4 + 2 * 6 + 3 * 3) / 48, (1 * 3 + 2 * 5 + 3 * 7) / 48]
+    assert frame.loc["CR-R50", "place"].to_list() == pytest.approx(places)
+    assert frame.loc["CR-R50", "sigma"].round().to_list() == [36, 110]
+    ax = lesson.plot_moves(frame.reset_index())
+    assert [label.get_text() for label in ax.get_yticklabels()] == list(pairs)
+
+
+def test_gains_are_those_of_the_papers_tables_and_of_the_run():
+    table = pd.DataFrame({"network": ["CR-NAS", "baseline", "stage only"], "AP": [0.3, 0.2, 0.24]})
+    table[["AP_rel_s", "AP_rel_m"]] = [[0.3, 0.1], [0.1, 0.2], [0.0, 0.0]]  # no large objects
+    sizes, levels = lesson.gains_by_size(table), lesson.gains_by_level(table)
+    np.testing.assert_allclose(sizes.loc["R101"], [-0.001, 0.011, 0.046], atol=1e-9)
+    np.testing.assert_allclose(sizes.loc["this run"], [0.2, -0.1, np.nan])
+    np.testing.assert_allclose(levels.loc["R50"], [0.010, 0.009], atol=1e-9)
+    np.testing.assert_allclose(levels.loc["this run"], [0.04, 0.06])

@@ -4,7 +4,9 @@ import ipywidgets
 import numpy as np
 
 from workbench.lessons import detnas as lesson
+from workbench.records.ledger import Entry
 from workbench.spaces.catalogue import space_named
+from workbench.spaces.published import DETNAS
 
 SPACE = space_named("shuffle-tiny")
 
@@ -40,3 +42,37 @@ def test_editor_is_a_widget_for_people_and_a_figure_without(monkeypatch):
     menus[0].value = 3  # a person picks another operation; the observer must not fail
     assert [menu.value for menu in menus] == [3] + [0] * 7
     assert "over the limit of 1.0" in lesson.cost_line(SPACE, arch, 128, 1e6)
+
+
+def test_a_small_step_moves_one_path_only():
+    step = lesson.small_step(0)
+    moved = [
+        bool((before != after).any())
+        for (name, before), after in zip(step.model.named_parameters(), step.weights, strict=True)
+        if ".options." in name and name.split(".")[4] not in {str(option) for option in step.path}
+    ]
+    assert moved and not any(moved)
+    assert len(step.path) == 8
+
+
+def test_published_and_found_networks_stand_in_the_same_axes():
+    published = space_named("shuffle-20")
+    sets = {
+        "paper": lesson.operation_shares(published, [net.arch for net in DETNAS if net.arch.space == published.name]),
+        "this run": lesson.operation_shares(SPACE, [SPACE.uniform(3)]),
+    }
+    ax = lesson.plot_operation_shares(sets)
+    rows = [label.get_text() for label in ax.get_yticklabels()]
+    assert rows == [f"paper, stage {n}" for n in range(1, 5)] + [f"this run, stage {n}" for n in range(1, 4)]
+    widths = [[bar.get_width() for bar in bars] for bars in ax.containers]
+    np.testing.assert_allclose(np.sum(widths, axis=0), 1)
+    assert widths[3][-1] == 1  # Xception everywhere
+
+
+def test_costs_are_shares_of_what_one_found_network_needs():
+    """The paper's 12, 12, 20 and 24 GPU-days; of a run not the baselines and not the re-ranking."""
+    seconds = {"pretrain supernet": 4, "finetune supernet": 3, "evolution": 2, "random": 9, "finetune detnas": 1}
+    entries = [Entry(phase=name, seconds=spent, images=0, forward_macs=0) for name, spent in seconds.items()]
+    paper, ours = lesson.cost_shares(entries).to_numpy()
+    np.testing.assert_allclose(paper * 68, [12, 12, 20, 24])
+    np.testing.assert_allclose(ours, [0.4, 0.3, 0.2, 0.1])
