@@ -104,10 +104,14 @@ def plot_correlation(
     ax: Axes | None = None,
     *,
     diagonal: bool = False,
+    skipped: int = 0,
 ) -> Axes:
-    """Two numbers of the same networks, for each group with Kendall's tau, its interval and n; `diagonal`: equality."""
+    """Two numbers of the same networks, for each group with Kendall's tau, its interval and n; `diagonal`: equality.
+
+    The first colours and markers are `skipped`, so that a group looks the same in figures of several axes.
+    """
     ax = ax or new_axes(5.6, 4.2)
-    for colour, marker, (name, (x, y)) in zip(SERIES, "os^Dvx*", groups.items(), strict=False):
+    for colour, marker, (name, (x, y)) in zip(SERIES[skipped:], "os^Dvx*"[skipped:], groups.items(), strict=False):
         ax.scatter(x, y, s=34, color=colour, marker=marker, label=f"{name}: {tau_text(taus[name])}")
     if diagonal:
         ends = np.array([min(ax.get_xlim()[0], ax.get_ylim()[0]), max(ax.get_xlim()[1], ax.get_ylim()[1])])
