@@ -33,37 +33,37 @@ class Step:
 def plot_pipelines(pipelines: Mapping[str, Sequence[Step]]) -> Axes:
     """One row of boxes for each named method, from left to right, on one new figure; returns its axes."""
     longest = max(map(len, pipelines.values()))
-    ax = new_axes(2.15 * longest, 0.5 + 1.9 * len(pipelines))
+    ax = new_axes(2.1 * longest, 0.5 + 1.9 * len(pipelines))
     for row, (method, steps) in enumerate(pipelines.items()):
         if len(pipelines) > 1:
-            ax.text(-0.44, row - 0.42, method, weight="bold", color=QUIET, va="bottom")
+            ax.text(-0.34, row - 0.42, method, weight="bold", color=QUIET, va="bottom")
         for column, step in enumerate(steps):
             _draw_step(ax, step, column, row, last=column == len(steps) - 1)
     roles = {step.role for steps in pipelines.values() for step in steps}
     drawn = [Patch(**_look(role), label=role) for role in COLOURS if role in roles]
     ax.legend(handles=drawn, ncols=4, loc="upper left", bbox_to_anchor=(0.0, 0.0), fontsize=9, labelcolor=QUIET)
-    ax.set(xlim=(-0.5, longest - 0.5), ylim=(len(pipelines) - 0.35, -0.55))
+    ax.set(xlim=(-0.5, longest - 0.5), ylim=(len(pipelines) - 0.32, -0.55 if len(pipelines) > 1 else -0.4))
     ax.axis("off")
     return ax
 
 
 def _draw_step(ax: Axes, step: Step, column: int, row: int, last: bool) -> None:
-    box = FancyBboxPatch((column - 0.31, row - 0.3), 0.62, 0.5, boxstyle="round,pad=0.02,rounding_size=0.06")
+    box = FancyBboxPatch((column - 0.32, row - 0.36), 0.64, 0.62, boxstyle="round,pad=0.02,rounding_size=0.06")
     box.set(**_look(step.role))
     ax.add_patch(box)
-    ax.text(column, row - 0.18, fill(step.name, 17), ha="center", va="center", weight="bold", fontsize=9, color=INK)
-    facts = "\n".join(fill(fact, 22) for fact in step.facts)
-    ax.text(column, row + 0.06, facts, ha="center", va="center", fontsize=8, color=INK)
+    ax.text(column, row - 0.33, fill(step.name, 17), ha="center", va="top", weight="bold", fontsize=9, color=INK)
+    facts = "\n".join(fill(fact, 20) for fact in step.facts)
+    ax.text(column, row + 0.09, facts, ha="center", va="center", fontsize=8, color=INK)
     if not last:
         arrow = {"arrowstyle": "-|>", "color": QUIET, "lw": 1.4}
-        ax.annotate("", (column + 0.66, row - 0.05), (column + 0.34, row - 0.05), arrowprops=arrow)
+        ax.annotate("", (column + 0.65, row - 0.05), (column + 0.35, row - 0.05), arrowprops=arrow)
         text = fill(step.hands_on, 12)
         ax.text(column + 0.5, row - 0.1, text, ha="center", va="bottom", fontsize=7.5, color=QUIET)
     if step.dropped:
         arrow = {"arrowstyle": "-|>", "color": QUIET, "lw": 1.0, "linestyle": ":"}
-        ax.annotate("", (column, row + 0.36), (column, row + 0.22), arrowprops=arrow)
+        ax.annotate("", (column, row + 0.4), (column, row + 0.28), arrowprops=arrow)
         text = fill(f"dropped: {step.dropped}", 26)
-        ax.text(column, row + 0.38, text, ha="center", va="top", fontsize=7.5, style="italic", color=QUIET)
+        ax.text(column, row + 0.42, text, ha="center", va="top", fontsize=7.5, style="italic", color=QUIET)
 
 
 def _look(role: Role) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Stored tables, the papers' and our own, and tables that several notebooks make."""
 
-from collections.abc import Sequence
+import html
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -20,6 +22,19 @@ def paper_table(name: str) -> pd.DataFrame:
         names = ", ".join(sorted(file.stem for file in path.parent.glob("*.csv")))
         raise ValueError(f"A paper table is one of {names}; got {name!r}.")
     return pd.read_csv(path, dtype=str, keep_default_na=False)  # trailing zeros too
+
+
+class Folded(NamedTuple):
+    """Tables that a page shows folded, each under its name; for numbers that a figure has shown already."""
+
+    tables: Mapping[str, pd.DataFrame]
+
+    def _repr_html_(self) -> str:
+        shown = {html.escape(name): table.to_html(index=False, border=0) for name, table in self.tables.items()}
+        return "".join(f"<details><summary>{name}</summary>{table}</details>" for name, table in shown.items())
+
+    def __repr__(self) -> str:
+        return "\n\n".join(f"{name}\n{table.to_string(index=False)}" for name, table in self.tables.items())
 
 
 def stored_results(name: str, settings: Sequence[str]) -> tuple[pd.DataFrame, str]:

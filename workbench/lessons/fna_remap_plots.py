@@ -7,13 +7,19 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from torch import Tensor, nn
 
 from workbench.evaluation.statistics import smoothed
+from workbench.insight.pipeline import INK, QUIET
 from workbench.insight.plots import plot_parts
-from workbench.insight.style import BLUE, ORANGE, RIGHT, VERMILLION, new_axes
+from workbench.insight.style import BLUE, ORANGE, PURPLE, RIGHT, VERMILLION, new_axes
 from workbench.networks.backbone import Backbone
 from workbench.networks.remap_report import RemapReport
+from workbench.networks.supernet import Supernet
+from workbench.spaces.costs import backbone_cost
+from workbench.spaces.network_spec import NetworkSpec
+from workbench.spaces.space import SearchSpace
 
 
 def plot_depth(seed: Backbone, network: Backbone, stage: int, channels: int = 48) -> Axes:
@@ -48,6 +54,33 @@ def plot_width(norms: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> Axes:
         panel.grid(False)
     panel.set_xlabel("channel of the seed's expansion (blue: kept when the expansion is halved)")
     return axes[0, 0]
+
+
+def plot_two_arrows(seed: NetworkSpec, space: SearchSpace, found: NetworkSpec, names: tuple[str, str, str]) -> Axes:
+    """FNA's scheme: the seed's weights go twice, into the supernet and into the found network; the search hands on an
+    architecture and no weight. `names` of the three; their parameters are counted.
+    """
+    with torch.device("meta"):
+        supernet = Supernet(space)
+    counts = [backbone_cost(spec, 224).params for spec in (seed, found)]
+    counts.insert(1, sum(p.numel() for p in supernet.parameters()) - sum(p.numel() for p in supernet.alphas()))
+    places, colours = ((0.1, 0.5), (0.62, 0.85), (0.62, 0.15)), (PURPLE, ORANGE, BLUE)
+    ax = new_axes(7.6, 3.0)
+    for name, count, (left, height), colour in zip(names, counts, places, colours, strict=True):
+        box = {"boxstyle": "round,pad=0.6", "edgecolor": colour, "facecolor": [0.35 * c + 0.65 for c in to_rgb(colour)]}
+        text = f"{name}\n{count / 1e3:,.0f}k weights"
+        ax.text(left, height, text, ha="center", va="center", fontsize=10, color=INK, bbox=box)
+    arrows = (
+        ((0.2, 0.58), (0.5, 0.82), "1. remapped into\nevery operation", BLUE, "-", (0.33, 0.82)),
+        ((0.2, 0.42), (0.5, 0.18), "2. remapped again", BLUE, "-", (0.33, 0.2)),
+        ((0.62, 0.7), (0.62, 0.3), "the search: which operations,\nno weights", QUIET, ":", (0.64, 0.5)),
+    )
+    for start, end, text, colour, style, place in arrows:
+        ax.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": colour, "linestyle": style, "lw": 1.8})
+        ax.text(*place, text, ha="left" if style == ":" else "center", va="center", fontsize=9, color=QUIET)
+    ax.set(xlim=(-0.05, 1.0), ylim=(0, 1))
+    ax.axis("off")
+    return ax
 
 
 def plot_report(reports: Mapping[str, RemapReport]) -> Axes:

@@ -88,7 +88,7 @@ USUAL: dict[str, Any] = {
     "groups": "n16", "dilations": "C", "kernels": "replicated", "slicing": "contiguous", "warm epochs": "3 of 8",
     "max_steps": 0,
 }  # fmt: skip
-GROUPS = ("n1", "n2", "n4", "n8", "n16", "n32", "c1", "c2", "c4", "c8", "c16")
+GROUPS = ("n1", "n2", "n4", "n8", "n16", "n32", "c1", "c2", "c4", "c8", "c16", "c32", "c64")
 
 
 def network_table(results: Sequence[Result]) -> pd.DataFrame:
@@ -210,20 +210,32 @@ def plot_assignments(tables: Mapping[str, pd.DataFrame]) -> Axes:
     return axes[0][0]
 
 
-def plot_sweep(frame: pd.DataFrame, column: str, order: Sequence[str], ax: Axes | None = None) -> Axes:
+def plot_sweep(
+    frame: pd.DataFrame,
+    column: str,
+    order: Sequence[str],
+    ax: Axes | None = None,
+    *,
+    printed: Mapping[str, float] | None = None,
+) -> Axes:
     """AP of the found network minus that of its run's baseline, for each value of a swept parameter.
 
-    Dots are seeds; the bar is the mean with its 95 % t-interval, where there are two seeds or more.
+    Dots are seeds; the bar is the mean with its 95 % t-interval, where there are two seeds or more. Diamonds are the
+    gains that the paper `printed`, by value.
     """
-    ax = ax or new_axes(4.6, 3.2)
-    present = [value for value in order if (frame[column] == value).any()]
+    ax, known = ax or new_axes(4.6, 3.2), printed or {}
+    present = [value for value in order if value in known or (frame[column] == value).any()]
     for place, value in enumerate(present):
         gains = frame.loc[frame[column] == value, "gain"].to_numpy()
         ax.plot([place] * len(gains), gains, "o", color=BLUE, alpha=0.5, markersize=5)
-        mean = mean_interval(gains)
-        if np.isfinite(mean.low):
+        if len(gains) > 1:
+            mean = mean_interval(gains)
             ax.errorbar(place, mean.value, [[mean.value - mean.low], [mean.high - mean.value]], fmt="_", color=BLACK,
                         markersize=16, capsize=4)  # fmt: skip
+    theirs = [known.get(value, np.nan) for value in present]
+    ax.plot(theirs, "D", color=VERMILLION, markerfacecolor="none", label="paper, COCO, one run each")
+    if known:
+        ax.legend(fontsize=8, loc="lower right")
     ax.axhline(0, color="0.4", linewidth=1, linestyle=":")
     ax.set_xticks(range(len(present)), present)
     ax.set(xlabel=column, ylabel="AP - AP of the baseline", xlim=(-0.5, len(present) - 0.5))
