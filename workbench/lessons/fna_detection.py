@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from workbench.evaluation.statistics import pareto_front
 from workbench.insight.plots import plot_parts
 from workbench.insight.style import BLACK, BLUE, GREEN, ORANGE, RIGHT, SKY, new_axes
+from workbench.insight.tables import paper_table
 from workbench.lessons import whole_cost as costing
 from workbench.lessons.whole_cost import PARTS, WholeCost, whole_cost
 from workbench.methods import compare
@@ -29,6 +30,7 @@ from workbench.spaces.arch import Arch
 from workbench.spaces.costs import ImageSize, backbone_cost
 from workbench.spaces.space import SKIP, SearchSpace
 
+COST_COLOURS = dict(zip(PARTS, (SKY, BLUE, ORANGE, GREEN, BLACK), strict=True))
 # Its phases by the column of FNA's cost table.
 PHASES = {
     "supernet pre-training": ("pretrain supernet",),
@@ -195,8 +197,17 @@ def plot_whole_cost(costs: Sequence[WholeCost]) -> Axes:
     """Whole cost in TMACs as bars made of parts."""
     frame = pd.DataFrame({cost.name: cost.parts for cost in costs}).T / 1e12
     notes = [f"{cost.macs / 1e12:.1f} TMACs, AP {cost.ap:.3f}" for cost in costs]
-    colours = dict(zip(PARTS, (SKY, BLUE, ORANGE, GREEN, BLACK), strict=True))
-    return plot_parts(frame, colours, "multiply-accumulates of forward and backward passes, 10¹²", notes=notes)
+    return plot_parts(frame, COST_COLOURS, "multiply-accumulates of forward and backward passes, 10¹²", notes=notes)
+
+
+def plot_printed_cost() -> Axes:
+    """The paper's cost table in GPU-days, in the parts and colours of `plot_whole_cost`."""
+    frame = paper_table("fna_detection_cost").set_index("method")
+    numbers = frame.drop(columns="source").apply(pd.to_numeric, errors="coerce")
+    parts, whole = numbers[list(PARTS)].copy(), numbers["total GPU-days"]
+    parts["parts not known"] = (whole - parts.sum(axis=1)).clip(lower=0).round(6)
+    notes = [f"{days:g} GPU-days" for days in whole]
+    return plot_parts(parts, COST_COLOURS | {"parts not known": "0.8"}, "GPU-days, as printed", notes=notes)
 
 
 def plot_cost_curves(curves: Mapping[str, Sequence[WholeCost]]) -> Axes:

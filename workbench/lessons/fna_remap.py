@@ -23,6 +23,7 @@ from workbench.networks.backbone import Backbone
 from workbench.networks.remap import remap
 from workbench.networks.remap_report import RemapReport, function_gap
 from workbench.networks.supernet import Supernet, option_archs
+from workbench.records.ledger import Entry
 from workbench.spaces.arch import Arch
 from workbench.spaces.branches import searched_width
 from workbench.spaces.catalogue import space_named
@@ -162,6 +163,13 @@ def grid(experiment: Experiment, seed: SeedNetwork) -> tuple[dict[Init, Gradient
             name = f"{where} supernet, {init} target"
             compared.append(fna.network(experiment, seed, name, search.space.spec(arch), arch, init=init))
     return searches, compare.train_all(experiment, compared)
+
+
+def as_fna(entries: Sequence[Entry]) -> list[Entry]:
+    """The phases of the grid's cell that is FNA itself, remapped twice, under FNA's own names."""
+    own = {"search (remap)": "search", "score search (remap)": "score search"}
+    own["finetune remap-supernet,-remap-target"] = "finetune fna"
+    return [replace(entry, phase=own[entry.phase]) for entry in entries if entry.phase in own]
 
 
 def grid_table(experiment: Experiment, results: Sequence[Result]) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from workbench.evaluation.statistics import smoothed
 from workbench.insight.pipeline import INK, QUIET
 from workbench.insight.plots import plot_parts
 from workbench.insight.style import BLUE, ORANGE, PURPLE, RIGHT, VERMILLION, new_axes
+from workbench.insight.tables import paper_table
 from workbench.networks.backbone import Backbone
 from workbench.networks.remap_report import RemapReport
 from workbench.networks.supernet import Supernet
@@ -111,18 +112,46 @@ def expansion_rules(block: nn.Module, share: float = 0.5) -> tuple[dict[str, Ten
 
 
 def plot_grid(frame: pd.DataFrame, metric: str) -> Axes:
-    """Accuracy by how the supernet and the found network began (table 5): columns supernet, target, and `metric`."""
-    ax = new_axes(4.4, 3.2)
-    table = frame.pivot(index="supernet", columns="target", values=metric)  # random before remap
-    ax.imshow(table, cmap="cividis", vmin=0)
-    for (row, column), value in np.ndenumerate(table.to_numpy()):
-        ink = "black" if value > 0.6 * np.nanmax(table) else "white"
-        ax.text(column, row, f"{value:.3f}", ha="center", va="center", color=ink, fontsize=13)
-    ax.set_xticks(range(len(table.columns)), [f"{name}\nweights" for name in table.columns])
-    ax.set_yticks(range(len(table.index)), [f"{name}\nsupernet" for name in table.index])
-    ax.set(xlabel="found network begins with", ylabel="searched in")
-    ax.set_title(f"{metric} on the test split")
-    ax.grid(False)
+    """Accuracy by how the supernet and the found network began: here (columns supernet, target, `metric`) and in the
+    paper's table 5, each panel on its own scale of colours.
+    """
+    printed = paper_table("fna_remap_places").set_axis(["supernet", "target", metric, "source"], axis=1)
+    printed = printed[printed["target"].isin(frame["target"])].assign(
+        **{metric: lambda p: p[metric].astype(float) / 100}
+    )
+    _, axes = plt.subplots(1, 2, figsize=(8.6, 3.3))
+    for ax, (title, cells) in zip(axes, {"here": frame, "paper, mIoU on Cityscapes": printed}.items(), strict=True):
+        table = cells.pivot(index="supernet", columns="target", values=metric)  # random before remap
+        image = ax.imshow(table, cmap="cividis")
+        for (row, column), value in np.ndenumerate(table.to_numpy()):
+            ink = "black" if image.norm(value) > 0.6 else "white"
+            ax.text(column, row, f"{value:.3f}", ha="center", va="center", color=ink, fontsize=13)
+        ax.set_xticks(range(len(table.columns)), [f"{name}\nweights" for name in table.columns])
+        ax.set_yticks(range(len(table.index)), [f"{name}\nsupernet" for name in table.index])
+        ax.set(xlabel="found network begins with", title=f"{metric} {title}" if title == "here" else title)
+        ax.grid(False)
+    return axes[0]
+
+
+def plot_rules(frame: pd.DataFrame, metric: str) -> Axes:
+    """Each rule's accuracy minus that of FNA's own rule: here (`rule`, `metric` and its error) and as printed.
+
+    Bars are two standard errors of one network over test images.
+    """
+    printed = paper_table("fna_remap_variants").set_index("name")["mIoU"].astype(float) / 100
+    ours = frame.set_index("rule").drop(index="random weights")
+    ax, rows = new_axes(7.0, 0.9 + 0.42 * len(ours)), np.arange(len(ours))
+    gaps = ours[metric] - ours.loc["FNA", metric]
+    ax.errorbar(
+        gaps, rows, xerr=2 * ours[f"{metric} error"], fmt="o", color=BLUE, capsize=3, label="here, one run each"
+    )
+    theirs = [printed.get(name, np.nan) - printed["FNA"] for name in ours.index]
+    ax.plot(theirs, rows, "D", color=VERMILLION, markerfacecolor="none", label="paper, Cityscapes")
+    ax.axvline(0, color="0.5", linestyle=":", linewidth=1)
+    ax.set_yticks(rows, list(ours.index), fontsize=9)
+    ax.invert_yaxis()
+    ax.set(xlabel=f"{metric} minus that of FNA's rule")
+    ax.legend(**RIGHT)
     return ax
 
 

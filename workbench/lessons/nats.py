@@ -169,6 +169,19 @@ def varied(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     return frame[(frame[list(others)] == pd.Series(others)).all(axis=1)]
 
 
+def gain_sentence(frame: pd.DataFrame, column: str, printed: Mapping[str, float]) -> str:
+    """Which value of a swept parameter gained most, here and in the paper, and how many gains of ours exceed noise."""
+    gains = {str(value): rows["gain"].to_numpy() for value, rows in frame.groupby(column)}
+    ours, theirs = max(gains, key=lambda value: float(gains[value].mean())), max(printed, key=printed.__getitem__)
+    repeated = [mean_interval(values) for values in gains.values() if len(values) > 1]
+    beyond = sum(mean.low > 0 or mean.high < 0 for mean in repeated)
+    return (
+        f"The mean gain is largest at {ours} here ({gains[ours].mean():+.3f}) and at {theirs} in the paper"
+        f" ({printed[theirs]:+.3f}); of our {len(repeated)} settings with several seeds {beyond} differ from zero by"
+        " their 95 % intervals."
+    )
+
+
 def assignment_table(space: SearchSpace, arch: Arch) -> pd.DataFrame:
     """Share of the groups of every searched layer that chose each dilation (NATS, equation 5), a row for each layer."""
     picks = [(decision.stage, decision.block, dilation) for decision, dilation in space.describe(arch)]

@@ -93,7 +93,7 @@ def plot_contradictions() -> Axes:
     gaps, steps = contradictions(), printed_gains("fixed_n")["AP"].diff().abs()
     ax = new_axes(7.0, 3.4)
     ax.barh(range(len(gaps)), gaps, color="0.65")
-    ax.axvline(steps.median(), color=VERMILLION, linestyle=":", label="median step in AP from one N to the next (table 2)")
+    ax.axvline(steps.median(), color=VERMILLION, linestyle=":", label="median step in AP from N to N (table 2)")
     ax.set_yticks(range(len(gaps)), list(gaps.index), fontsize=8)
     ax.invert_yaxis()
     ax.set(xlabel="difference between two places of the paper, AP (0-1)", title=TABLES["inconsistencies"])
@@ -102,7 +102,7 @@ def plot_contradictions() -> Axes:
 
 
 def kinds_by_stage(space: SearchSpace, arch: Arch) -> pd.DataFrame:
-    """Shares of the groups of a stage that stay undilated, are dilated alike both ways, or one way more than another."""
+    """Shares of the groups of each stage that stay undilated, are dilated alike both ways, or one way more."""
     rows = []
     for decision, dilation in space.describe(arch):
         height, width = dilation.split("x")
