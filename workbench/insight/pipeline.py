@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.patches import FancyBboxPatch, Patch
 
-from workbench.insight.style import BLUE, GREEN, ORANGE, PURPLE, new_axes
+from workbench.insight.style import BLUE, GREEN, ORANGE, PURPLE, new_axes, show
 from workbench.records.ledger import Entry
 from workbench.records.progress import duration
+from workbench.records.run_folder import RunFolder
 
 Role = Literal["given", "trained", "searched", "measured"]
 COLOURS: dict[Role, Any] = {"given": PURPLE, "trained": BLUE, "searched": ORANGE, "measured": GREEN}
@@ -69,6 +70,11 @@ def _draw_step(ax: Axes, step: Step, column: int, row: int, last: bool) -> None:
 def _look(role: Role) -> dict[str, Any]:
     light = [0.35 * part + 0.65 for part in to_rgb(COLOURS[role])]
     return {"edgecolor": COLOURS[role], "facecolor": light}
+
+
+def show_pipelines(run: RunFolder, pipelines: Mapping[str, Sequence[Step]], name: str = "pipeline") -> None:
+    """Draws, keeps and displays the diagram; in words it is its own alt text."""
+    show(run, plot_pipelines(pipelines), name, pipeline_text(pipelines))
 
 
 def seconds_of(entries: Sequence[Entry], *phases: str) -> tuple[str, ...]:

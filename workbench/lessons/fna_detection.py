@@ -1,5 +1,6 @@
 """What the lesson on FNA for detection counts: operations, whole models, whole searches, the sweep over the penalty."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from workbench.records.run_folder import RunFolder
 from workbench.search.relaxation import Derived
 from workbench.spaces.arch import Arch
 from workbench.spaces.costs import ImageSize, backbone_cost
+from workbench.spaces.network_spec import NetworkSpec
 from workbench.spaces.space import SKIP, SearchSpace
 
 COST_COLOURS = dict(zip(PARTS, (SKY, BLUE, ORANGE, GREEN, BLACK), strict=True))
@@ -97,6 +99,35 @@ def whole_models(experiment: Experiment, results: Sequence[Result]) -> pd.DataFr
         params = {"backbone k params": result.params / 1e3, "whole model k params": result.detector_params / 1e3}
         rows.append({"network": result.network.name, **macs, **params})
     return pd.DataFrame(rows)
+
+
+def change_sentence(name: str, seed: NetworkSpec, found: NetworkSpec) -> str:
+    """Where a found network is deeper or shallower than its seed, and how its kernels and expansions differ."""
+    kind = Counter(block.kind for block in found.blocks).most_common(1)[0][0]  # of what is searched
+    layers = [[block for block in spec.blocks if block.kind == kind] for spec in (seed, found)]
+    depths = [Counter(block.stage for block in blocks) for blocks in layers]
+    moved = [f"stage {s} from {depths[0][s]} to {depths[1][s]}" for s in depths[0] if depths[0][s] != depths[1][s]]
+    kernel = [np.mean([block.kernel for block in blocks]) for blocks in layers]
+    width = [np.mean([block.expansion for block in blocks]) for blocks in layers]
+    return (
+        f"{name} changes the depth of {', '.join(moved) or 'no stage'}; the mean kernel went from {kernel[0]:.1f} to"
+        f" {kernel[1]:.1f}, the mean expansion from {width[0]:.1f} to {width[1]:.1f}."
+    )
+
+
+def price_sentence(frame: pd.DataFrame) -> str:
+    """What operations cost as multiples of the plainest one, on average over the layers of `operation_costs`."""
+    first, *others = [name for name in frame if name not in ("stage", "layers", SKIP)]
+    ratios = [f"{name} {(frame[name] / frame[first]).mean():.2f}" for name in others]
+    return f"As multiples of {first}, on average over the layers: {', '.join(ratios)}."
+
+
+def front_sentences(frame: pd.DataFrame) -> list[str]:
+    """What networks of a sweep over the strength of the penalty cost and reach, on average over their seeds."""
+    sums = frame.groupby("strength")[["MACs", "AP"]].mean()
+    rows = {f"λ = {strength:g}": (row["MACs"], row["AP"]) for strength, row in sums.iterrows()}
+    rows["The seed network"] = (frame["seed network MACs"].mean(), frame["seed network AP"].mean())
+    return [f"{name}: {macs / 1e6:.1f} MMACs, AP {ap:.3f}." for name, (macs, ap) in rows.items()]
 
 
 def sweep_table(experiment: Experiment, results: Sequence[Result], found: Derived) -> pd.DataFrame:

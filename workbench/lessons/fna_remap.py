@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from workbench.evaluation.statistics import losses_at, share_of_steps
+from workbench.insight.tables import paper_table
 from workbench.methods import compare
 from workbench.methods.compare import Network, Result
 from workbench.methods.experiment import Experiment
@@ -188,6 +189,28 @@ def grid_table(experiment: Experiment, results: Sequence[Result]) -> pd.DataFram
         level = by_name[f"{supernet} supernet, random target"]
         rows.append(row | {"share of steps": share_of_steps(result.losses, level)})
     return pd.DataFrame(rows)
+
+
+def crossed(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The grid as a square: a row for each start of the supernet, a column for each start of the found network."""
+    return frame.pivot(index="supernet", columns="target", values=metric)[["random", "remap"]]
+
+
+def printed_grid(metric: str) -> pd.DataFrame:
+    """Table 5 of the review version, on Cityscapes, in the form of `grid_table`; mIoU in 0-1 stands as `metric`."""
+    frame = paper_table("fna_remap_places").set_axis(["supernet", "target", metric, "source"], axis=1)
+    return frame.assign(**{metric: frame[metric].astype(float) / 100})
+
+
+def worth_sentence(frame: pd.DataFrame, metric: str) -> str:
+    """What remapped weights are worth on either side, the mean over the other one: in `grid_table` and in the paper."""
+    worth = []
+    for grid in (crossed(frame, metric), crossed(printed_grid(metric), metric)):
+        worth += [(grid.loc["remap"] - grid.loc["random"]).mean(), (grid["remap"] - grid["random"]).mean()]
+    return (
+        f"Remapping is worth {worth[0]:+.3f} {metric} in the supernet and {worth[1]:+.3f} in the found network; in the"
+        f" paper (Cityscapes) {worth[2]:+.3f} and {worth[3]:+.3f}."
+    )
 
 
 def variant_spec(space: SearchSpace) -> NetworkSpec:

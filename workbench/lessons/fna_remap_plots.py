@@ -15,6 +15,7 @@ from workbench.insight.pipeline import INK, QUIET
 from workbench.insight.plots import plot_parts
 from workbench.insight.style import BLUE, ORANGE, PURPLE, RIGHT, VERMILLION, new_axes
 from workbench.insight.tables import paper_table
+from workbench.lessons.fna_remap import crossed, printed_grid
 from workbench.networks.backbone import Backbone
 from workbench.networks.remap_report import RemapReport
 from workbench.networks.supernet import Supernet
@@ -115,20 +116,17 @@ def plot_grid(frame: pd.DataFrame, metric: str) -> Axes:
     """Accuracy by how the supernet and the found network began: here (columns supernet, target, `metric`) and in the
     paper's table 5, each panel on its own scale of colours.
     """
-    printed = paper_table("fna_remap_places").set_axis(["supernet", "target", metric, "source"], axis=1)
-    printed = printed[printed["target"].isin(frame["target"])].assign(
-        **{metric: lambda p: p[metric].astype(float) / 100}
-    )
+    panels = {f"{metric} here": frame, "paper, mIoU on Cityscapes": printed_grid(metric)}
     _, axes = plt.subplots(1, 2, figsize=(8.6, 3.3))
-    for ax, (title, cells) in zip(axes, {"here": frame, "paper, mIoU on Cityscapes": printed}.items(), strict=True):
-        table = cells.pivot(index="supernet", columns="target", values=metric)  # random before remap
+    for ax, (title, cells) in zip(axes, panels.items(), strict=True):
+        table = crossed(cells, metric)
         image = ax.imshow(table, cmap="cividis")
         for (row, column), value in np.ndenumerate(table.to_numpy()):
             ink = "black" if image.norm(value) > 0.6 else "white"
             ax.text(column, row, f"{value:.3f}", ha="center", va="center", color=ink, fontsize=13)
         ax.set_xticks(range(len(table.columns)), [f"{name}\nweights" for name in table.columns])
         ax.set_yticks(range(len(table.index)), [f"{name}\nsupernet" for name in table.index])
-        ax.set(xlabel="found network begins with", title=f"{metric} {title}" if title == "here" else title)
+        ax.set(xlabel="found network begins with", title=title)
         ax.grid(False)
     return axes[0]
 

@@ -246,7 +246,7 @@ def plot_sweep(
             ax.errorbar(place, mean.value, [[mean.value - mean.low], [mean.high - mean.value]], fmt="_", color=BLACK,
                         markersize=16, capsize=4)  # fmt: skip
     theirs = [known.get(value, np.nan) for value in present]
-    ax.plot(theirs, "D", color=VERMILLION, markerfacecolor="none", label="paper, COCO, one run each")
+    ax.plot(theirs, "D", color=VERMILLION, markerfacecolor="none", label="paper, COCO")
     if known:
         ax.legend(fontsize=8, loc="lower right")
     ax.axhline(0, color="0.4", linewidth=1, linestyle=":")

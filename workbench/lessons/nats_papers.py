@@ -144,3 +144,15 @@ def plot_field_ratios(pairs: Mapping[str, tuple[Field, Field]], smooth: int = 9)
     ax.minorticks_off()
     ax.legend(**RIGHT)
     return ax
+
+
+def field_sentence(found: Field, plain: Field, smooth: int = 9) -> str:
+    """How much wider core and skirt of a field are than the baseline's, here and in the paper's ResNet-50."""
+    sizes = [field.sizes(smooth=smooth) for field in (found, plain)]
+    core, skirt = sizes[0].side_50 / sizes[1].side_50, sizes[0].side_05 / sizes[1].side_05
+    printed = printed_area_sides()
+    theirs = [printed["NATS-R50"][t] / printed["R50"][t] for t in (0.5, 0.0455)]
+    return (
+        f"The core, A(0.5), is {core:.2f} times that of the baseline and the skirt, A(0.0455), {skirt:.2f} times;"
+        f" the paper's ResNet-50 has {theirs[0]:.2f} and {theirs[1]:.2f}."
+    )
