@@ -124,8 +124,9 @@ def plot_grid(frame: pd.DataFrame, metric: str) -> Axes:
         for (row, column), value in np.ndenumerate(table.to_numpy()):
             ink = "black" if image.norm(value) > 0.6 else "white"
             ax.text(column, row, f"{value:.3f}", ha="center", va="center", color=ink, fontsize=13)
-        ax.set_xticks(range(len(table.columns)), [f"{name}\nweights" for name in table.columns])
-        ax.set_yticks(range(len(table.index)), [f"{name}\nsupernet" for name in table.index])
+        words = [name.replace("remap", "remapped") for name in table.columns]  # of rows and columns
+        ax.set_xticks(range(len(words)), [f"{word}\nweights" for word in words])
+        ax.set_yticks(range(len(words)), [f"{word}\nsupernet" for word in words])
         ax.set(xlabel="found network begins with", title=title)
         ax.grid(False)
     return axes[0]

@@ -247,8 +247,6 @@ def plot_sweep(
                         markersize=16, capsize=4)  # fmt: skip
     theirs = [known.get(value, np.nan) for value in present]
     ax.plot(theirs, "D", color=VERMILLION, markerfacecolor="none", label="paper, COCO")
-    if known:
-        ax.legend(fontsize=8, loc="lower right")
     ax.axhline(0, color="0.4", linewidth=1, linestyle=":")
     ax.set_xticks(range(len(present)), present)
     ax.set(xlabel=column, ylabel="AP - AP of the baseline", xlim=(-0.5, len(present) - 0.5))
