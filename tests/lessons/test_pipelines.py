@@ -23,7 +23,9 @@ def test_the_paper_presets_show_the_papers_numbers() -> None:
         assert fact in told["DetNAS"]
     assert "13 layers, 1,232 alphas" in told["NATS"] and "alpha from epoch 11" in told["NATS"]
     assert "10¹⁷ networks" in told["FNA"] and "mobilenetv2" in told["FNA"]
-    assert "153 of 16 blocks" in told["CR-NAS"] and "138 prefixes scored, best 3 kept a step" in told["CR-NAS"]
+    assert (
+        "153 allocations of 16 blocks" in told["CR-NAS"] and "138 prefixes scored, best 3 kept a step" in told["CR-NAS"]
+    )
 
 
 PHASES = {

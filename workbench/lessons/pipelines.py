@@ -126,7 +126,11 @@ def crnas_steps(plan: CRNASPlan, entries: Sequence[Entry] = ()) -> list[Step]:
         Step(
             name="Rank all allocations",
             role="searched",
-            facts=(f"{len(eligible(stages, plan.budget))} of {plan.budget:g} blocks", *_reranked(plan), *ranked),
+            facts=(
+                f"{len(eligible(stages, plan.budget))} allocations of {plan.budget:g} blocks",
+                *_reranked(plan),
+                *ranked,
+            ),
             hands_on="blocks of each stage",
             dropped="the stage supernet",
         ),
