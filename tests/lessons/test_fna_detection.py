@@ -6,7 +6,17 @@ import pandas as pd
 import pytest
 
 from workbench.data.loader import load_data
-from workbench.lessons.fna_detection import cost_rows, detnas_cost, find_detnas_run, plot_front, whole_models
+from workbench.lessons.fna_detection import (
+    change_sentence,
+    cost_rows,
+    detnas_cost,
+    find_detnas_run,
+    front_sentences,
+    plot_front,
+    plot_printed_cost,
+    price_sentence,
+    whole_models,
+)
 from workbench.lessons.whole_cost import WholeCost
 from workbench.methods.compare import Network, Result
 from workbench.methods.experiment import start_experiment
@@ -15,6 +25,7 @@ from workbench.methods.fna.paper import plan_named
 from workbench.networks.backbone import Backbone
 from workbench.records.ledger import Entry
 from workbench.records.run_folder import RunFolder
+from workbench.spaces.mbconv import fna_spec
 
 
 def test_detnas_runs_are_found_by_preset_data_and_seed(tmp_path):
@@ -88,3 +99,29 @@ def test_backbone_and_whole_model_are_counted_at_one_image_size(tmp_path):
     expected = whole_models(experiment, [result])
     assert whole_models(mixed, [result]).equals(expected)
     assert expected["backbone MMACs"].iloc[0] < expected["whole model MMACs"].iloc[0]
+
+
+def test_what_a_search_changed_is_told_by_stage():
+    told = change_sentence("It", fna_spec("MobileNetV2"), fna_spec("FNA RetinaNet"))
+    assert "depth of stage 3 from 3 to 2, stage 5 from 3 to 2, stage 6 from 3 to 4;" in told
+    assert "kernel went from 3.0 to 5.4, the mean expansion from 5.7 to 5.5" in told  # stage 1 has expansion 1
+    assert "depth of no stage" in change_sentence("It", fna_spec("MobileNetV2"), fna_spec("MobileNetV2"))
+
+
+def test_prices_are_multiples_of_the_plainest_operation():
+    frame = pd.DataFrame({"stage": [2, 2], "layers": ["first", "further"], "k3e3": [2.0, 1.0], "k3e6": [4.0, 3.0]})
+    assert price_sentence(frame.assign(skip=0.0)).endswith("over the layers: k3e6 2.50.")
+
+
+def test_a_front_is_told_by_strength_with_the_seed_network_last():
+    frame = pd.DataFrame({"strength": [0.0, 0.0, 0.5], "MACs": [4e7, 6e7, 2e7], "AP": [0.2, 0.3, 0.1]})
+    told = front_sentences(frame.assign(**{"seed network MACs": 3e7, "seed network AP": 0.4}))
+    assert told == ["λ = 0: 50.0 MMACs, AP 0.250.", "λ = 0.5: 20.0 MMACs, AP 0.100.",
+                    "The seed network: 30.0 MMACs, AP 0.400."]  # fmt: skip
+
+
+def test_the_printed_bill_adds_up_and_unconfirmed_parts_are_one_grey_part():
+    ax = plot_printed_cost()
+    bars = {bars.get_label(): [patch.get_width() for patch in bars] for bars in ax.containers}
+    assert [sum(row) for row in zip(*bars.values(), strict=True)] == pytest.approx([68, 9.2, 21.6, 8.5, 21.0])
+    assert bars["parts not known"] == pytest.approx([0, 0, 0, 8.5, 21.0])

@@ -7,6 +7,7 @@ from matplotlib import pyplot as plt
 from workbench.data.scenes.scene import SceneConfig
 from workbench.data.scenes.tasks import SceneMasks
 from workbench.lessons import fna_tasks as lesson
+from workbench.spaces.catalogue import space_named
 
 
 def test_images_of_masks_colour_void_grey():
@@ -17,3 +18,14 @@ def test_images_of_masks_colour_void_grey():
     panels = plt.gcf().axes
     assert np.allclose(panels[4].images[0].get_array(), lesson.VOID_COLOUR)
     assert np.array_equal(panels[3].images[0].get_array(), panels[5].images[0].get_array())
+
+
+def test_two_tasks_agree_in_the_layers_that_both_spaces_have():
+    spaces = [space_named(f"layers-mobilenetv2-{depths}") for depths in ("2.3.4.3.3.1", "2.3.4.3.3.1-os16")]
+    first, second = ([0] * len(space.decisions) for space in spaces)
+    second[:3] = [1, 1, 1]
+    found = {"a": (spaces[0], spaces[0].arch(first)), "b": (spaces[1], spaces[1].arch(second))}
+    count, layers = len(first), [len(decision.options) for decision in spaces[0].decisions]
+    told = lesson.agreement_sentence(found)
+    assert f"in {count - 3} of {count} layers; two random networks would in {sum(1 / n for n in layers):.1f}" in told
+    assert "Only a was searched for" in lesson.agreement_sentence({"a": found["a"]})

@@ -39,7 +39,7 @@ def plot_strips(
     legend: Mapping[str, Any],
     *,
     notes: Mapping[str, str] | None = None,
-    channels: Mapping[int, int] | None = None,
+    channels: Mapping[int, object] | None = None,
 ) -> Axes:
     """One row for each network, a bar for each block. Stages start at the same place in all rows, so a gap is a block
     that others have, and blocks can be seen to move. `legend`: colours by their names; `channels` by stage.
@@ -78,7 +78,7 @@ def plot_layers(specs: Mapping[str, NetworkSpec]) -> Axes:
     """
     words = {"mbconv": "expansion {:g}", "bottleneck": "inner width {:g}", "basic": "basic block"}
     rows: dict[str, list[Cell]] = {}
-    legend, notes, channels = {}, {}, {}
+    legend, notes, widths = {}, {}, {}
     for name, spec in specs.items():
         blocks = [block for block in spec.blocks if block.kind in words]
         rows[name] = []
@@ -88,8 +88,12 @@ def plot_layers(specs: Mapping[str, NetworkSpec]) -> Axes:
             text = f"{block.kernel}:{rate}" if rate > 1 else str(block.kernel)
             rows[name].insert(0, Cell(block.stage, colour, text, 0.11 * block.kernel))
             legend[block.expansion] = words[block.kind].format(block.expansion), colour
-            channels[block.stage] = block.out_channels
+            widths[name, block.stage] = block.out_channels
         notes[name] = "depths " + ".".join(str(len(list(run))) for _, run in groupby(b.stage for b in blocks))
+    channels: dict[int, str] = {}
+    for (_, stage), width in widths.items():  # networks of other families have other widths
+        known = channels.get(stage, "")
+        channels[stage] = known if str(width) in known.split("/") else f"{known}/{width}".strip("/")
     return plot_strips(rows, dict(legend[key] for key in sorted(legend)), notes=notes, channels=channels)
 
 

@@ -90,8 +90,8 @@ def plot_epochs(
             ax.axhline(levels[name] / scale, color=colour, ls=":", lw=1, label=f"{name}: seed network")
     if warm_epochs:
         ax.axvspan(0.5, warm_epochs + 0.5, color="0.93", zorder=0)
-        place = (0.5 + warm_epochs / 2, 0.5)
-        ax.text(*place, "alpha\nfrozen", transform=ax.get_xaxis_transform(), ha="center", va="center", color="0.4")
+        place = (0.5 + warm_epochs / 2, 1.01)  # above the axes, where no curve is
+        ax.text(*place, "alpha frozen", transform=ax.get_xaxis_transform(), ha="center", color="0.4", fontsize=9)
     ax.set(xlabel="epoch", ylabel=ylabel)
     ax.legend(**RIGHT)
     return ax
@@ -168,7 +168,7 @@ def plot_parts(
     for place, (total, note) in enumerate(zip(parts.sum(axis=1), notes, strict=False)):
         ax.text(total, place, f" {note}", va="center", fontsize=9)
     ax.tick_params(axis="y", labelsize=9)
-    ax.margins(x=0.25 if notes else 0)
+    ax.margins(x=max(0.25, 0.02 * max(map(len, notes))) if notes else 0)
     ax.set(xlabel=xlabel, ylim=(len(parts) - 0.4, -0.6))
     ax.grid(False, axis="y")
     ax.legend(**RIGHT)

@@ -1,5 +1,6 @@
 """What the lesson on FNA for detection counts: operations, whole models, whole searches, the sweep over the penalty."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from matplotlib.axes import Axes
 from workbench.evaluation.statistics import pareto_front
 from workbench.insight.plots import plot_parts
 from workbench.insight.style import BLACK, BLUE, GREEN, ORANGE, RIGHT, SKY, new_axes
+from workbench.insight.tables import paper_table
 from workbench.lessons import whole_cost as costing
 from workbench.lessons.whole_cost import PARTS, WholeCost, whole_cost
 from workbench.methods import compare
@@ -27,8 +29,10 @@ from workbench.records.run_folder import RunFolder
 from workbench.search.relaxation import Derived
 from workbench.spaces.arch import Arch
 from workbench.spaces.costs import ImageSize, backbone_cost
+from workbench.spaces.network_spec import NetworkSpec
 from workbench.spaces.space import SKIP, SearchSpace
 
+COST_COLOURS = dict(zip(PARTS, (SKY, BLUE, ORANGE, GREEN, BLACK), strict=True))
 # Its phases by the column of FNA's cost table.
 PHASES = {
     "supernet pre-training": ("pretrain supernet",),
@@ -95,6 +99,35 @@ def whole_models(experiment: Experiment, results: Sequence[Result]) -> pd.DataFr
         params = {"backbone k params": result.params / 1e3, "whole model k params": result.detector_params / 1e3}
         rows.append({"network": result.network.name, **macs, **params})
     return pd.DataFrame(rows)
+
+
+def change_sentence(name: str, seed: NetworkSpec, found: NetworkSpec) -> str:
+    """Where a found network is deeper or shallower than its seed, and how its kernels and expansions differ."""
+    kind = Counter(block.kind for block in found.blocks).most_common(1)[0][0]  # of what is searched
+    layers = [[block for block in spec.blocks if block.kind == kind] for spec in (seed, found)]
+    depths = [Counter(block.stage for block in blocks) for blocks in layers]
+    moved = [f"stage {s} from {depths[0][s]} to {depths[1][s]}" for s in depths[0] if depths[0][s] != depths[1][s]]
+    kernel = [np.mean([block.kernel for block in blocks]) for blocks in layers]
+    width = [np.mean([block.expansion for block in blocks]) for blocks in layers]
+    return (
+        f"{name} changes the depth of {', '.join(moved) or 'no stage'}; the mean kernel went from {kernel[0]:.1f} to"
+        f" {kernel[1]:.1f}, the mean expansion from {width[0]:.1f} to {width[1]:.1f}."
+    )
+
+
+def price_sentence(frame: pd.DataFrame) -> str:
+    """What operations cost as multiples of the plainest one, on average over the layers of `operation_costs`."""
+    first, *others = [name for name in frame if name not in ("stage", "layers", SKIP)]
+    ratios = [f"{name} {(frame[name] / frame[first]).mean():.2f}" for name in others]
+    return f"As multiples of {first}, on average over the layers: {', '.join(ratios)}."
+
+
+def front_sentences(frame: pd.DataFrame) -> list[str]:
+    """What networks of a sweep over the strength of the penalty cost and reach, on average over their seeds."""
+    sums = frame.groupby("strength")[["MACs", "AP"]].mean()
+    rows = {f"λ = {strength:g}": (row["MACs"], row["AP"]) for strength, row in sums.iterrows()}
+    rows["The seed network"] = (frame["seed network MACs"].mean(), frame["seed network AP"].mean())
+    return [f"{name}: {macs / 1e6:.1f} MMACs, AP {ap:.3f}." for name, (macs, ap) in rows.items()]
 
 
 def sweep_table(experiment: Experiment, results: Sequence[Result], found: Derived) -> pd.DataFrame:
@@ -195,8 +228,17 @@ def plot_whole_cost(costs: Sequence[WholeCost]) -> Axes:
     """Whole cost in TMACs as bars made of parts."""
     frame = pd.DataFrame({cost.name: cost.parts for cost in costs}).T / 1e12
     notes = [f"{cost.macs / 1e12:.1f} TMACs, AP {cost.ap:.3f}" for cost in costs]
-    colours = dict(zip(PARTS, (SKY, BLUE, ORANGE, GREEN, BLACK), strict=True))
-    return plot_parts(frame, colours, "multiply-accumulates of forward and backward passes, 10¹²", notes=notes)
+    return plot_parts(frame, COST_COLOURS, "multiply-accumulates of forward and backward passes, 10¹²", notes=notes)
+
+
+def plot_printed_cost() -> Axes:
+    """The paper's cost table in GPU-days, in the parts and colours of `plot_whole_cost`."""
+    frame = paper_table("fna_detection_cost").set_index("method")
+    numbers = frame.drop(columns="source").apply(pd.to_numeric, errors="coerce")
+    parts, whole = numbers[list(PARTS)].copy(), numbers["total GPU-days"]
+    parts["parts not known"] = (whole - parts.sum(axis=1)).clip(lower=0).round(6)
+    notes = [f"{days:g} GPU-days" for days in whole]
+    return plot_parts(parts, COST_COLOURS | {"parts not known": "0.8"}, "GPU-days, as printed", notes=notes)
 
 
 def plot_cost_curves(curves: Mapping[str, Sequence[WholeCost]]) -> Axes:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from workbench.evaluation.statistics import losses_at, share_of_steps
+from workbench.insight.tables import paper_table
 from workbench.methods import compare
 from workbench.methods.compare import Network, Result
 from workbench.methods.experiment import Experiment
@@ -23,6 +24,7 @@ from workbench.networks.backbone import Backbone
 from workbench.networks.remap import remap
 from workbench.networks.remap_report import RemapReport, function_gap
 from workbench.networks.supernet import Supernet, option_archs
+from workbench.records.ledger import Entry
 from workbench.spaces.arch import Arch
 from workbench.spaces.branches import searched_width
 from workbench.spaces.catalogue import space_named
@@ -164,6 +166,13 @@ def grid(experiment: Experiment, seed: SeedNetwork) -> tuple[dict[Init, Gradient
     return searches, compare.train_all(experiment, compared)
 
 
+def as_fna(entries: Sequence[Entry]) -> list[Entry]:
+    """The phases of the grid's cell that is FNA itself, remapped twice, under FNA's own names."""
+    own = {"search (remap)": "search", "score search (remap)": "score search"}
+    own["finetune remap-supernet,-remap-target"] = "finetune fna"
+    return [replace(entry, phase=own[entry.phase]) for entry in entries if entry.phase in own]
+
+
 def grid_table(experiment: Experiment, results: Sequence[Result]) -> pd.DataFrame:
     """One row for each cell of the grid: accuracy, MACs, and the training loss at the start and at the end.
 
@@ -180,6 +189,28 @@ def grid_table(experiment: Experiment, results: Sequence[Result]) -> pd.DataFram
         level = by_name[f"{supernet} supernet, random target"]
         rows.append(row | {"share of steps": share_of_steps(result.losses, level)})
     return pd.DataFrame(rows)
+
+
+def crossed(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The grid as a square: a row for each start of the supernet, a column for each start of the found network."""
+    return frame.pivot(index="supernet", columns="target", values=metric)[["random", "remap"]]
+
+
+def printed_grid(metric: str) -> pd.DataFrame:
+    """Table 5 of the review version, on Cityscapes, in the form of `grid_table`; mIoU in 0-1 stands as `metric`."""
+    frame = paper_table("fna_remap_places").set_axis(["supernet", "target", metric, "source"], axis=1)
+    return frame.assign(**{metric: frame[metric].astype(float) / 100})
+
+
+def worth_sentence(frame: pd.DataFrame, metric: str) -> str:
+    """What remapped weights are worth on either side, the mean over the other one: in `grid_table` and in the paper."""
+    worth = []
+    for grid in (crossed(frame, metric), crossed(printed_grid(metric), metric)):
+        worth += [(grid.loc["remap"] - grid.loc["random"]).mean(), (grid["remap"] - grid["random"]).mean()]
+    return (
+        f"Remapping is worth {worth[0]:+.3f} {metric} in the supernet and {worth[1]:+.3f} in the found network; in the"
+        f" paper (Cityscapes) {worth[2]:+.3f} and {worth[3]:+.3f}."
+    )
 
 
 def variant_spec(space: SearchSpace) -> NetworkSpec:

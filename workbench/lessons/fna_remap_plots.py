@@ -7,13 +7,21 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from torch import Tensor, nn
 
 from workbench.evaluation.statistics import smoothed
+from workbench.insight.pipeline import INK, QUIET
 from workbench.insight.plots import plot_parts
-from workbench.insight.style import BLUE, ORANGE, RIGHT, VERMILLION, new_axes
+from workbench.insight.style import BLUE, ORANGE, PURPLE, RIGHT, VERMILLION, new_axes
+from workbench.insight.tables import paper_table
+from workbench.lessons.fna_remap import crossed, printed_grid
 from workbench.networks.backbone import Backbone
 from workbench.networks.remap_report import RemapReport
+from workbench.networks.supernet import Supernet
+from workbench.spaces.costs import backbone_cost
+from workbench.spaces.network_spec import NetworkSpec
+from workbench.spaces.space import SearchSpace
 
 
 def plot_depth(seed: Backbone, network: Backbone, stage: int, channels: int = 48) -> Axes:
@@ -50,6 +58,33 @@ def plot_width(norms: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> Axes:
     return axes[0, 0]
 
 
+def plot_two_arrows(seed: NetworkSpec, space: SearchSpace, found: NetworkSpec, names: tuple[str, str, str]) -> Axes:
+    """FNA's scheme: the seed's weights go twice, into the supernet and into the found network; the search hands on an
+    architecture and no weight. `names` of the three; their parameters are counted.
+    """
+    with torch.device("meta"):
+        supernet = Supernet(space)
+    counts = [backbone_cost(spec, 224).params for spec in (seed, found)]
+    counts.insert(1, sum(p.numel() for p in supernet.parameters()) - sum(p.numel() for p in supernet.alphas()))
+    places, colours = ((0.1, 0.5), (0.62, 0.85), (0.62, 0.15)), (PURPLE, ORANGE, BLUE)
+    ax = new_axes(7.6, 3.0)
+    for name, count, (left, height), colour in zip(names, counts, places, colours, strict=True):
+        box = {"boxstyle": "round,pad=0.6", "edgecolor": colour, "facecolor": [0.35 * c + 0.65 for c in to_rgb(colour)]}
+        text = f"{name}\n{count / 1e3:,.0f}k weights"
+        ax.text(left, height, text, ha="center", va="center", fontsize=10, color=INK, bbox=box)
+    arrows = (
+        ((0.2, 0.58), (0.5, 0.82), "1. remapped into\nevery operation", BLUE, "-", (0.33, 0.82)),
+        ((0.2, 0.42), (0.5, 0.18), "2. remapped again", BLUE, "-", (0.33, 0.2)),
+        ((0.62, 0.7), (0.62, 0.3), "the search: which operations,\nno weights", QUIET, ":", (0.64, 0.5)),
+    )
+    for start, end, text, colour, style, place in arrows:
+        ax.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": colour, "linestyle": style, "lw": 1.8})
+        ax.text(*place, text, ha="left" if style == ":" else "center", va="center", fontsize=9, color=QUIET)
+    ax.set(xlim=(-0.05, 1.0), ylim=(0, 1))
+    ax.axis("off")
+    return ax
+
+
 def plot_report(reports: Mapping[str, RemapReport]) -> Axes:
     """Where the numbers of each network come from, in millions."""
     colours = {"copied": BLUE, "duplicated": ORANGE, "zero": "0.8", "own": VERMILLION}
@@ -78,18 +113,44 @@ def expansion_rules(block: nn.Module, share: float = 0.5) -> tuple[dict[str, Ten
 
 
 def plot_grid(frame: pd.DataFrame, metric: str) -> Axes:
-    """Accuracy by how the supernet and the found network began (table 5): columns supernet, target, and `metric`."""
-    ax = new_axes(4.4, 3.2)
-    table = frame.pivot(index="supernet", columns="target", values=metric)  # random before remap
-    ax.imshow(table, cmap="cividis", vmin=0)
-    for (row, column), value in np.ndenumerate(table.to_numpy()):
-        ink = "black" if value > 0.6 * np.nanmax(table) else "white"
-        ax.text(column, row, f"{value:.3f}", ha="center", va="center", color=ink, fontsize=13)
-    ax.set_xticks(range(len(table.columns)), [f"{name}\nweights" for name in table.columns])
-    ax.set_yticks(range(len(table.index)), [f"{name}\nsupernet" for name in table.index])
-    ax.set(xlabel="found network begins with", ylabel="searched in")
-    ax.set_title(f"{metric} on the test split")
-    ax.grid(False)
+    """Accuracy by how the supernet and the found network began: here (columns supernet, target, `metric`) and in the
+    paper's table 5, each panel on its own scale of colours.
+    """
+    panels = {f"{metric} here": frame, "paper, mIoU on Cityscapes": printed_grid(metric)}
+    _, axes = plt.subplots(1, 2, figsize=(8.6, 3.3))
+    for ax, (title, cells) in zip(axes, panels.items(), strict=True):
+        table = crossed(cells, metric)
+        image = ax.imshow(table, cmap="cividis")
+        for (row, column), value in np.ndenumerate(table.to_numpy()):
+            ink = "black" if image.norm(value) > 0.6 else "white"
+            ax.text(column, row, f"{value:.3f}", ha="center", va="center", color=ink, fontsize=13)
+        words = [name.replace("remap", "remapped") for name in table.columns]  # of rows and columns
+        ax.set_xticks(range(len(words)), [f"{word}\nweights" for word in words])
+        ax.set_yticks(range(len(words)), [f"{word}\nsupernet" for word in words])
+        ax.set(xlabel="found network begins with", title=title)
+        ax.grid(False)
+    return axes[0]
+
+
+def plot_rules(frame: pd.DataFrame, metric: str) -> Axes:
+    """Each rule's accuracy minus that of FNA's own rule: here (`rule`, `metric` and its error) and as printed.
+
+    Bars are two standard errors of one network over test images.
+    """
+    printed = paper_table("fna_remap_variants").set_index("name")["mIoU"].astype(float) / 100
+    ours = frame.set_index("rule").drop(index="random weights")
+    ax, rows = new_axes(7.0, 0.9 + 0.42 * len(ours)), np.arange(len(ours))
+    gaps = ours[metric] - ours.loc["FNA", metric]
+    ax.errorbar(
+        gaps, rows, xerr=2 * ours[f"{metric} error"], fmt="o", color=BLUE, capsize=3, label="here, one run each"
+    )
+    theirs = [printed.get(name, np.nan) - printed["FNA"] for name in ours.index]
+    ax.plot(theirs, rows, "D", color=VERMILLION, markerfacecolor="none", label="paper, Cityscapes")
+    ax.axvline(0, color="0.5", linestyle=":", linewidth=1)
+    ax.set_yticks(rows, list(ours.index), fontsize=9)
+    ax.invert_yaxis()
+    ax.set(xlabel=f"{metric} minus that of FNA's rule")
+    ax.legend(**RIGHT)
     return ax
 
 

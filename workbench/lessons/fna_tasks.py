@@ -1,6 +1,6 @@
-"""Test images with what a network found: maps of classes, keypoints of persons."""
+"""Test images with what a network found: maps of classes, keypoints of persons; and how two found networks agree."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -12,6 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from workbench.insight.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, YELLOW, without_frame
+from workbench.spaces.arch import Arch
+from workbench.spaces.space import SearchSpace
 
 # Beyond the eight of Okabe and Ito, for data sets with more classes.
 CLASS_COLOURS = (SKY, YELLOW, BLUE, ORANGE, GREEN, VERMILLION, PURPLE, BLACK, *plt.get_cmap("tab20").colors)  # type: ignore[attr-defined]
@@ -70,6 +72,20 @@ def plot_poses(data: Any, found: Sequence[Any], count: int = 8) -> Axes:
     marks = [Line2D([], [], color=_colour(keypoint), label=name, **style) for keypoint, name in named]
     figure.legend(handles=marks, loc="outside lower center", ncols=5, fontsize=8)
     return axes[0][0]
+
+
+def agreement_sentence(found: Mapping[str, tuple[SearchSpace, Arch]]) -> str:
+    """In how many layers that both spaces have the networks of two tasks chose alike, against drawing at random."""
+    if len(found) < 2:
+        return f"Only {next(iter(found))} was searched for; name both tasks to compare them."
+    choices = [{d.name: option for d, option in space.describe(arch)} for space, arch in found.values()]
+    shared = [d for d in next(iter(found.values()))[0].decisions if d.name in choices[1]]
+    same = sum(choices[0][decision.name] == choices[1][decision.name] for decision in shared)
+    chance = sum(1 / len(decision.options) for decision in shared)
+    return (
+        f"The networks for {' and '.join(found)} have the same operation in {same} of {len(shared)} layers; two random"
+        f" networks would in {chance:.1f} on average."
+    )
 
 
 def _colour(number: int) -> Any:

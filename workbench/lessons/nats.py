@@ -88,7 +88,7 @@ USUAL: dict[str, Any] = {
     "groups": "n16", "dilations": "C", "kernels": "replicated", "slicing": "contiguous", "warm epochs": "3 of 8",
     "max_steps": 0,
 }  # fmt: skip
-GROUPS = ("n1", "n2", "n4", "n8", "n16", "n32", "c1", "c2", "c4", "c8", "c16")
+GROUPS = ("n1", "n2", "n4", "n8", "n16", "n32", "c1", "c2", "c4", "c8", "c16", "c32", "c64")
 
 
 def network_table(results: Sequence[Result]) -> pd.DataFrame:
@@ -169,6 +169,19 @@ def varied(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     return frame[(frame[list(others)] == pd.Series(others)).all(axis=1)]
 
 
+def gain_sentence(frame: pd.DataFrame, column: str, printed: Mapping[str, float]) -> str:
+    """Which value of a swept parameter gained most, here and in the paper, and how many gains of ours exceed noise."""
+    gains = {str(value): rows["gain"].to_numpy() for value, rows in frame.groupby(column)}
+    ours, theirs = max(gains, key=lambda value: float(gains[value].mean())), max(printed, key=printed.__getitem__)
+    repeated = [mean_interval(values) for values in gains.values() if len(values) > 1]
+    beyond = sum(mean.low > 0 or mean.high < 0 for mean in repeated)
+    return (
+        f"The mean gain is largest at {ours} here ({gains[ours].mean():+.3f}) and at {theirs} in the paper"
+        f" ({printed[theirs]:+.3f}); of our {len(repeated)} settings with several seeds {beyond} differ from zero by"
+        " their 95 % intervals."
+    )
+
+
 def assignment_table(space: SearchSpace, arch: Arch) -> pd.DataFrame:
     """Share of the groups of every searched layer that chose each dilation (NATS, equation 5), a row for each layer."""
     picks = [(decision.stage, decision.block, dilation) for decision, dilation in space.describe(arch)]
@@ -210,20 +223,30 @@ def plot_assignments(tables: Mapping[str, pd.DataFrame]) -> Axes:
     return axes[0][0]
 
 
-def plot_sweep(frame: pd.DataFrame, column: str, order: Sequence[str], ax: Axes | None = None) -> Axes:
+def plot_sweep(
+    frame: pd.DataFrame,
+    column: str,
+    order: Sequence[str],
+    ax: Axes | None = None,
+    *,
+    printed: Mapping[str, float] | None = None,
+) -> Axes:
     """AP of the found network minus that of its run's baseline, for each value of a swept parameter.
 
-    Dots are seeds; the bar is the mean with its 95 % t-interval, where there are two seeds or more.
+    Dots are seeds; the bar is the mean with its 95 % t-interval, where there are two seeds or more. Diamonds are the
+    gains that the paper `printed`, by value.
     """
-    ax = ax or new_axes(4.6, 3.2)
-    present = [value for value in order if (frame[column] == value).any()]
+    ax, known = ax or new_axes(4.6, 3.2), printed or {}
+    present = [value for value in order if value in known or (frame[column] == value).any()]
     for place, value in enumerate(present):
         gains = frame.loc[frame[column] == value, "gain"].to_numpy()
         ax.plot([place] * len(gains), gains, "o", color=BLUE, alpha=0.5, markersize=5)
-        mean = mean_interval(gains)
-        if np.isfinite(mean.low):
+        if len(gains) > 1:
+            mean = mean_interval(gains)
             ax.errorbar(place, mean.value, [[mean.value - mean.low], [mean.high - mean.value]], fmt="_", color=BLACK,
                         markersize=16, capsize=4)  # fmt: skip
+    theirs = [known.get(value, np.nan) for value in present]
+    ax.plot(theirs, "D", color=VERMILLION, markerfacecolor="none", label="paper, COCO")
     ax.axhline(0, color="0.4", linewidth=1, linestyle=":")
     ax.set_xticks(range(len(present)), present)
     ax.set(xlabel=column, ylabel="AP - AP of the baseline", xlim=(-0.5, len(present) - 0.5))

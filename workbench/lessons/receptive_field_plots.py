@@ -11,8 +11,10 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
 from workbench.insight.measured_field import Field
+from workbench.insight.plots import plot_groups
 from workbench.insight.receptive_field import gaussian_fit, smoothed
-from workbench.insight.style import RIGHT, SERIES, new_axes
+from workbench.insight.style import RIGHT, SERIES, VERMILLION, new_axes
+from workbench.insight.tables import paper_table
 from workbench.lessons.receptive_fields import log_slope
 
 
@@ -84,6 +86,21 @@ def plot_sigma_agreement(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         plain_ticks(axis, low, high)
     ax.set(xlabel="predicted sigma (px, log)", ylabel="measured sigma (px, log)")
     ax.legend(fontsize=8)
+    return ax
+
+
+def plot_box_shares(shares: pd.DataFrame) -> Axes:
+    """The share of each field inside its anchor: a group for each level, a bar for each network of CR-NAS's figure 1.
+
+    Diamonds are read off the pixels of the paper's figure.
+    """
+    ax, printed = plot_groups(shares, "share of the field inside the anchor", numbers=True), paper_table("crnas_fields")
+    style: dict[str, Any] = {"color": VERMILLION, "markerfacecolor": "white", "markersize": 7, "linestyle": ""}
+    for bars, name, label in zip(list(ax.containers), shares, ("paper, figure 1", "_"), strict=True):
+        values = printed.loc[printed["network"] == name, "share inside the anchor"].astype(float)
+        ax.plot([bar.get_x() + bar.get_width() / 2 for bar in bars], values, "D", label=label, **style)
+    ax.set_ylim(0, 1.05)
+    ax.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=9)
     return ax
 
 
