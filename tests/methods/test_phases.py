@@ -1,6 +1,9 @@
 """The estimate before a phase runs what the phase runs, on a copy, and says the mean of steps that differ in cost."""
 
+import subprocess
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -75,6 +78,26 @@ def test_a_gradient_search_is_estimated_with_both_of_its_sides(experiment, estim
     assert [turn for turn, *_ in estimated] == ["weights", "alpha"] * 6
     assert all((None in chosen) == (turn == "alpha") for turn, *chosen in estimated)
     assert experiment.run.scores("estimated search") == []  # nothing is recorded before the phase
+
+
+def test_what_another_run_is_computing_in_the_cache_is_waited_for(tmp_path, capsys):
+    """Two runs that need one pre-training: the second says so, waits, and finds it computed."""
+    key = {"what": "pre-training"}
+    experiment = SimpleNamespace(
+        run=SimpleNamespace(path=tmp_path / "lesson" / "k-1"), seed=0, device=torch.device("cpu")
+    )
+    with phases.phase_folder(experiment, "pretrain", key, shared=True) as (_, folder):
+        assert folder.parent == tmp_path / "cache"
+    assert capsys.readouterr().out == ""
+    command = (
+        "import sys, time, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); print('held', flush=True)"
+    )
+    command += "; time.sleep(1.5); open(sys.argv[1] + '.done', 'w').close()"
+    with subprocess.Popen([sys.executable, "-c", command, str(folder / ".lock")], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"held\n"
+        with phases.phase_folder(experiment, "pretrain", key, shared=True):
+            assert (folder / ".lock.done").exists()
+    assert f"pretrain: another run computes this and keeps it in {folder}; waiting" in capsys.readouterr().out
 
 
 def test_the_mean_of_several_steps_is_said(monkeypatch):

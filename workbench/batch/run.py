@@ -19,7 +19,7 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillException, PapermillExecutionError
 
-from workbench.records.files import base_folder, write_json
+from workbench.records.files import base_folder, lock, write_json
 from workbench.records.run_folder import MIME_TYPE, RunFolder
 
 INTERRUPTED = "interrupted"
@@ -122,8 +122,9 @@ class _ThisInterpreter(AsyncKernelManager):
 
 
 def _execute(source: Path, chosen: dict[str, Any], home: Path, echo: TextIO | None) -> Executed:
+    _sweep(home)
     partial = home / f".{uuid.uuid4().hex}.ipynb"  # hidden until its run folder is known
-    home.mkdir(parents=True, exist_ok=True)
+    alive = lock(partial.with_suffix(".lock"))
     start, error = time.monotonic(), None
     try:
         papermill.execute_notebook(
@@ -149,6 +150,8 @@ def _execute(source: Path, chosen: dict[str, Any], home: Path, echo: TextIO | No
     kept = run.path / "notebook.ipynb" if run else home / source.name
     if partial.exists():
         partial.replace(kept)
+    partial.with_suffix(".lock").unlink(missing_ok=True)
+    del alive
     if run:
         write_json(run.path / "command.json", {"notebook": source.as_posix(), "parameters": chosen})
         if error is None and run.status != "finished":
@@ -158,6 +161,15 @@ def _execute(source: Path, chosen: dict[str, Any], home: Path, echo: TextIO | No
     if error == INTERRUPTED:
         raise KeyboardInterrupt
     return Executed(source, seconds, kept, run.path if run else None, error)
+
+
+def _sweep(home: Path) -> None:
+    """Removes the hidden notebooks of killed runners; those of living ones are locked."""
+    for left in home.glob(f".{'[0-9a-f]' * 32}.ipynb"):
+        if (held := lock(left.with_suffix(".lock"))) is not None:
+            left.unlink(missing_ok=True)
+            left.with_suffix(".lock").unlink(missing_ok=True)
+            held.release()
 
 
 def _run_folder(notebook: Path) -> RunFolder | None:

@@ -2,7 +2,8 @@
 
 import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,12 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from workbench.methods.experiment import Experiment, as_plain, forward_macs
-from workbench.records.files import digest, read_json, write_bytes, write_json
+from workbench.records.files import digest, lock, read_json, sweep, write_bytes, write_json
 from workbench.records.ledger import Entry, peak_memory, reset_peak_memory
 from workbench.records.progress import Progress, duration, reporter
 from workbench.records.seeds import integer
 from workbench.training.fit import AlphaSide, BeforeStep, fit, place
-from workbench.training.parallel import synchronise_batch_norm
+from workbench.training.parallel import synchronise_batch_norm, world
 from workbench.training.recipe import AlternatingRecipe, Recipe
 
 CODE_VERSION = 3  # raise it when training changes what it computes: old cached weights are then not used
@@ -70,55 +71,55 @@ def train_phase(
         "recipe": as_plain(recipe),
         "origin": dict(origin),
     } | ({"averaged": averaged} if averaged else {})
-    key, folder = place_of(experiment, identity, shared)
-    if side is not None:
-        experiment.run.claim(name, key)
-    if (kept := load_phase(experiment, name, folder, model)) is not None:
-        return _trained(key, folder, kept)
-    options: dict[str, Any] = {"before_step": before_step, "image_side": image_side, "averaged": averaged}
+    with phase_folder(experiment, name, identity, shared) as (key, folder):
+        if side is not None:
+            experiment.run.claim(name, key)
+        if (kept := load_phase(experiment, name, folder, model)) is not None:
+            return _trained(key, folder, kept)
+        options: dict[str, Any] = {"before_step": before_step, "image_side": image_side, "averaged": averaged}
 
-    def trial(steps: int, progress: Progress) -> None:
-        twin = copy.deepcopy(model)
-        short = replace(recipe, steps=steps) if isinstance(recipe, Recipe) else recipe.for_timing(steps)
-        own = replace(search(twin), after_epoch=None) if search is not None else None
-        fit(twin, task, data, short, seed=0, device=experiment.device, search=own, progress=progress, **options)
+        def trial(steps: int, progress: Progress) -> None:
+            twin = copy.deepcopy(model)
+            short = replace(recipe, steps=steps) if isinstance(recipe, Recipe) else recipe.for_timing(steps)
+            own = replace(search(twin), after_epoch=None) if search is not None else None
+            fit(twin, task, data, short, seed=0, device=experiment.device, search=own, progress=progress, **options)
 
-    weights = recipe if isinstance(recipe, Recipe) else recipe.weights
-    print(f"{name}: {weights.steps} steps of {weights.batch_size} images, {estimate(trial, weights.steps)}")
-    clock = PhaseClock(folder, reporter(name))
-    reset_peak_memory(experiment.device)
-    if prices is None:
-        prices = (forward_macs(model, task, data, experiment.device, before_step),) * 2
-    synchronise_batch_norm(model, experiment.device)
-    history = fit(
-        model,
-        task,
-        data,
-        recipe,
-        seed=training_seed(experiment),
-        device=experiment.device,
-        search=replace(side, after_epoch=clock.stopped(side.after_epoch)) if side else None,
-        checkpoint=folder / "checkpoint.pt",
-        progress=clock,
-        **options,
-    )
-    on_alpha = 0 if isinstance(recipe, Recipe) else len(history.alpha_losses) * recipe.alpha.batch_size
-    weights_macs, alpha_macs = (history.images - on_alpha) * prices[0], on_alpha * prices[1]
-    entry = Entry(
-        phase=name,
-        seconds=clock.seconds,
-        images=history.images,
-        forward_macs=weights_macs + alpha_macs,
-        # Gradients of inputs and of weights cost a forward pass each; a step of alpha needs none of the weights.
-        backward_macs=2 * weights_macs + alpha_macs,
-        peak_memory=peak_memory(experiment.device),
-    )
-    if side is not None:
-        named = {f"{e}.{n}": alpha for e, epoch in enumerate(history.alphas) for n, alpha in enumerate(epoch)}
-        write_bytes(folder / "alpha.safetensors", save(named))
-    found = {"losses": list(history.losses), "alpha_losses": list(history.alpha_losses)}
-    record = keep_phase(experiment, folder, model, entry, identity, found)
-    return _trained(key, folder, record)
+        weights = recipe if isinstance(recipe, Recipe) else recipe.weights
+        print(f"{name}: {weights.steps} steps of {weights.batch_size} images, {estimate(trial, weights.steps)}")
+        clock = PhaseClock(folder, reporter(name))
+        reset_peak_memory(experiment.device)
+        if prices is None:
+            prices = (forward_macs(model, task, data, experiment.device, before_step),) * 2
+        synchronise_batch_norm(model, experiment.device)
+        history = fit(
+            model,
+            task,
+            data,
+            recipe,
+            seed=training_seed(experiment),
+            device=experiment.device,
+            search=replace(side, after_epoch=clock.stopped(side.after_epoch)) if side else None,
+            checkpoint=folder / "checkpoint.pt",
+            progress=clock,
+            **options,
+        )
+        on_alpha = 0 if isinstance(recipe, Recipe) else len(history.alpha_losses) * recipe.alpha.batch_size
+        weights_macs, alpha_macs = (history.images - on_alpha) * prices[0], on_alpha * prices[1]
+        entry = Entry(
+            phase=name,
+            seconds=clock.seconds,
+            images=history.images,
+            forward_macs=weights_macs + alpha_macs,
+            # Gradients of inputs and of weights cost a forward pass each; a step of alpha needs none of the weights.
+            backward_macs=2 * weights_macs + alpha_macs,
+            peak_memory=peak_memory(experiment.device),
+        )
+        if side is not None:
+            named = {f"{e}.{n}": alpha for e, epoch in enumerate(history.alphas) for n, alpha in enumerate(epoch)}
+            write_bytes(folder / "alpha.safetensors", save(named))
+        found = {"losses": list(history.losses), "alpha_losses": list(history.alpha_losses)}
+        record = keep_phase(experiment, folder, model, entry, identity, found)
+        return _trained(key, folder, record)
 
 
 def training_seed(experiment: Experiment) -> int:
@@ -158,10 +159,28 @@ def load_weights(model: nn.Module, path: Path) -> None:
     model.load_state_dict(tensors)
 
 
-def place_of(experiment: Experiment, before_training: Mapping[str, Any], shared: bool) -> tuple[str, Path]:
-    """The key of a phase, a digest of all that it depends on, and the folder that keeps it."""
+@contextmanager
+def phase_folder(
+    experiment: Experiment, name: str, before_training: Mapping[str, Any], shared: bool
+) -> Iterator[tuple[str, Path]]:
+    """The key of a phase, a digest of all that it depends on, and the folder that keeps it.
+
+    One of the cache is locked meanwhile: what another run is computing there is waited for, not computed twice.
+    """
     run, key = experiment.run, digest(_identity(experiment, before_training))
-    return key, run.path.parent.parent / "cache" / key if shared else run.path / "phases" / key
+    folder = run.path.parent.parent / "cache" / key if shared else run.path / "phases" / key
+    if not shared or world()[0] > 0:  # a run is locked as a whole; of processes that train together the first locks
+        yield key, folder
+        return
+    if (held := lock(folder / ".lock")) is None:
+        print(f"{name}: another run computes this and keeps it in {folder}; waiting for its result.")
+        held = lock(folder / ".lock", wait=-1)
+    try:
+        sweep(folder)
+        yield key, folder
+    finally:
+        assert held is not None  # without a limit on waiting
+        held.release()
 
 
 def _identity(experiment: Experiment, before_training: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import fastjsonschema  # nbformat's own: jsonschema takes a second to import
+from filelock import FileLock, Timeout
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
@@ -17,17 +18,36 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The temporary file lies in the same folder, because a rename is atomic only within one file system.
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = path.with_name(f".{secrets.token_hex(8)}.part")  # `mkstemp` would make it private, whatever the umask
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes files private; records are for sharing
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def lock(path: str | Path, wait: float = 0.0) -> FileLock | None:
+    """The lock that this file is, or None while another process still holds it after `wait` seconds (-1: for ever).
+
+    It is held until it is released, forgotten or its process dies, however that ends. One process may take it again.
+    """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    found = FileLock(path, is_singleton=True, thread_local=False)
+    try:
+        found.acquire(timeout=wait)
+    except Timeout:
+        return None
+    return found
+
+
+def sweep(folder: Path) -> None:
+    """Removes what killed writers left below a folder; only for who alone writes there."""
+    for part in folder.rglob(".*.part"):
+        part.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -1,6 +1,7 @@
 """The folder of one run: parameters, environment, evaluations, costs, figures, tables and its status."""
 
 import io
+import itertools
 import json
 import os
 import re
@@ -10,7 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.records.environment import environment
-from workbench.records.files import compiled, digest, fields, inside, read_json, write_bytes, write_json, write_text
+from workbench.records.files import (
+    compiled,
+    digest,
+    fields,
+    inside,
+    lock,
+    read_json,
+    sweep,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from workbench.records.ledger import Ledger
 from workbench.records.score import Score
 
@@ -30,7 +42,12 @@ VERDICTS = compiled({"type": "array", "items": VERDICT}, "verdicts")
 
 
 class RunFolder:
-    """One run on disk; everything is written atomically, so that a killed run can be continued."""
+    """One run on disk; everything is written atomically, so that a killed run can be continued.
+
+    What `open` gives is locked: no other process opens the same folder while this one lives.
+    """
+
+    busy: tuple[Path, ...] = ()  # the folders that `open` passed by, because other processes write them
 
     def __init__(self, path: str | Path) -> None:
         """The run recorded at `path`; ValueError when there is none (`RunFolder.open` starts one)."""
@@ -44,6 +61,7 @@ class RunFolder:
         self.data_digest: str = saved["data_digest"]
         self.started: str = saved["started"]  # UTC, ISO 8601
         self.ledger = Ledger(self.path / "ledger.json")
+        self._lock: object = None
 
     @staticmethod
     def open(
@@ -51,7 +69,8 @@ class RunFolder:
     ) -> "RunFolder":
         """Continue the newest unfinished run of these parameters, seed and data, or start the next one.
 
-        The folder is `root/<notebook>/<digest>-<n>`. `fresh=True` always starts the next number.
+        The folder is `root/<notebook>/<digest>-<n>`. `fresh=True` always starts the next number. A run that another
+        process has open is passed by.
         """
         if not re.fullmatch(r"\w[\w.-]*", notebook):
             raise ValueError(f"Expected a plain notebook name such as '10_detnas', got {notebook!r}.")
@@ -60,8 +79,20 @@ class RunFolder:
         home = Path(root) / notebook
         matches = [re.fullmatch(rf"{key}-([1-9]\d*)", path.name) for path in home.glob(f"{key}-*")]
         numbers = [0, *sorted(int(match[1]) for match in matches if match)]
-        unfinished = [number for number in numbers[1:] if _status(home / f"{key}-{number}") != "finished"]
-        path = home / f"{key}-{unfinished[-1] if unfinished and not fresh else numbers[-1] + 1}"
+        old = [] if fresh else numbers[:0:-1]
+        busy: list[Path] = []
+        for number in itertools.chain(old, itertools.count(numbers[-1] + 1)):
+            path = home / f"{key}-{number}"
+            if number in old and _status(path) == "finished":
+                continue
+            if (held := lock(path / ".lock")) is None:
+                busy.append(path)
+                continue
+            # While we looked, another process may have finished this one, or begun the next one.
+            if _status(path) != "finished" if number in old else not (path / "params.json").exists():
+                break
+            held.release()
+        sweep(path)
         if not (path / "params.json").is_file():
             started = datetime.now(UTC).isoformat(timespec="seconds")
             origin = {"seed": seed, "data_digest": data_digest, "started": started}
@@ -74,7 +105,9 @@ class RunFolder:
             earlier.append(before)
         write_json(path / "env.json", {**now, "earlier": earlier} if earlier else now)
         write_text(path / "status", "running\n")
-        return RunFolder(path)
+        run = RunFolder(path)
+        run.busy, run._lock = tuple(busy), held  # the lock is held as long as somebody has the run
+        return run
 
     @property
     def status(self) -> str:
@@ -182,6 +215,7 @@ class RunFolder:
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         text = f"run folder {self.path}: {self.status}, {len(self.scores())} evaluations"
+        text += "".join(f" (another process writes {path})" for path in self.busy)
         return {"text/plain": text, MIME_TYPE: {"path": str(self.path)}}
 
 
