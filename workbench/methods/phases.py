@@ -1,6 +1,7 @@
 """Phases of a run: each trains a model once, is kept with what it cost, and is not computed again."""
 
 import copy
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,14 +15,19 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from workbench.methods.experiment import Experiment, as_plain, forward_macs
-from workbench.records.files import digest, lock, read_json, sweep, write_bytes, write_json
-from workbench.records.ledger import Entry, peak_memory, reset_peak_memory
+from workbench.records.files import compiled, digest, fields, lock, read_json, sweep, write_bytes, write_json
+from workbench.records.ledger import ENTRY, Entry, peak_memory, reset_peak_memory
 from workbench.records.progress import Progress, duration, reporter
 from workbench.records.seeds import integer
+from workbench.training.checkpoint import assert_finite, steps_done
 from workbench.training.fit import AlphaSide, BeforeStep, fit, place
 from workbench.training.parallel import synchronise_batch_norm, world
 from workbench.training.recipe import AlternatingRecipe, Recipe
 
+LOSSES = {"type": "array", "items": {"type": "number"}}
+PARTS = {"losses": LOSSES, "alpha_losses": LOSSES, "weights": "string"}
+PHASE = compiled(fields({"entry": ENTRY, "identity": "object"}, PARTS), "phase")
+SECONDS = compiled({"type": "number", "minimum": 0}, "seconds")
 CODE_VERSION = 3  # raise it when training changes what it computes: old cached weights are then not used
 
 
@@ -85,7 +91,9 @@ def train_phase(
             fit(twin, task, data, short, seed=0, device=experiment.device, search=own, progress=progress, **options)
 
         weights = recipe if isinstance(recipe, Recipe) else recipe.weights
-        print(f"{name}: {weights.steps} steps of {weights.batch_size} images, {estimate(trial, weights.steps)}")
+        left = weights.steps - steps_done(folder / "checkpoint.pt")
+        steps = f"{weights.steps} steps" if left == weights.steps else f"the last {left} of {weights.steps} steps"
+        print(f"{name}: {steps} of {weights.batch_size} images, {estimate(trial, left)}")
         clock = PhaseClock(folder, reporter(name))
         reset_peak_memory(experiment.device)
         if prices is None:
@@ -129,8 +137,8 @@ def training_seed(experiment: Experiment) -> int:
 
 def _trained(key: str, folder: Path, record: Mapping[str, Any]) -> Trained:
     alphas: dict[int, list[Tensor]] = {}
-    if (folder / "alpha.safetensors").is_file():
-        tensors = load_file(folder / "alpha.safetensors")
+    if record.get("alpha_losses"):
+        tensors = read_tensors(folder / "alpha.safetensors")
         for epoch, layer in sorted(tuple(map(int, name.split("."))) for name in tensors):
             alphas.setdefault(epoch, []).append(tensors[f"{epoch}.{layer}"])
     return Trained(
@@ -144,19 +152,32 @@ def _trained(key: str, folder: Path, record: Mapping[str, Any]) -> Trained:
 
 def load_weights(model: nn.Module, path: Path) -> None:
     """Loads a safetensors file into `model`; ValueError names what does not fit, and nothing is loaded by halves."""
+    model.load_state_dict(fitting_weights(model, path))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file by name; ValueError when it is broken or holds numbers that are not finite."""
     try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
+        tensors: dict[str, Tensor] = load_file(path)
+        assert_finite(tensors)
+    except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as safetensors ({error}); train the network again.") from error
+    return tensors
+
+
+def fitting_weights(model: nn.Module, path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file for `model`, which may be on the meta device; ValueError if they do not fit."""
+    tensors = read_tensors(path)
     wanted = model.state_dict()
     missing, unknown = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
-    wrong = sorted(key for key in wanted.keys() & tensors.keys() if wanted[key].shape != tensors[key].shape)
+    common = sorted(wanted.keys() & tensors.keys())
+    wrong = [n for n in common if (wanted[n].shape, wanted[n].dtype) != (tensors[n].shape, tensors[n].dtype)]
     if missing or unknown or wrong:
         raise ValueError(
             f"{path} does not fit this network: missing {missing[:3]}, unknown {unknown[:3]}, other shape {wrong[:3]}"
             f" ({len(missing)}, {len(unknown)}, {len(wrong)} in all). Use the specification it was saved with."
         )
-    model.load_state_dict(tensors)
+    return tensors
 
 
 @contextmanager
@@ -190,11 +211,22 @@ def _identity(experiment: Experiment, before_training: Mapping[str, Any]) -> dic
 
 
 def load_phase(experiment: Experiment, name: str, folder: Path, model: nn.Module) -> dict[str, Any] | None:
-    """The record of a phase that was finished before, its weights loaded into `model`; None when there is none."""
+    """The record of a phase that was finished before, its weights loaded into `model`; None when there is none.
+
+    A damaged one is a ValueError in a run, and in the cache as good as none, with a printed sentence.
+    """
     if not (folder / "phase.json").is_file():
         return None
-    record: dict[str, Any] = read_json(folder / "phase.json")
-    load_weights(model, folder / "weights.safetensors")
+    try:
+        record: dict[str, Any] = read_json(folder / "phase.json", PHASE)
+        if digest(record["identity"]) != folder.name or record.get("weights", "") not in ("", _hash(folder)):
+            raise ValueError(f"{folder} does not hold what its phase.json says; delete it and run the notebook again.")
+        load_weights(model, folder / "weights.safetensors")
+    except ValueError as error:
+        if experiment.run.path in folder.parents:
+            raise
+        print(f"{name}: it is computed again, because it is damaged in the cache: {error}")
+        return None
     if name not in {known.phase for known in experiment.run.ledger.entries}:  # else this run itself computed it
         experiment.run.ledger.add(replace(Entry(**record["entry"]), phase=name, cached=True))
     place(model, experiment.device)
@@ -213,11 +245,17 @@ def keep_phase(
     tensors = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
     write_bytes(folder / "weights.safetensors", save(tensors))
     record = {**found, "entry": asdict(entry), "identity": _identity(experiment, before_training)}
+    record["weights"] = _hash(folder)
     write_json(folder / "phase.json", record)
     for name in ("checkpoint.pt", PhaseClock.NAME):
         (folder / name).unlink(missing_ok=True)
     experiment.run.ledger.add(entry)
     return record
+
+
+def _hash(folder: Path) -> str:
+    path = folder / "weights.safetensors"
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else "missing"
 
 
 class PhaseClock:
@@ -227,7 +265,7 @@ class PhaseClock:
 
     def __init__(self, folder: Path, shown: Progress) -> None:
         self.path = folder / self.NAME
-        self.before = float(read_json(self.path)) if self.path.is_file() else 0.0
+        self.before = float(read_json(self.path, SECONDS, missing=0.0))
         self.start = time.perf_counter()
         self.shown = shown
 

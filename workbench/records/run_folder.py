@@ -17,6 +17,8 @@ from workbench.records.files import (
     fields,
     inside,
     lock,
+    parse_json,
+    plain,
     read_json,
     sweep,
     write_bytes,
@@ -34,10 +36,21 @@ MIME_TYPE = "application/vnd.workbench.run+json"  # the headless runner finds th
 NOT_IDENTITY = ("fresh", "runs")  # parameters that say where to record, not what to compute
 NAMES = {"notebook": "string", "params": "object", "seed": "integer", "data_digest": "string", "started": "string"}
 RECORD = compiled(fields(NAMES), "record")
+ENVIRONMENT = compiled({"type": "object", "properties": {"earlier": {"type": "array"}}}, "environment")
+CAPTIONS = compiled({"type": "object", "additionalProperties": {"type": "string"}}, "captions")
 STORED = compiled(fields({"key": "string", "value": "object"}), "result")
 ROW = fields({"name": "string", **dict.fromkeys(("value", "error", "macs", "seconds", "forward_macs"), "number")})
 WORDS = dict.fromkeys(("method", "metric", "baseline", "random", "why", "sentence"), "string")
 VERDICT = fields({**WORDS, "found": ROW, "others": {"type": "array", "items": ROW, "minItems": 1}})
+NAMED = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
+CELLS = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean", "null"]}}
+TABLE = compiled(
+    fields(
+        {"columns": {**NAMED, "minItems": 1}, "rows": {"type": "array", "items": CELLS}},
+        {"title": "string", "note": "string", **dict.fromkeys(("index", "baseline", "paired"), NAMED)},
+    ),
+    "table",
+)
 VERDICTS = compiled({"type": "array", "items": VERDICT}, "verdicts")
 
 
@@ -99,7 +112,7 @@ class RunFolder:
             write_json(path / "params.json", {"notebook": notebook, "params": dict(params), **origin})
         # A run may be continued on another machine or commit: the earlier environments stay on record.
         now = environment(data_digest)
-        before = read_json(path / "env.json", missing={})
+        before = read_json(path / "env.json", ENVIRONMENT, missing={})
         earlier = before.pop("earlier", [])
         if before and before != now:
             earlier.append(before)
@@ -118,7 +131,7 @@ class RunFolder:
         write_text(self.path / "status", "finished\n")
 
     def fail(self, message: str) -> None:
-        write_text(self.path / "status", "failed: " + " ".join(message.split()) + "\n")
+        write_text(self.path / "status", "failed: " + plain(" ".join(message.split())) + "\n")
 
     def append(self, score: Score) -> None:
         """Add a row to evaluations.jsonl; when this returns, the row is on disk."""
@@ -138,9 +151,9 @@ class RunFolder:
         rows = []
         for number, line in enumerate(_whole_lines(data).splitlines(), start=1):
             try:
-                rows.append(Score.from_json(json.loads(line)))
+                rows.append(Score.from_json(parse_json(line, ours=True)))
             except ValueError as error:
-                raise ValueError(f"{path} line {number} is broken: {error}") from error
+                raise ValueError(f"{path} line {number} is broken: {error}; delete that line.") from error
         return [row for row in rows if phase is None or row.phase == phase]
 
     def claim(self, phase: str, key: str) -> None:
@@ -165,11 +178,9 @@ class RunFolder:
     def save_figure(self, figure: "Figure", name: str, alt: str) -> Path:
         """Save a matplotlib figure as figures/<name>.png (150 dpi); `alt` says in words what it shows."""
         path = inside(self.path / "figures", name + ".png")
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
-        write_bytes(path, buffer.getvalue())
+        write_bytes(path, png_of(figure, bbox_inches="tight"))
         captions = self.path / "figures" / "captions.json"
-        write_json(captions, {**read_json(captions, missing={}), f"{name}.png": alt})
+        write_json(captions, {**read_json(captions, CAPTIONS, missing={}), f"{name}.png": alt})
         return path
 
     def save_table(
@@ -219,11 +230,32 @@ class RunFolder:
         return {"text/plain": text, MIME_TYPE: {"path": str(self.path)}}
 
 
+def png_of(figure: "Figure", **options: Any) -> bytes:
+    """The figure as PNG, 150 dpi."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150, **options)
+    return buffer.getvalue()
+
+
+def read_table(run: Path, name: str) -> dict[str, Any]:
+    """A table as `RunFolder.save_table` wrote it, with every field; ValueError when the file holds anything else."""
+    path = run / "tables" / f"{name}.json"
+    table = {"title": "", "note": "", "baseline": [], "paired": [], **read_json(path, TABLE)}
+    columns = set(table["columns"])
+    table["index"] = table.get("index") or table["columns"][:1]
+    if not {*table["index"], *table["paired"]} <= columns or any(set(row) != columns for row in table["rows"]):
+        raise ValueError(f"{path} is not a table (rows and columns differ); delete it and run the notebook again.")
+    return table
+
+
 def _status(path: Path) -> str:
     try:
-        return (path / "status").read_text(encoding="utf-8").strip()
+        text = (path / "status").read_text(encoding="utf-8", errors="replace").strip()
     except FileNotFoundError:
         return "running"  # killed while it was being made
+    if text in ("running", "finished") or text.startswith("failed: "):
+        return text
+    raise ValueError(f"{path / 'status'} says neither running, finished nor failed; write one of them into it.")
 
 
 def _whole_lines(data: bytes) -> bytes:
