@@ -164,6 +164,16 @@ def test_phase_results_are_found_by_key(tmp_path: Path) -> None:
         run.load("pretrain", "k")
 
 
+def test_a_status_that_is_none_is_named(tmp_path: Path) -> None:
+    run = start(tmp_path)
+    for content in (b"", b"done", b"\xff\xfe", b"finished?"):
+        (run.path / "status").write_bytes(content)
+        with pytest.raises(ValueError, match=r"status says neither running, finished nor failed; write one of them"):
+            start(tmp_path)
+    run.fail("no class \x1b[31m\ud800")
+    assert run.status == r"failed: no class \x1b[31m\ud800"
+
+
 def test_names_never_lead_outside(tmp_path: Path) -> None:
     run = start(tmp_path)
     with pytest.raises(ValueError, match="inside"):
