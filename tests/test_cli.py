@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,11 @@ def code(*words: str) -> int:
         ("run lesson.ipynb --sweep seed", "Expected --sweep NAME=V1,V2"),
         ("run lesson.ipynb --sweep seed=1,,2", "Expected --sweep NAME=V1,V2"),
         ("run lesson.ipynb --workers 2", "unrecognized arguments: --workers"),
+        ("run lesson.ipynb -p runs a{seed}b", "Expected a path without braces"),
+        (f"run lesson.ipynb -p runs {'x' * 300}", "names of at most 200 bytes in the path (of runs)"),
+        (f"run lesson.ipynb -p preset {'x' * 5000}", "'preset' of lesson.ipynb has at most 4000 characters"),
+        (f"run lesson.ipynb -p seed {'9' * 4400}", "'seed' of lesson.ipynb has at most 4000 characters"),
+        ("run lesson.ipynb -p preset a\udcff", "expects a text, got bytes that are none"),
         ("report nowhere", "Expected a run folder"),
         ("report .", "Expected a run folder"),
         ("predict nowhere image.png", "Expected a run folder"),
@@ -99,7 +105,7 @@ def test_doctor_checks_masks_and_keypoints(tmp_path: Path, capsys) -> None:
     assert code("doctor", "--data", str(tmp_path)) == 0
     assert "does not say what the numbers in its masks mean" in capsys.readouterr().out
     (tmp_path / "streets" / "classes.json").write_text('{"classes": "road"}')
-    assert code("doctor", "--data", str(tmp_path)) == 1 and "streets, masks has 1 problem" in capsys.readouterr().out
+    assert code("doctor", "--data", str(tmp_path)) == 1 and "streets, train has 1 problem" in capsys.readouterr().out
     (tmp_path / "streets" / "classes.json").write_text('{"classes": ["road", "car"]}')
     (tmp_path / "annotations").mkdir()
     (tmp_path / "images").mkdir()
@@ -115,7 +121,7 @@ def test_doctor_checks_masks_and_keypoints(tmp_path: Path, capsys) -> None:
 
 
 def test_doctor_checks_keypoints_without_boxes_and_cityscapes(tmp_path: Path, capsys) -> None:
-    assert code("doctor", "--data", str(tmp_path)) == 0
+    assert code("doctor", "--data", str(tmp_path)) == 1
     assert "holds no data set in a layout that is read here" in capsys.readouterr().out
     (tmp_path / "people" / "annotations").mkdir(parents=True)
     (tmp_path / "people" / "images").mkdir()
@@ -136,6 +142,42 @@ def test_doctor_checks_keypoints_without_boxes_and_cityscapes(tmp_path: Path, ca
     assert code("doctor", "--data", str(tmp_path)) == 1
     text = capsys.readouterr().out
     assert text.count("should have 3 keypoint numbers") == 1 and "town_0_0_leftImg8bit.png cannot be decoded" in text
+
+
+def test_doctor_examines_everything_and_never_raises(tmp_path: Path, capsys) -> None:
+    """Class folders below the given one, circles of links, names that no file can have, and names that are no text."""
+    red = "\x1b[31m"
+    for split in ("train", "val"):
+        folder = tmp_path / "fish" / split / f"{red}eel"
+        folder.mkdir(parents=True)
+        Image.new("RGB", (8, 8), (0, 0, len(split))).save(folder / f"{split}.png")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert code("doctor", "--data", str(tmp_path)) == 0
+    text = capsys.readouterr().out
+    assert "fish, train: healthy class folders." in text and "between train, val: nothing shared." in text
+    (tmp_path / "fish" / "val" / f"{red}eel" / os.fsdecode(b"\xff.png")).write_bytes(b"no image")
+    (tmp_path / "sea" / "annotations").mkdir(parents=True)
+    (tmp_path / "sea" / "images").mkdir()
+    (tmp_path / "sea" / "images" / "round.png").symlink_to("round.png")
+    names = ["round.png", "x" * 300, "\ud800.png", f"{red}.png", "a\0b"]
+    images = [{"id": n, "file_name": name, "width": 8, "height": 8} for n, name in enumerate(names)]
+    content = {"images": images, "annotations": [], "categories": [{"id": 1, "name": f"{red}fish"}]}
+    (tmp_path / "sea" / "annotations" / "instances_train.json").write_text(json.dumps(content))
+    Image.new("RGB", (8, 8)).save(tmp_path / "sea" / "images" / f"{red}.png")
+    assert code("doctor", "--data", str(tmp_path)) == 1
+    text = capsys.readouterr().out
+    assert "\x1b" not in text and r"\x1b[31meel" in text and r"\udcff.png cannot be decoded" in text
+    assert "sea, train has 4 problem" in text and "round.png" in text and r"\ud800.png" in text
+
+
+def test_doctor_names_what_it_cannot_examine(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    def surprise(*_: object, **__: object) -> list[str]:
+        raise RuntimeError("what nobody thought of")
+
+    (tmp_path / "train" / "eel").mkdir(parents=True)
+    monkeypatch.setattr("workbench.data.checks.check_classes", surprise)
+    assert code("doctor", "--data", str(tmp_path)) == 1
+    assert "train cannot be examined (RuntimeError('what nobody thought of'))" in capsys.readouterr().out
 
 
 def test_doctor_fails_where_a_package_is_missing(capsys, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,9 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
+
+from workbench.records.files import plain
 
 # Each command imports what it needs when it runs, so that --help and mistakes answer at once.
 
@@ -27,9 +30,9 @@ def run(arguments: argparse.Namespace) -> int:
     code = 0
     for done in run_notebooks(arguments.notebooks, parameters=given, sweep=sweep, echo=sys.stdout):
         ended = "failed after" if done.error else "finished in"
-        print(f"{done.source}: {ended} {done.seconds:.1f} s, {done.run or done.notebook}", flush=True)
+        say(f"{done.source}: {ended} {done.seconds:.1f} s, {done.run or done.notebook}")
         if done.error:
-            print(f"workbench: {done.error}; partial notebook: {done.notebook}", file=sys.stderr, flush=True)
+            say(f"workbench: {done.error}; partial notebook: {done.notebook}", sys.stderr)
             code = 1
     return code
 
@@ -64,7 +67,7 @@ def predict(arguments: argparse.Namespace) -> None:
     from workbench.methods.detector_file import predict_images
 
     for path in predict_images(arguments.run, arguments.images, arguments.out or arguments.run / "predictions"):
-        print(path)
+        say(path)
 
 
 def doctor(arguments: argparse.Namespace) -> int:
@@ -73,9 +76,14 @@ def doctor(arguments: argparse.Namespace) -> int:
 
     code = 0
     for sentence, is_problem in examine(arguments.data):
-        print(sentence)
+        say(sentence)
         code |= is_problem
     return code
+
+
+def say(text: object, stream: TextIO | None = None) -> None:
+    """Prints names from files as they are, without what they might do to a terminal."""
+    print(plain(str(text), keep="\n"), file=stream or sys.stdout, flush=True)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -118,8 +126,8 @@ def main(words: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(words)
     try:
         return int(arguments.command(arguments) or 0)
-    except (ValueError, OSError) as error:
-        print(f"workbench: {error}", file=sys.stderr)
+    except (ValueError, OSError, ImportError) as error:
+        say(f"workbench: {error}", sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("workbench: interrupted; the same command continues where it stopped", file=sys.stderr)

@@ -1,5 +1,6 @@
 import io
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -77,6 +78,26 @@ def test_failed_cell_keeps_the_partial_notebook_and_the_same_command_continues(f
     assert (done.error, done.run) == (None, failed.run)
     (again,) = run_notebooks([source], parameters={"fresh": True})
     assert again.run is not None and again.run.name.endswith("-2")
+
+
+def test_what_a_killed_runner_left_is_swept_and_what_a_living_one_writes_is_not(folder: Path) -> None:
+    runs, (dead, living) = folder / "runs", (f".{digit * 32}.ipynb" for digit in "0a")
+    runs.mkdir()
+    for name in (dead, living, ".mine.ipynb"):
+        (runs / name).write_text("{}")
+    command = f"import time, filelock; lock = filelock.FileLock('runs/.{'a' * 32}.lock'); lock.acquire(); "
+    command += "print('held', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", command], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        (done,) = run_notebooks([notebook(folder / "lesson.ipynb", OPEN, "run.finish()")])
+        other.kill()
+    assert done.error is None
+    assert sorted(path.name for path in runs.iterdir()) == [
+        f".{'a' * 32}.ipynb",
+        f".{'a' * 32}.lock",
+        ".mine.ipynb",
+        "lesson",
+    ]
 
 
 def test_sweep_is_the_product_and_one_failure_does_not_stop_it(folder: Path) -> None:

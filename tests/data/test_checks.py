@@ -8,9 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from workbench.data.checks import check_classes, check_coco, check_splits, read_coco
+from workbench.data.checks import box_flaw, check_classes, check_coco, check_splits, read_coco
+from workbench.data.coco import _annotated
+from workbench.data.images import served_size
 from workbench.records.files import write_json
 
 
@@ -73,6 +78,10 @@ def test_healthy_folder_has_no_problem(root: Path) -> None:
         (lambda c: c["annotations"][1].update(image_id=8), ["id 2", "image id 8"], []),
         (lambda c: c["categories"][1].update(id=90), ["id 90", "2 times", "categories"], []),
         (lambda c: c["annotations"][1].update(bbox=[5, 5, 0, 20]), ["id 2", "a.png", "no area"], [2]),
+        (lambda c: c["annotations"][1].update(bbox=[10, 10, 1e-9, 5]), ["id 2", "thinner than 0.01 pixels"], [2]),
+        (lambda c: c["images"][1].update(file_name="x" * 300), ["id 9", "xxx", "missing"], []),
+        (lambda c: c["images"][1].update(file_name="\ud800.png"), ["id 9", "\\ud800.png", "name inside"], []),
+        (lambda c: c["images"][1].update(file_name="loop.png"), ["id 9", "loop.png", "name inside"], []),
         (lambda c: c["annotations"][1].update(bbox=[5, 5, 38, 20]), ["id 2", "a.png", "40x30"], [2]),
         (lambda c: c["annotations"][1].update(bbox=[-3, 5, 10, 20]), ["id 2", "a.png", "40x30"], [2]),
         (lambda c: c["annotations"][1].update(bbox=[5, 5, float("nan"), 20]), ["id 2", "not finite"], [2]),
@@ -82,6 +91,7 @@ def test_each_fault_is_one_sentence(
     root: Path, change: Callable[[dict[str, Any]], object], words: list[str], bad_boxes: list[int]
 ) -> None:
     rewrite(root, change)
+    (root / "images" / "loop.png").symlink_to(root / "images" / "loop.png")
     problems = check_coco(root, "train")
     assert len(problems) == 1, problems
     files, _ = read_coco(root, "train", decode=True)
@@ -176,7 +186,27 @@ def test_class_folders(tmp_path: Path) -> None:
 
 
 def test_a_box_that_lies_only_in_the_tolerated_overhang_has_no_area_inside() -> None:
-    from workbench.data.checks import box_flaw
+    assert box_flaw([-0.9, 5, 0.5, 10], (100, 100), (100, 100)) == "has no area inside the image"
+    assert box_flaw([-0.9, 5, 2.0, 10], (100, 100), (100, 100)) is None
 
-    assert box_flaw([-0.9, 5, 0.5, 10], 100, 100) == "has no area inside the image"
-    assert box_flaw([-0.9, 5, 2.0, 10], 100, 100) is None
+
+def test_a_box_is_as_thin_as_training_sees_it() -> None:
+    assert box_flaw([9, 9, 0.5, 50], (4000, 3000), (4000, 3000)) is None
+    assert "in the image of 64x48" in str(box_flaw([9, 9, 0.5, 50], (4000, 3000), (64, 48)))
+
+
+share, sides = st.floats(0, 1) | st.floats(0, 1e-6), st.integers(1, 20_000)
+
+
+@given(st.tuples(share, share), st.tuples(share, share), sides, sides, st.integers(1, 2000))
+def test_boxes_that_pass_have_an_area_when_training_sees_them(corner, extent, width, height, max_size) -> None:
+    box = [corner[0] * width, corner[1] * height, extent[0] * width, extent[1] * height]
+    size = (width, height)
+    if box_flaw(box, size, served_size(size, max_size)) is not None:
+        return
+    row = {"bbox": box, "label": 1}
+    image = _annotated({"width": width, "height": height}, [row], Path(), max_size, 0)
+    (x1, y1, x2, y2) = torch.tensor(image.objects["boxes"]).float()[0]
+    assert x1 < x2 and y1 < y2
+    assert image.size[0] - x2 < image.size[0] - x1  # mirrored, too
+    assert x1 / 3 < x2 / 3 and y1 * 2.7 < y2 * 2.7  # and resized by a detector

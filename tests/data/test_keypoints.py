@@ -141,6 +141,16 @@ def test_photographs_of_people():
     assert 0.3 < labelled.float().mean() < 1
 
 
+def test_more_than_a_thousand_people_in_an_image_do_not_meet_those_of_the_next(root):
+    crowded = content()
+    first = crowded["annotations"][0]
+    crowded["annotations"] = [{**first, "id": n, "image_id": 1 + n // 1200} for n in range(1201)]
+    write(root, crowded)
+    data = CocoFolder(root, "train", keypoints=True)
+    crops = PoseCrops(data, (50, 50))
+    assert len(crops) == 1201 and crops.ids[-1] == PoseCrops(data.take([1]), (50, 50)).ids[0]
+
+
 def test_instances_keep_their_ids_when_images_are_split(root):
     """So halves of a search stay distinct, and an instance is the same one in every view."""
     data = CocoFolder(root, "train", keypoints=True)

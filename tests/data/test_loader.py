@@ -4,12 +4,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.data.test_checks import write_image
 from workbench.data import loader
+from workbench.data.coco import CocoFolder
 from workbench.data.loader import DataPlan, TaskName, load_data
 from workbench.data.scenes.scene import SceneConfig
 from workbench.data.scenes.tasks import Scenes
+from workbench.data.sets import split_train
 from workbench.records.files import read_json, write_json
 
 SMOKE = DataPlan(image_side=96, crop_side=32, train_images=24, search_images=8, test_images=8, crops=32)
@@ -98,6 +101,38 @@ def test_ids_are_compared_where_files_are_too_many_to_be_read(coco: Path, monkey
     write_json(path, content)
     with pytest.raises(ValueError, match="must be unseen in training: The image id 3 is in the splits train and val"):
         load_data(SMOKE, "detection", str(coco), seed=0)
+
+
+def test_a_split_without_objects_is_refused_and_a_class_that_training_never_shows_is_said(coco: Path) -> None:
+    for split in ("train", "val"):
+        path = coco / "annotations" / f"instances_{split}.json"
+        content = read_json(path)
+        content["categories"] += [{**content["categories"][0], "id": n, "name": f"{n}\x1b$"} for n in range(2, 7)]
+        write_json(path, content)
+    described = load_data(SMOKE, "detection", str(coco), seed=0).description
+    assert r"training never shows 2\x1b$, 3\x1b$, 4\x1b$ and 2 more classes" in described
+    kept = content["annotations"]
+    for crowds in ([], [{**row, "iscrowd": 1} for row in kept]):
+        write_json(path, {**content, "annotations": crowds})
+        with pytest.raises(ValueError, match=r"The val split of .*people has 2 images and no object in them"):
+            load_data(SMOKE, "detection", str(coco), seed=0)
+    write_json(path, content)
+    train = coco / "annotations" / "instances_train.json"
+    content = read_json(train)
+    _, search = split_train(CocoFolder(coco, "train"), SMOKE.search_share, seed=0)
+    content["annotations"] = [row for row in content["annotations"] if row["image_id"] not in search.ids]
+    write_json(train, content)
+    with pytest.raises(ValueError, match=r"The search split of .* no object in them.*take another seed"):
+        load_data(SMOKE, "detection", str(coco), seed=0)
+
+
+def test_masks_without_one_of_the_classes_are_said(tmp_path: Path) -> None:
+    for number, split in enumerate(("train", "train", "val")):
+        write_image(tmp_path / split / "images" / f"{number}.png", number)
+        (tmp_path / split / "masks").mkdir(exist_ok=True)
+        Image.new("L", (40, 30), number % 2).save(tmp_path / split / "masks" / f"{number}.png")
+    loaded = load_data(SMOKE, "segmentation", str(tmp_path), seed=0, classes="road,car,sky")
+    assert loaded.description.endswith("; training never shows sky")
 
 
 def test_pose_says_that_it_counts_crops(coco: Path) -> None:

@@ -1,16 +1,18 @@
 """Figures are tested by the data they draw."""
 
 import ipywidgets
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from matplotlib import pyplot as plt
 
 from tests.scores import score_of
 from workbench.data.scenes.scene import SceneConfig
 from workbench.data.scenes.tasks import Scenes
 from workbench.evaluation.statistics import Interval
-from workbench.insight import plots
+from workbench.insight import plots, style
 from workbench.insight.tables import paper_table, stored_results
 from workbench.insight.widgets.menus import editor
 from workbench.records.ledger import Entry
@@ -122,3 +124,17 @@ def test_stored_results_count_a_seed_once_for_each_setting():
     assert len(stored_results("nats_sweep", ["groups"])[0]) < len(frame)  # fewer settings tell fewer rows apart
     networks, source = stored_results("crnas_networks", ["network"])
     assert networks["blocks"].str.count(r"\.").eq(2).all() and networks["run"].nunique() >= 3
+
+
+def test_names_of_classes_are_drawn_as_they_are_and_not_as_formulas():
+    """A figure would else fail when it is drawn, in the last cells of a notebook."""
+    names = [r"$\frac{$", "5$ a$ 6", r"\alpha"]
+    with mpl.rc_context():
+        style.use_style()
+        ax = plots.plot_groups(pd.DataFrame({"AP": [0.1, 0.2, 0.3]}, index=names), "AP of $x$_")
+        ax.figure.canvas.draw()
+        assert [label.get_text().replace("\n", " ") for label in ax.get_xticklabels()] == names
+    image, boxes = torch.zeros(3, 40, 40, dtype=torch.uint8), torch.tensor([[1.0, 1.0, 30.0, 30.0]])
+    ax = plots.plot_detections(image, {"boxes": boxes, "labels": torch.tensor([1])}, names)  # `predict` has no style
+    ax.figure.canvas.draw()
+    assert ax.texts[0].get_text() == names[0]

@@ -2,7 +2,18 @@ from pathlib import Path
 
 import pytest
 
-from workbench.records.files import base_folder, digest, inside, read_json, write_bytes, write_json, write_text
+from workbench.records.files import (
+    base_folder,
+    compiled,
+    digest,
+    fields,
+    inside,
+    plain,
+    read_json,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 
 def test_failed_write_keeps_the_old_content_and_leaves_nothing_behind(tmp_path: Path, monkeypatch) -> None:
@@ -38,6 +49,20 @@ def test_broken_and_missing_json_name_the_file(tmp_path: Path) -> None:
     for name in ("torn.json", "deep.json", "binary.json", "missing.json"):
         with pytest.raises(ValueError, match=name):
             read_json(tmp_path / name)
+
+
+def test_what_a_screen_would_not_show_is_written_out(tmp_path: Path) -> None:
+    assert plain("héron \U0001f41f $x$ <b> 鯊") == "héron \U0001f41f $x$ <b> 鯊"
+    assert plain("\x1b[31m\n\ud800\u202e") == r"\x1b[31m\n\ud800\u202e" and plain("a\nb", keep="\n") == "a\nb"
+    write_json(tmp_path / "a.json", {"name": "\ud800 é"})
+    assert read_json(tmp_path / "a.json") == {"name": "\ud800 é"}
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-1e400", "1" + 400 * "0"])
+def test_numbers_that_we_never_write_are_refused_in_our_own_files(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.json").write_text(f'{{"seconds": {text}}}')
+    with pytest.raises(ValueError, match=r"a\.json is not valid JSON \(.* is no finite number\); restore it or delete"):
+        read_json(tmp_path / "a.json", compiled(fields({"seconds": "number"}), "costs"))
 
 
 def test_digest_is_stable_and_ignores_key_order() -> None:

@@ -35,6 +35,21 @@ def test_headless_lines_every_ten_seconds_and_the_last(monkeypatch, capsys) -> N
     ]
 
 
+def test_time_left_after_a_resume_is_that_of_the_steps_that_are_done_now(monkeypatch, capsys) -> None:
+    monkeypatch.setenv("WORKBENCH_HEADLESS", "1")
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    progress = reporter("training")
+    for step in range(901, 931):
+        now = (step - 900) * 1.0
+        progress(step, 1000, "")
+    assert capsys.readouterr().out.splitlines() == [
+        "training: 910/1000, about 1 min 30 s left",
+        "training: 920/1000, about 1 min 20 s left",
+        "training: 930/1000, about 1 min 10 s left",
+    ]
+
+
 def test_bar_counts_to_the_end(monkeypatch, capsys) -> None:
     monkeypatch.delenv("WORKBENCH_HEADLESS", raising=False)
     progress = reporter("training")

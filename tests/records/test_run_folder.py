@@ -123,6 +123,36 @@ def test_every_acknowledged_row_survives_a_kill(tmp_path: Path) -> None:
     assert run.scores()[-1].step == -1
 
 
+HOLDS = """
+import sys, time
+from tests.records.test_run_folder import start
+run = start(sys.argv[1])
+print(run.path, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_run_that_another_process_writes_is_passed_by_and_a_dead_one_is_taken_over(tmp_path: Path) -> None:
+    mine = start(tmp_path)
+    project = Path(__file__).resolve().parents[2]
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(tmp_path)], cwd=project, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        theirs = Path(other.stdout.readline().strip())
+        assert theirs.name == mine.path.name.replace("-1", "-2")
+        mine.finish()
+        third = start(tmp_path)
+        assert third.path.name.endswith("-3") and third.busy == (theirs,)
+        assert f"another process writes {theirs}" in third._repr_mimebundle_()["text/plain"]
+        (theirs / ".0123456789abcdef.part").write_bytes(b"half")  # as a killed writer leaves it
+        other.kill()
+    third.finish()
+    again = start(tmp_path)
+    assert again.path == theirs and again.busy == ()
+    assert not [*theirs.glob("*.part"), *theirs.glob(".*.part")]
+
+
 def test_phase_results_are_found_by_key(tmp_path: Path) -> None:
     run = start(tmp_path)
     assert run.load("pretrain", "k") is None
@@ -132,6 +162,16 @@ def test_phase_results_are_found_by_key(tmp_path: Path) -> None:
     (run.path / "phases" / "pretrain.json").write_text("[]")
     with pytest.raises(ValueError, match="delete it"):
         run.load("pretrain", "k")
+
+
+def test_a_status_that_is_none_is_named(tmp_path: Path) -> None:
+    run = start(tmp_path)
+    for content in (b"", b"done", b"\xff\xfe", b"finished?"):
+        (run.path / "status").write_bytes(content)
+        with pytest.raises(ValueError, match=r"status says neither running, finished nor failed; write one of them"):
+            start(tmp_path)
+    run.fail("no class \x1b[31m\ud800")
+    assert run.status == r"failed: no class \x1b[31m\ud800"
 
 
 def test_names_never_lead_outside(tmp_path: Path) -> None:
@@ -178,4 +218,11 @@ def test_tables_keep_order_types_and_full_precision(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes are a POSIX matter")
 def test_records_can_be_shared(tmp_path: Path) -> None:
-    assert (start(tmp_path).path / "params.json").stat().st_mode & 0o044 == 0o044
+    """As the user's umask says."""
+    for umask, mode in ((0o022, 0o644), (0o027, 0o640), (0o007, 0o660)):
+        before = os.umask(umask)
+        try:
+            run = start(tmp_path, preset=str(umask))
+        finally:
+            os.umask(before)
+        assert (run.path / "params.json").stat().st_mode & 0o777 == mode

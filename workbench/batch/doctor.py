@@ -3,9 +3,10 @@
 import os
 import statistics
 import timeit
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from os.path import isdir, isfile  # unlike those of Path, they do not raise
 from pathlib import Path
-from typing import Any
 
 from workbench.records.environment import environment
 
@@ -30,14 +31,17 @@ def examine(data: Path | None) -> Iterator[tuple[str, bool]]:
     from workbench.data.checks import refusal
 
     nothing = True
-    for root in (data, *sorted(folder for folder in data.iterdir() if folder.is_dir())):
-        for what, problems, healthy in _checks(root, whole=root == data):
-            nothing = False
-            where = f"{root}, {what}"
+    for root in (data, *filter(isdir, sorted(data.iterdir()))):
+        for what, check, healthy in _checks(root, whole=root == data):
+            nothing, where = False, f"{root}, {what}"
+            try:
+                problems = check()
+            except Exception as error:  # what nobody thought of is a problem, too, and the rest is still examined
+                problems = [f"{where} cannot be examined ({error!r})."]
             yield str(refusal(problems, where, "repair them")) if problems else f"{where}: {healthy}", bool(problems)
     if nothing:
         known = "annotations of COCO, images with masks, Cityscapes or class folders (data/README.md)"
-        yield f"{data} holds no data set in a layout that is read here: {known}.", False
+        yield f"{data} holds no data set in a layout that is read here: {known}.", True
 
 
 def _images_per_second() -> float:
@@ -50,8 +54,8 @@ def _images_per_second() -> float:
     return len(images) / statistics.median(seconds[3:])  # the first passes also warm up
 
 
-def _checks(root: Path, whole: bool) -> Iterator[tuple[str, Sequence[Any], str]]:
-    """Each thing checked in a folder: its name, its problems, and what to say if there are none."""
+def _checks(root: Path, whole: bool) -> Iterator[tuple[str, Callable[[], Sequence[str]], str]]:
+    """Each thing to check in a folder: its name, what finds its problems, and what to say if there are none."""
     from workbench.data import checks, masks
 
     boxes, poses = (
@@ -59,22 +63,26 @@ def _checks(root: Path, whole: bool) -> Iterator[tuple[str, Sequence[Any], str]]
         for kind in ("instances_", "person_keypoints_")
     )
     masked = [split for split in ("train", "val", "test") if checks.mask_folders(root, split)]
-    streets = [split for split in ("train", "val") if (root / "leftImg8bit" / split).is_dir()]
+    streets = [split for split in ("train", "val") if isdir(root / "leftImg8bit" / split)]
     known = boxes or poses or masked or streets
-    in_classes = ["train", "val"] if whole and not known and (root / "train").is_dir() else []
+    # Below the given folder only what has folders in train: else the images of another layout.
+    classes = isdir(root / "train") if whole else bool(checks.class_folders(root, "train"))
+    in_classes = ["train", "val"] if classes and not known else []
     for split in boxes:
-        yield split, checks.check_coco(root, split), "healthy."
+        yield split, partial(checks.check_coco, root, split), "healthy."
     for split in poses:
         decode = split not in boxes  # else it was done above
-        yield f"{split} (keypoints)", checks.check_coco(root, split, decode=decode, keypoints=True), "healthy."
+        check = partial(checks.check_coco, root, split, decode=decode, keypoints=True)
+        yield f"{split} (keypoints)", check, "healthy."
     for split in streets:
-        yield f"Cityscapes {split}", masks.check_cityscapes(root, split), "healthy images with masks."
+        yield f"Cityscapes {split}", partial(masks.check_cityscapes, root, split), "healthy images with masks."
     for split in in_classes:
-        yield split, checks.check_classes(root, split), "healthy class folders."
-    try:
-        for split in masked:
-            yield split, masks.read_masks(root, split, masks.mask_classes(root))[1], "healthy images with masks."
-    except ValueError as error:  # without a file there is no problem: a notebook may name the classes
-        yield "masks", [str(error)] if (root / "classes.json").is_file() else [], str(error)
+        yield split, partial(checks.check_classes, root, split), "healthy class folders."
+    if masked and not isfile(root / "classes.json"):  # no problem: a notebook may name the classes
+        yield "masks", list, f"{root} does not say what the numbers in its masks mean, in a classes.json."
+        masked = []
+    for split in masked:
+        yield split, partial(masks.check_masks, root, split), "healthy images with masks."
     if splits := boxes or poses or masked or in_classes:
-        yield f"between {', '.join(splits)}", checks.check_splits(root, splits, keypoints=not boxes), "nothing shared."
+        check = partial(checks.check_splits, root, splits, keypoints=not boxes)
+        yield f"between {', '.join(splits)}", check, "nothing shared."

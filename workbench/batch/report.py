@@ -134,7 +134,7 @@ def command_of(runs: Sequence[RunFolder]) -> str:
 
 def title_of(run: RunFolder) -> str:
     """The first heading of the executed notebook, or its name."""
-    with contextlib.suppress(FileNotFoundError, nbformat.reader.NotJSONError, nbformat.ValidationError):
+    with contextlib.suppress(Exception):  # none, or damaged in any way
         for cell in nbformat.read(run.path / "notebook.ipynb", as_version=4).cells:
             if cell.cell_type == "markdown" and cell.source.startswith("# "):
                 return str(cell.source.splitlines()[0].removeprefix("# ").strip())

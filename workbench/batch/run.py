@@ -19,10 +19,11 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillException, PapermillExecutionError
 
-from workbench.records.files import base_folder, write_json
+from workbench.records.files import base_folder, lock, write_json
 from workbench.records.run_folder import MIME_TYPE, RunFolder
 
 INTERRUPTED = "interrupted"
+LONGEST_NAME, LONGEST_VALUE = 200, 4000  # bytes of a file's name, characters of a parameter
 PACKAGE_HOME = str(Path(__file__).resolve().parents[2])
 # How a parameter's text is read, by the type of its default.
 READERS: dict[type, Callable[[str], Any]] = {int: int, float: float, str: str, list: ast.literal_eval}
@@ -62,6 +63,7 @@ def run_notebooks(
             chosen = {**given, **dict(zip(swept, values, strict=True))}
             checked = {name: _checked(notebook, known, name, value) for name, value in chosen.items()}
             home = base_folder() / str({"runs": "runs", **known, **checked}["runs"])
+            _check_place(home)
             jobs.append((notebook, checked, home))
     return (_execute(notebook, checked, home, echo) for notebook, checked, home in jobs)
 
@@ -72,8 +74,7 @@ def parameters_of(notebook: Path) -> dict[str, Any]:
         near = difflib.get_close_matches(notebook.name, [path.name for path in notebook.parent.glob("*.ipynb")], n=1)
         hint = f"did you mean {notebook.parent / near[0]}?" if near else "give the path of an .ipynb file."
         raise ValueError(f"Expected a notebook at {notebook}, but there is none; {hint}")
-    if "{" in str(notebook):
-        raise ValueError(f"Expected a path without braces (papermill would fill them in), got {notebook}; rename it.")
+    _check_place(notebook)
     try:
         found = papermill.inspect_notebook(str(notebook))
     except Exception as error:  # nbformat, papermill and json each have errors of their own for a broken file
@@ -86,12 +87,24 @@ def parameters_of(notebook: Path) -> dict[str, Any]:
         raise ValueError(f"The parameters cell of {notebook} may hold only literals: {error}.") from error
 
 
+def _check_place(path: Path) -> None:
+    """ValueError for a path that papermill or the file system would not take as it is."""
+    if {"{", "}"} & set(str(path)):
+        raise ValueError(f"Expected a path without braces (papermill would fill them in), got {path}; rename it.")
+    if any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts):
+        raise ValueError(f"Expected names of at most {LONGEST_NAME} bytes in the path (of runs), got {path!s:.80}...")
+
+
 def _checked(notebook: Path, known: Mapping[str, Any], name: str, value: Any) -> Any:
     """The value as the type of the parameter's default; ValueError for an unknown name or a value of another type."""
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}."
         raise ValueError(f"{notebook} has no parameter {name!r}; {hint}")
+    if len(str(value)) > LONGEST_VALUE:
+        raise ValueError(
+            f"Parameter {name!r} of {notebook} has at most {LONGEST_VALUE} characters, got {value!s:.40}..."
+        )
     kind, found = type(known[name]), value
     if kind not in READERS:
         raise ValueError(f"Parameter {name!r} of {notebook} has no type that can be set; edit the notebook instead.")
@@ -100,6 +113,8 @@ def _checked(notebook: Path, known: Mapping[str, Any], name: str, value: Any) ->
             found = READERS[kind](value)
     if kind is float and type(found) is int:
         found = float(found)
+    if isinstance(found, str) and any("\ud800" <= character <= "\udfff" for character in found):
+        raise ValueError(f"Parameter {name!r} of {notebook} expects a text, got bytes that are none: {found!r}.")
     if type(found) is not kind:
         expected = f"{kind.__name__} (as {known[name]!r}){': true or false' if kind is bool else ''}"
         raise ValueError(f"Parameter {name!r} of {notebook} expects {expected}, got {value!r}.")
@@ -122,8 +137,9 @@ class _ThisInterpreter(AsyncKernelManager):
 
 
 def _execute(source: Path, chosen: dict[str, Any], home: Path, echo: TextIO | None) -> Executed:
+    _sweep(home)
     partial = home / f".{uuid.uuid4().hex}.ipynb"  # hidden until its run folder is known
-    home.mkdir(parents=True, exist_ok=True)
+    alive = lock(partial.with_suffix(".lock"))
     start, error = time.monotonic(), None
     try:
         papermill.execute_notebook(
@@ -149,6 +165,8 @@ def _execute(source: Path, chosen: dict[str, Any], home: Path, echo: TextIO | No
     kept = run.path / "notebook.ipynb" if run else home / source.name
     if partial.exists():
         partial.replace(kept)
+    partial.with_suffix(".lock").unlink(missing_ok=True)
+    del alive
     if run:
         write_json(run.path / "command.json", {"notebook": source.as_posix(), "parameters": chosen})
         if error is None and run.status != "finished":
@@ -158,6 +176,15 @@ def _execute(source: Path, chosen: dict[str, Any], home: Path, echo: TextIO | No
     if error == INTERRUPTED:
         raise KeyboardInterrupt
     return Executed(source, seconds, kept, run.path if run else None, error)
+
+
+def _sweep(home: Path) -> None:
+    """Removes the hidden notebooks of killed runners; those of living ones are locked."""
+    for left in home.glob(f".{'[0-9a-f]' * 32}.ipynb"):
+        if (held := lock(left.with_suffix(".lock"))) is not None:
+            left.unlink(missing_ok=True)
+            left.with_suffix(".lock").unlink(missing_ok=True)
+            held.release()
 
 
 def _run_folder(notebook: Path) -> RunFolder | None:

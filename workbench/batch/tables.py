@@ -10,18 +10,9 @@ import pandas as pd
 
 from workbench.evaluation.numbers import number
 from workbench.evaluation.statistics import mean_interval
-from workbench.records.files import compiled, fields, read_json
-from workbench.records.run_folder import RunFolder
+from workbench.records.run_folder import RunFolder, read_table
 
 NUMBERS = (int, float)  # the types that JSON has; a bool is none
-NAMES = {"type": "array", "items": {"type": "string"}}
-SAVED = compiled(
-    fields(
-        {"columns": {**NAMES, "minItems": 1}, "rows": {"type": "array", "items": {"type": "object"}}},
-        {"title": "string", "note": "string", "index": NAMES, "baseline": NAMES, "paired": NAMES},
-    ),
-    "table",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +46,7 @@ def collect(runs: Sequence[RunFolder], name: str) -> pd.DataFrame:
     for run in found:
         origin = {"run": run.path.name, "seed": run.seed, "date": run.started[:10]}
         origin |= {key: run.params.get(key, "") for key in ("preset", "data")}
-        rows += [{**origin, **row} for row in _saved(run, name)["rows"]]
+        rows += [{**origin, **row} for row in read_table(run.path, name)["rows"]]
     return pd.DataFrame(rows)
 
 
@@ -65,7 +56,7 @@ def aggregate(runs: Sequence[RunFolder], name: str) -> Table:
     Rows are matched by their index columns. Numbers become a mean with its 95 % t-interval over the runs, other cells
     are shown once when they agree and joined when not. Differences to baselines are paired by run.
     """
-    tables = [_saved(run, name) for run in runs if name in table_names([run])]
+    tables = [read_table(run.path, name) for run in runs if name in table_names([run])]
     first, columns, index = tables[0], tables[0]["columns"], tables[0]["index"]
     if any((table["columns"], table["index"]) != (columns, index) for table in tables):
         raise ValueError(f"Table {name!r} has other columns in other runs; report runs of one version together.")
@@ -117,14 +108,3 @@ def cell(column: str, values: Sequence[Any], expected: int = 1, signed: bool = F
 def _joined(column: str, values: Sequence[Any]) -> str:
     texts = ("–" if v is None else number(column, v) if type(v) in NUMBERS else str(v) for v in values)
     return ", ".join(dict.fromkeys(texts))
-
-
-def _saved(run: RunFolder, name: str) -> dict[str, Any]:
-    """A table as `RunFolder.save_table` wrote it, with every field; ValueError when the file holds anything else."""
-    path = run.path / "tables" / f"{name}.json"
-    table = {"title": "", "note": "", "baseline": [], "paired": [], **read_json(path, SAVED)}
-    columns = set(table["columns"])
-    table["index"] = table.get("index") or table["columns"][:1]
-    if not {*table["index"], *table["paired"]} <= columns or any(set(row) != columns for row in table["rows"]):
-        raise ValueError(f"{path} is not a table (rows and columns differ); delete it and run the notebook again.")
-    return table

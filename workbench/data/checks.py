@@ -5,14 +5,16 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
+from os.path import isfile
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from workbench.data.images import ENDINGS, image_files, image_flaw
-from workbench.records.files import inside, read_json
+from workbench.data.images import ENDINGS, image_files, image_flaw, served_size
+from workbench.records.files import inside, plain, read_json
 
 # Annotation tools round, and some count pixels inclusively: boxes that overhang by no more than this are clipped.
 OVERHANG = 1.0  # pixels
+LEAST_SIDE = 0.01  # pixels of the image that is trained on: float32 keeps such sides apart anywhere in an image
 MOST_SHOWN = 20  # problems in one error
 
 Found = TypeVar("Found")
@@ -32,7 +34,7 @@ def refusal(problems: Collection[str], where: str, advice: str = "mend the files
     lines = [f"{where} has {len(problems)} problem(s); {advice}.", *(f"- {problem}" for problem in problems)]
     if len(problems) > MOST_SHOWN:
         lines[MOST_SHOWN + 1 :] = [f"- and {len(problems) - MOST_SHOWN} more"]
-    return ValueError("\n".join(lines))
+    return ValueError(plain("\n".join(lines), keep="\n"))
 
 
 def check_coco(root: str | Path, split: str, *, decode: bool = True, keypoints: bool = False) -> list[str]:
@@ -50,11 +52,12 @@ def check_coco(root: str | Path, split: str, *, decode: bool = True, keypoints: 
 
 
 def read_coco(
-    root: str | Path, split: str, *, decode: bool, keypoints: bool = False
+    root: str | Path, split: str, *, decode: bool, keypoints: bool = False, max_size: int | None = None
 ) -> tuple[CocoFiles | None, list[str]]:
     """The files of one split, None when they cannot be used at all, with every problem found on the way.
 
-    With `keypoints` the annotations must have them, and a file of keypoints is preferred to one of instances.
+    Boxes are checked as training sees them, in images shrunk to `max_size`. With `keypoints` the annotations must have
+    them, and a file of keypoints is preferred to one of instances.
     """
     root = Path(root)
     kinds = ("person_keypoints", "instances") if keypoints else ("instances",)
@@ -75,7 +78,7 @@ def read_coco(
     years = [root / "images" / split, root / split, root / "images" / f"{split}2017", root / f"{split}2017"]
     folders = [*years, root / "images"]
     names = [image["file_name"] for image in content["images"]]
-    home = next((folder for name in names for folder in folders if (folder / name).is_file()), None)
+    home = next((folder for name in names for folder in folders if isfile(folder / name)), None)
     if home is None:
         tried = ", ".join(str(folder) for folder in folders)
         return None, [*problems, f"{path} lists {len(names)} images, but none lies in any of: {tried}."]
@@ -88,7 +91,7 @@ def read_coco(
             continue
         if (flaw := image_flaw(file, (image["width"], image["height"]), decode=decode)) is not None:
             problems.append(f"{file} (image id {image['id']}) {flaw}.")
-    return CocoFiles(path, content, files, _bad_boxes(content, str(path))), problems
+    return CocoFiles(path, content, files, _bad_boxes(content, str(path), max_size)), problems
 
 
 def _check_annotations(content: object, where: str) -> list[str]:
@@ -113,13 +116,14 @@ def _check_annotations(content: object, where: str) -> list[str]:
     return problems
 
 
-def _bad_boxes(content: Mapping[str, Any], where: str) -> dict[int, str]:
+def _bad_boxes(content: Mapping[str, Any], where: str, max_size: int | None) -> dict[int, str]:
     images, bad = {image["id"]: image for image in content["images"]}, {}
     for row in content["annotations"]:
         image = images[row["image_id"]]
-        if (flaw := box_flaw(row["bbox"], image["width"], image["height"])) is not None:
+        size = (image["width"], image["height"])
+        if (flaw := box_flaw(row["bbox"], size, served_size(size, max_size))) is not None:
             about = f"{where}: annotation id {row['id']} (image {image['file_name']})"
-            bad[row["id"]] = f"{about} has the box {row['bbox']}, which {flaw}."
+            bad[row["id"]] = plain(f"{about} has the box {row['bbox']}, which {flaw}.")
     return bad
 
 
@@ -261,17 +265,23 @@ def _row_flaws(rows: list[object], table: str) -> list[str]:
     return flaws + [f"the id {number} stands {n} times in {table!r}." for number, n in ids.items() if n > 1]
 
 
-def box_flaw(box: Sequence[float], width: int, height: int) -> str | None:
-    """What is wrong with an (x, y, width, height) box in pixels, as the end of a sentence, or None."""
-    x, y, box_width, box_height = box
+def box_flaw(box: Sequence[float], size: tuple[int, int], served: tuple[int, int]) -> str | None:
+    """What is wrong with an (x, y, width, height) box in pixels, as the end of a sentence, or None.
+
+    `size` is (width, height) of its image, `served` that of the image as training sees it.
+    """
+    (x, y, box_width, box_height), (width, height) = box, size
     if not all(map(math.isfinite, box)):
         return "is not finite"
     if box_width <= 0 or box_height <= 0:
         return "has no area"
     if min(x, y, width - x - box_width, height - y - box_height) < -OVERHANG:
         return f"leaves the image of {width}x{height} pixels"
-    if min(x + box_width, width) <= max(x, 0) or min(y + box_height, height) <= max(y, 0):
+    across, down = min(x + box_width, width) - max(x, 0), min(y + box_height, height) - max(y, 0)
+    if across <= 0 or down <= 0:
         return "has no area inside the image"
+    if across * served[0] < LEAST_SIDE * width or down * served[1] < LEAST_SIDE * height:
+        return f"is thinner than {LEAST_SIDE} pixels in the image of {served[0]}x{served[1]} that is trained on"
     return None
 
 

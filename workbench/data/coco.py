@@ -14,6 +14,7 @@ from torch import Tensor
 from workbench.data.checks import read_coco, refusal
 from workbench.data.images import read_image, served_size, to_tensor
 from workbench.data.sets import Views, coco_truth
+from workbench.records.files import plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,7 @@ class CocoFolder(Views):
         bad_boxes: str = "few",
         keypoints: bool = False,
     ) -> None:
-        files, problems = read_coco(root, split, decode=False, keypoints=keypoints)
+        files, problems = read_coco(root, split, decode=False, keypoints=keypoints, max_size=max_size)
         if files is None or problems:
             raise refusal([*(files.bad_boxes.values() if files else ()), *problems], f"{root} ({split})")
         content, bad = files.content, files.bad_boxes
@@ -63,7 +64,7 @@ class CocoFolder(Views):
             raise refusal(bad.values(), f"{root} ({split})", advice)
         self.dropped, self.files = tuple(bad.values()), tuple(files.images.values())
         categories = sorted(content["categories"], key=lambda category: category["id"])
-        self.keypoint_names = tuple(categories[0]["keypoints"]) if keypoints else ()
+        self.keypoint_names = tuple(map(plain, categories[0]["keypoints"])) if keypoints else ()
         labels = {category["id"]: label for label, category in enumerate(categories, start=1)}
         rows: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for row in content["annotations"]:
@@ -74,6 +75,9 @@ class CocoFolder(Views):
             image["id"]: _annotated(image, rows[image["id"]], path, max_size, len(self.keypoint_names))
             for image, path in zip(content["images"], self.files, strict=True)
         }
+        learned = {row["label"] for image in rows.values() for row in image if not row.get("iscrowd", 0)}
+        self.absent = tuple(row["name"] for row in categories if labels[row["id"]] not in learned)
+        self.most_objects = max(map(len, rows.values()), default=0)
         source = {
             "annotations": hashlib.sha256(files.annotations.read_bytes()).hexdigest(),
             "split": split,
@@ -100,6 +104,11 @@ class CocoFolder(Views):
     def sizes(self) -> list[tuple[int, int]]:
         """(height, width) of every image as served; nothing is decoded."""
         return [self._images[number].size[::-1] for number in self.ids]
+
+    @property
+    def objects(self) -> int:
+        """How many there are to learn or to find; crowds are neither."""
+        return sum(int((self._images[number].objects["iscrowd"] == 0).sum()) for number in self.ids)
 
     def ground_truth(self) -> dict[str, Any]:
         """The annotations as a COCO dict, with boxes and sizes as served and category ids 1..K."""

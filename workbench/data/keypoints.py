@@ -17,7 +17,7 @@ from workbench.data.sets import Views, coco_truth
 
 Points = npt.NDArray[np.float64]
 
-INSTANCES = 1000  # at most, in one image
+INSTANCES = 1000  # in one image; where one has more, ids have more room
 CONTEXT = 1.25  # side of a crop over that of the box (SimpleBaseline)
 # How far people themselves place each keypoint, as a share of the root of the instance's area (COCO).
 _COCO_SIGMAS = (26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89)
@@ -56,12 +56,13 @@ class PoseCrops(Views):
     The target has `keypoints` (K, 3): x, y in pixels of the crop and visibility (0 not labelled, 1 hidden, 2 visible),
     and `image_id`. Instances without a labelled keypoint are left out and counted in `skipped`; ValueError when none is
     left. Crops have the box's centre and 1.25 times its size, in the shape of `size` (height, width). An instance's id
-    is that of its image times 1000, and its place there.
+    is that of its image times 1000 (a larger power of ten where an image has more), and its place there.
     """
 
     def __init__(self, source: CocoFolder | Scenes, size: tuple[int, int]) -> None:
         self.source, self.size, self.skipped = source, size, 0
         self._instances: dict[int, _Instance] = {}
+        room = max(INSTANCES, 10 ** len(str(source.most_objects)))
         for index, image_id in enumerate(source.ids):
             target = source.target(index)
             rows = zip(target["boxes"], target["area"], target["iscrowd"], target["keypoints"], strict=True)
@@ -69,7 +70,7 @@ class PoseCrops(Views):
                 labelled = bool((points[:, 2] > 0).any())
                 self.skipped += not crowd and not labelled
                 if labelled and not crowd:
-                    self._instances[INSTANCES * image_id + place] = _Instance(
+                    self._instances[room * image_id + place] = _Instance(
                         image=index, box=box.double().tolist(), area=float(area), keypoints=points.double().numpy()
                     )
         if not self._instances:

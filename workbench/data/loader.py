@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from os.path import isdir, isfile  # unlike those of Path, they do not raise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from workbench.data.masks import Classes, MaskFolder
 from workbench.data.scenes.scene import SceneConfig
 from workbench.data.scenes.tasks import SceneCrops, SceneMasks, Scenes
 from workbench.data.sets import split_train
-from workbench.records.files import base_folder, digest
+from workbench.records.files import base_folder, digest, plain
 
 ClassificationSet = ClassFolder | SceneCrops
 DetectionSet = CocoFolder | Scenes
@@ -94,6 +95,7 @@ def load_data(
     folder = None if data == "scenes" else find_folder(data)
     sets = _folder(plan, task, folder, seed, classes, void, bad_boxes) if folder else _scenes(plan, task, seed)
     dropped = [box for name in ("full_train", "test") for box in sets[name].dropped]
+    absent = list(map(plain, sets["full_train"].absent))
     side, counted = f"{plan.image_side} px" if plan.image_side else "full size", "images"
     if task == "pose":  # cut by image, so that no two people of one image stand on both sides
         people = {part: PoseCrops(part, plan.pose_crop) for part in dict.fromkeys(sets.values())}
@@ -107,6 +109,9 @@ def load_data(
     if dropped:
         first = "the first: " if len(dropped) > 3 else ""
         described += f"; {len(dropped)} bad boxes dropped ({first}{' '.join(dropped[:3])})"
+    if absent:
+        more = f" and {len(absent) - 3} more classes" if len(absent) > 3 else ""
+        described += f"; training never shows {', '.join(absent[:3])}{more}"
     if skipped := sum(part.skipped for part in parts):
         described += f"; {skipped} without a labelled keypoint left out"
     crops, said = _crops(plan, pretrain_data, seed, runs)
@@ -138,6 +143,11 @@ def _folder(
         read = partial(CocoFolder, folder, max_size=size, bad_boxes=bad_boxes, keypoints=pose)
     whole, unseen = _both(folder, read)
     train, search = split_train(whole, plan.search_share, seed)
+    for name, part in (("train", train), ("search", search), ("val", unseen)):
+        if isinstance(part, CocoFolder) and not part.objects:
+            advice = "the search split is cut from train: take another seed, or more images with objects"
+            text = f"The {name} split of {folder} has {len(part)} images and no object in them"
+            raise ValueError(f"{text}, so nothing could be learned or measured; {advice}.")
     return {"full_train": whole, "train": train, "search": search, "test": unseen}
 
 
@@ -181,7 +191,7 @@ def _both(folder: Path, read: Callable[[str], Any]) -> tuple[Any, Any]:
 def find_folder(name: str) -> Path:
     """The folder `name`: as given, from the repository's root, or below WORKBENCH_DATA; else a ValueError."""
     tried = _places(name)
-    if found := [path for path in tried if path.is_dir()]:
+    if found := [path for path in tried if isdir(path)]:
         return found[0]
     places = " and ".join(str(path) for path in dict.fromkeys(tried))
     raise ValueError(f"The data folder {name!r} was not found (looked at {places}); give scenes or an existing folder.")
@@ -189,7 +199,7 @@ def find_folder(name: str) -> Path:
 
 def find_file(name: str) -> Path:
     """The file `name`, looked for in the same places; the path as given where there is none."""
-    return next((path for path in _places(name) if path.is_file()), Path(name).expanduser())
+    return next((path for path in _places(name) if isfile(path)), Path(name).expanduser())
 
 
 def _places(name: str) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from hashlib import sha256
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,16 @@ from torch import Tensor
 from torchvision.datasets import Cityscapes
 
 from workbench.data.checks import mask_folders, refusal
-from workbench.data.images import annotated_sizes, image_files, image_flaw, read_image, served_size, to_tensor
+from workbench.data.images import (
+    DamagedImage,
+    annotated_sizes,
+    image_files,
+    image_flaw,
+    opened,
+    read_image,
+    served_size,
+    to_tensor,
+)
 from workbench.data.sets import Views
 from workbench.records.files import compiled, digest, read_json
 
@@ -74,15 +84,16 @@ class MaskFolder(Views):
             self._pairs, names = _cityscapes(root, split, self._table)
         else:
             source, named = Path(root).resolve().name, mask_classes(root) if classes is None else classes
-            self._pairs, problems = read_masks(root, split, named)
+            self._pairs, problems, shown = read_masks(root, split, named)
             if problems:
                 raise refusal(problems, f"{root} ({split})")
             self._table[named.void], names = VOID, named.names
+            self.absent = tuple(name for number, name in enumerate(names) if number not in shown)
         self.files = tuple(image for image, _ in self._pairs)
         self._sizes = []  # (width, height) as served
         for _, mask in self._pairs:
-            with Image.open(mask) as opened:
-                self._sizes.append(served_size(opened.size, max_size))
+            with opened(mask) as header:
+                self._sizes.append(served_size(header.size, max_size))
         # Masks may be relabelled at the same length, so their bytes are hashed; images stand by name and length.
         listing = [[i.name, i.stat().st_size, sha256(mask.read_bytes()).hexdigest()] for i, mask in self._pairs]
         files: dict[str, object] = {"files": digest(listing), "classes": names, "table": self._table.tolist()}
@@ -101,9 +112,9 @@ class MaskFolder(Views):
 
     def _read(self, number: int) -> Tensor:
         (path, mask_path), size = self._pairs[number], self._sizes[number]
-        with Image.open(mask_path) as opened:
-            image = read_image(path, opened.size)  # upright or not, as the mask was drawn
-            mask = opened.resize(size, Image.Resampling.NEAREST)
+        with opened(mask_path) as whole:
+            image = read_image(path, whole.size)  # upright or not, as the mask was drawn
+            mask = whole.resize(size, Image.Resampling.NEAREST)
         classes = torch.from_numpy(self._table[np.array(mask)])
         return torch.cat([to_tensor(image, size), classes[None]])
 
@@ -137,34 +148,47 @@ def check_cityscapes(root: str | Path, split: str) -> list[str]:
     return [f"{file} {flaw}." for file, flaw in flaws if flaw is not None]
 
 
-def read_masks(root: str | Path, split: str, classes: Classes) -> tuple[list[tuple[Path, Path]], list[str]]:
-    """Every image of one split with its mask, in alphabetical order, and every problem. Never raises."""
-    folders = mask_folders(root, split)
+def check_masks(root: str | Path, split: str) -> list[str]:
+    """Every problem of one split and of what the folder says of its classes. Never raises."""
+    try:
+        return read_masks(root, split, mask_classes(root))[1]
+    except ValueError as error:
+        return [str(error)]
+
+
+def read_masks(root: str | Path, split: str, classes: Classes) -> tuple[list[tuple[Path, Path]], list[str], set[int]]:
+    """Every image of one split with its mask, in alphabetical order, every problem, and the numbers in the masks.
+
+    Never raises.
+    """
+    folders, shown = mask_folders(root, split), set[int]()
     if folders is None:
-        return [], [f"Expected images in {Path(root) / split / 'images'} and masks in {Path(root) / split / 'masks'}."]
+        text = f"Expected images in {Path(root) / split / 'images'} and masks in {Path(root) / split / 'masks'}."
+        return [], [text], shown
     pairs = [(image, folders[1] / f"{image.stem}.png") for image in image_files(folders[0])]
     problems = [] if pairs else [f"{folders[0]} holds no image."]
     for image, mask in pairs:
         if (flaw := image_flaw(image, decode=False)) is not None:
             problems.append(f"{image} {flaw}.")
-        elif not mask.is_file():
+        elif not isfile(mask):
             problems.append(f"{image} has no mask {mask.name} in {folders[1]}.")
-        elif (flaw := _mask_flaw(image, mask, classes)) is not None:
+        elif (flaw := _mask_flaw(image, mask, classes, shown)) is not None:
             problems.append(f"{mask} {flaw}.")
-    return pairs, problems
+    return pairs, problems, shown
 
 
-def _mask_flaw(image_path: Path, path: Path, classes: Classes) -> str | None:
-    """What is wrong with one mask, as the end of a sentence."""
+def _mask_flaw(image_path: Path, path: Path, classes: Classes, shown: set[int]) -> str | None:
+    """What is wrong with one mask, as the end of a sentence; its numbers are added to `shown`."""
     try:
-        with Image.open(image_path) as image, Image.open(path) as mask:
+        with opened(image_path) as image, opened(path) as mask:
             if mask.mode not in ("L", "P"):
                 return f"should be an 8-bit image of class numbers, but its mode is {mask.mode}"
             if mask.size not in annotated_sizes(image):
                 return f"is {mask.size[0]}x{mask.size[1]} pixels, but its image {image.size[0]}x{image.size[1]}"
             numbers = np.unique(np.array(mask)).tolist()
-    except Exception as error:  # decoders raise nearly every type on broken bytes
-        return f"cannot be decoded ({error})"
+            shown.update(numbers)
+    except DamagedImage as error:
+        return f"cannot be decoded ({error.__cause__})"
     known = set(range(len(classes.names))) | {classes.void}
     if unknown := [number for number in numbers if number not in known]:
         last = len(classes.names) - 1

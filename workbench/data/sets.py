@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from workbench.data.images import Memory
-from workbench.records.files import digest
+from workbench.records.files import digest, plain
 from workbench.records.seeds import generator
 
 Target = dict[str, Any]
@@ -27,10 +27,12 @@ class Views:
     # Of the whole data set, also on a view:
     files: tuple[Path, ...] = ()  # the images, where they are files
     dropped: tuple[str, ...] = ()  # what is wrong with each box that was left out
+    absent: tuple[str, ...] = ()  # classes without anything to learn from
+    most_objects: int = 0  # in one image
     skipped: int = 0  # instances that were left out, because none of their keypoints is labelled
 
     def __init__(self, name: str, categories: Iterable[str], ids: Iterable[int], source: Mapping[str, object]) -> None:
-        self.name, self.categories = name, tuple(categories)
+        self.name, self.categories = plain(name), tuple(map(plain, categories))
         self.memory = Memory()
         self._source = source
         self._choose(tuple(ids))

@@ -135,9 +135,9 @@ def run_search(
             if row is None:
                 row = score(query.arch, phase=phase, step=step, completions=query.completions)
                 run.append(row)
+                best = max((each.metrics[metric] for each in [*scores, *new, row] if each.error is None), default=0.0)
+                progress(len(scores) + len(new) + 1, evaluations, f"best {metric} {best:.3f}")
             new.append(row)
-            best = max((row.metrics[metric] for row in [*scores, *new] if row.error is None), default=0.0)
-            progress(len(scores) + len(new), evaluations, f"best {metric} {best:.3f}")
         searcher.tell(new)
         scores += new
         if not any(row.error is None for row in scores):

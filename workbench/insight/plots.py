@@ -250,7 +250,7 @@ def plot_detections(
         text = categories[label - 1] + ("" if scores is None else f" {float(scores[index]):.2f}")
         patch = {"facecolor": colour, "edgecolor": "none", "pad": 0.6, "alpha": 0.85}
         left, top = float(box[0]), max(float(box[1]) - 1, 7)
-        ax.text(left, top, text, fontsize=6.5, color="black", va="bottom", clip_on=True, bbox=patch)
+        ax.text(left, top, text, fontsize=6.5, color="black", va="bottom", clip_on=True, bbox=patch, parse_math=False)
     for (left, top, right, bottom), style in ((box.tolist(), style) for box, style in styles):
         ax.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, **style))
     without_frame(ax)

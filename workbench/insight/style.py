@@ -22,6 +22,7 @@ def use_style() -> None:
     mpl.rc("axes.spines", top=False, right=False)
     mpl.rc("grid", alpha=0.25)
     mpl.rc("font", size=10)
+    mpl.rc("text", parse_math=False)  # a "$" in the name of a class is one
     mpl.rc("figure.constrained_layout", use=True)
     mpl.rc("legend", frameon=False)
 

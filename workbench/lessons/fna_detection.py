@@ -24,8 +24,8 @@ from workbench.methods.fna.presets import FNAPlan
 from workbench.methods.gradient import SeedNetwork
 from workbench.methods.plan import input_sizes
 from workbench.methods.reranking import reranking_phases
-from workbench.records.files import base_folder, read_json
-from workbench.records.run_folder import RunFolder
+from workbench.records.files import base_folder
+from workbench.records.run_folder import RunFolder, read_table
 from workbench.search.relaxation import Derived
 from workbench.spaces.arch import Arch
 from workbench.spaces.costs import ImageSize, backbone_cost
@@ -70,8 +70,10 @@ def _comparable(run: RunFolder) -> tuple[object, ...]:
 
 def detnas_cost(run: RunFolder) -> WholeCost:
     """What DetNAS's detector of that run cost, and its AP on the test split."""
-    rows = read_json(run.path / "tables" / "comparison.json")["rows"]
-    ap = next(float(row["AP"]) for row in rows if row["network"] == "DetNAS")
+    found = [row.get("AP") for row in read_table(run.path, "comparison")["rows"] if row.get("network") == "DetNAS"]
+    if not found or not isinstance(found[0], float):
+        raise ValueError(f"The comparison of {run.path} has no AP of DetNAS; run 10_detnas again.")
+    (ap, *_) = found
     entries = run.ledger.entries
     return whole_cost("DetNAS", entries, PHASES | {"search": (*PHASES["search"], *reranking_phases(entries))}, ap)
 

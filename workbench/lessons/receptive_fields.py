@@ -18,10 +18,12 @@ from workbench.insight.measured_field import Field, measure_field, structure_fie
 from workbench.insight.plots import SIZES
 from workbench.insight.receptive_field import SHARE, narrowed, predicted_sigma, theoretical_field
 from workbench.insight.tables import paper_table, stored_results
+from workbench.methods.detector_file import spec_of
 from workbench.methods.presets import FAST, SMALL_DATA, SMOKE_DATA, TINY_DATA
 from workbench.networks.backbone import Backbone
 from workbench.networks.blocks import build_chain
 from workbench.records.files import base_folder, read_json
+from workbench.records.run_folder import read_table
 from workbench.spaces.branches import Chain, Conv
 from workbench.spaces.network_spec import NetworkSpec
 from workbench.tasks.necks import PyramidBackbone
@@ -233,7 +235,7 @@ def searched_networks(run: str) -> tuple[pd.DataFrame, str]:
         return frame, f"stored experiment: {source}"
     advice = "crnas_run names the folder of a finished 40_crnas run, like runs/40_crnas/<run>"
     path = _file_of(run, "tables/architectures.json", advice)
-    frame = pd.DataFrame(read_json(path).get("rows", []))
+    frame = pd.DataFrame(read_table(path.parent.parent, path.stem)["rows"])
     if missing := [name for name in ("network", "sigma", *SIZES) if name not in frame]:
         raise ValueError(f"{path} has no columns {', '.join(missing)}; run 40_crnas again with this version.")
     return frame, f"run {Path(run).name}"
@@ -248,8 +250,8 @@ def printed_area_sides() -> dict[str, dict[float, float]]:
 
 def found_network(run: str) -> NetworkSpec:
     """The network that a finished run found, from the `arch.json` of its folder; ValueError when there is none."""
-    record = read_json(_file_of(run, "arch.json", "name the folder of a finished run, like runs/20_nats/<run>"))
-    return NetworkSpec.from_json(record.get("spec", {}) if isinstance(record, dict) else {})
+    path = _file_of(run, "arch.json", "name the folder of a finished run, like runs/20_nats/<run>")
+    return read_json(path, spec_of)
 
 
 def _file_of(run: str, name: str, advice: str) -> Path:

@@ -1,5 +1,6 @@
 """A found detector on disk, and its use on images: `weights.safetensors` next to `arch.json` in the run folder."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,12 +14,27 @@ from torch import Tensor, nn
 
 from workbench.data.images import read_image, to_tensor
 from workbench.insight.plots import plot_detections
-from workbench.methods.phases import load_weights
+from workbench.methods.phases import fitting_weights
 from workbench.networks.backbone import Backbone
-from workbench.records.files import read_json, write_bytes, write_json
+from workbench.records.files import compiled, fields, fields_of, read_json, write_bytes, write_json
+from workbench.records.run_folder import png_of
 from workbench.spaces.arch import Arch
 from workbench.spaces.network_spec import NetworkSpec
 from workbench.tasks.detection import Detection, DetectorConfig
+
+DETECTOR = compiled(
+    fields(
+        {
+            "spec": "object",
+            "detector": fields_of(DetectorConfig, most=4096),
+            "categories": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 16_384},
+            "image_side": {"type": "integer", "minimum": 0, "maximum": 8192},
+        },
+        {"arch": {"type": ["object", "null"]}},
+    ),
+    "detector",
+)
+LARGEST = 2048  # pixels of the long side: larger images are shrunk while they are read, as they are shown smaller
 
 
 def save_detector(
@@ -41,34 +57,51 @@ def load_detector(folder: Path) -> tuple[nn.Module, Detection, int]:
 
     ValueError when there is none.
     """
-    if not (folder / "arch.json").is_file():
+    path = folder / "arch.json"
+    if not path.is_file():
         raise ValueError(f"{folder} holds no detector (arch.json is missing); give the folder of a finished run.")
-    record = read_json(folder / "arch.json")
+    spec, record = read_json(path, spec_of), read_json(path)
+    task = Detection(categories=tuple(record["categories"]), config=_config(record["detector"]))
     try:
-        task = Detection(categories=tuple(record["categories"]), config=_config(record["detector"]))
-        model = task.build(Backbone(NetworkSpec.from_json(record["spec"])))
-        image_side = int(record["image_side"])
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{folder / 'arch.json'} does not describe a detector ({error!r}).") from error
-    load_weights(model, folder / "weights.safetensors")
+        with torch.device("meta"):  # without memory, until it is known to be what the weights are of
+            sketch = task.build(Backbone(spec))
+    except Exception as error:  # layers refuse what does not go together in many ways
+        raise ValueError(f"{path} does not describe a detector ({error}); run the notebook again.") from error
+    tensors = fitting_weights(sketch, folder / "weights.safetensors")
+    model = task.build(Backbone(spec))
+    model.load_state_dict(tensors)
     model.to(memory_format=torch.channels_last)  # as it was trained
-    return model.eval(), task, image_side
+    return model.eval(), task, record["image_side"]
+
+
+def spec_of(record: object) -> NetworkSpec:
+    """The specification in the content of an `arch.json`; ValueError when it is anything else."""
+    return NetworkSpec.from_json(DETECTOR(record)["spec"])
 
 
 def predict_images(run: Path, images: Sequence[Path], out: Path, *, threshold: float = 0.3) -> list[Path]:
-    """Draws the run's detections on each image and saves them as PNG below `out`; all images are read first."""
+    """Draws the run's detections on each image and saves them as PNG below `out`; all images are read first.
+
+    ValueError names an image that cannot be read, or that the detector cannot take.
+    """
     model, task, image_side = load_detector(run)
-    opened = [open_image(path) for path in images]
-    out.mkdir(parents=True, exist_ok=True)
+    read = [read_image(path, largest=max(LARGEST, image_side)) for path in images]
     written: list[Path] = []
-    for path, image in zip(images, opened, strict=True):
-        found = detect(model, image, image_side)
-        figure = Figure(figsize=(6, 6 * image.height / image.width), layout="constrained")
+    for path, image in zip(images, read, strict=True):
+        try:
+            found = detect(model, image, image_side)
+        except RuntimeError as error:
+            size = f"{image.width}x{image.height}"
+            raise ValueError(
+                f"{path} cannot be examined at {size} pixels ({error}); cut it to another shape."
+            ) from error
+        figure = Figure(figsize=(6, min(max(6 * image.height / image.width, 0.5), 12)), layout="constrained")
         plot_detections(to_tensor(image), found, task.categories, threshold=threshold, ax=figure.subplots())
         names = {other.name for other in written}
-        numbered = (f"{path.stem}_detections{suffix}.png" for suffix in ("", *(f"_{n}" for n in range(2, 10_000))))
+        stem = os.fsdecode(os.fsencode(path.stem)[:200])  # a name has at most 255 bytes
+        numbered = (f"{stem}_detections{suffix}.png" for suffix in ("", *(f"_{n}" for n in range(2, 10_000))))
         written.append(out / next(name for name in numbered if name not in names))
-        figure.savefig(written[-1], dpi=150)
+        write_bytes(written[-1], png_of(figure))
     return written
 
 
@@ -77,19 +110,11 @@ def detect(model: nn.Module, image: Image.Image, image_side: int) -> dict[str, T
     seen = image.copy()
     if image_side:
         factor = image_side / max(image.size)
-        seen = image.resize((round(image.width * factor), round(image.height * factor)))
+        seen = image.resize((max(1, round(image.width * factor)), max(1, round(image.height * factor))))
     with torch.inference_mode():
         found = model([to_tensor(seen).float() / 255])[0]
     scale = torch.tensor([image.width / seen.width, image.height / seen.height] * 2)
     return {**found, "boxes": found["boxes"] * scale}
-
-
-def open_image(path: Path) -> Image.Image:
-    """The image as upright RGB; ValueError when it is none."""
-    try:
-        return read_image(path)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read as an image ({error}); give PNG or JPEG files.") from error
 
 
 def _config(plain: Mapping[str, Any]) -> DetectorConfig:

@@ -1,8 +1,10 @@
 """Phases of a run: each trains a model once, is kept with what it cost, and is not computed again."""
 
 import copy
+import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +15,19 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from workbench.methods.experiment import Experiment, as_plain, forward_macs
-from workbench.records.files import digest, read_json, write_bytes, write_json
-from workbench.records.ledger import Entry, peak_memory, reset_peak_memory
+from workbench.records.files import compiled, digest, fields, lock, read_json, sweep, write_bytes, write_json
+from workbench.records.ledger import ENTRY, Entry, peak_memory, reset_peak_memory
 from workbench.records.progress import Progress, duration, reporter
 from workbench.records.seeds import integer
+from workbench.training.checkpoint import assert_finite, steps_done
 from workbench.training.fit import AlphaSide, BeforeStep, fit, place
-from workbench.training.parallel import synchronise_batch_norm
+from workbench.training.parallel import synchronise_batch_norm, world
 from workbench.training.recipe import AlternatingRecipe, Recipe
 
+LOSSES = {"type": "array", "items": {"type": "number"}}
+PARTS = {"losses": LOSSES, "alpha_losses": LOSSES, "weights": "string"}
+PHASE = compiled(fields({"entry": ENTRY, "identity": "object"}, PARTS), "phase")
+SECONDS = compiled({"type": "number", "minimum": 0}, "seconds")
 CODE_VERSION = 3  # raise it when training changes what it computes: old cached weights are then not used
 
 
@@ -70,55 +77,57 @@ def train_phase(
         "recipe": as_plain(recipe),
         "origin": dict(origin),
     } | ({"averaged": averaged} if averaged else {})
-    key, folder = place_of(experiment, identity, shared)
-    if side is not None:
-        experiment.run.claim(name, key)
-    if (kept := load_phase(experiment, name, folder, model)) is not None:
-        return _trained(key, folder, kept)
-    options: dict[str, Any] = {"before_step": before_step, "image_side": image_side, "averaged": averaged}
+    with phase_folder(experiment, name, identity, shared) as (key, folder):
+        if side is not None:
+            experiment.run.claim(name, key)
+        if (kept := load_phase(experiment, name, folder, model)) is not None:
+            return _trained(key, folder, kept)
+        options: dict[str, Any] = {"before_step": before_step, "image_side": image_side, "averaged": averaged}
 
-    def trial(steps: int, progress: Progress) -> None:
-        twin = copy.deepcopy(model)
-        short = replace(recipe, steps=steps) if isinstance(recipe, Recipe) else recipe.for_timing(steps)
-        own = replace(search(twin), after_epoch=None) if search is not None else None
-        fit(twin, task, data, short, seed=0, device=experiment.device, search=own, progress=progress, **options)
+        def trial(steps: int, progress: Progress) -> None:
+            twin = copy.deepcopy(model)
+            short = replace(recipe, steps=steps) if isinstance(recipe, Recipe) else recipe.for_timing(steps)
+            own = replace(search(twin), after_epoch=None) if search is not None else None
+            fit(twin, task, data, short, seed=0, device=experiment.device, search=own, progress=progress, **options)
 
-    weights = recipe if isinstance(recipe, Recipe) else recipe.weights
-    print(f"{name}: {weights.steps} steps of {weights.batch_size} images, {estimate(trial, weights.steps)}")
-    clock = PhaseClock(folder, reporter(name))
-    reset_peak_memory(experiment.device)
-    if prices is None:
-        prices = (forward_macs(model, task, data, experiment.device, before_step),) * 2
-    synchronise_batch_norm(model, experiment.device)
-    history = fit(
-        model,
-        task,
-        data,
-        recipe,
-        seed=training_seed(experiment),
-        device=experiment.device,
-        search=replace(side, after_epoch=clock.stopped(side.after_epoch)) if side else None,
-        checkpoint=folder / "checkpoint.pt",
-        progress=clock,
-        **options,
-    )
-    on_alpha = 0 if isinstance(recipe, Recipe) else len(history.alpha_losses) * recipe.alpha.batch_size
-    weights_macs, alpha_macs = (history.images - on_alpha) * prices[0], on_alpha * prices[1]
-    entry = Entry(
-        phase=name,
-        seconds=clock.seconds,
-        images=history.images,
-        forward_macs=weights_macs + alpha_macs,
-        # Gradients of inputs and of weights cost a forward pass each; a step of alpha needs none of the weights.
-        backward_macs=2 * weights_macs + alpha_macs,
-        peak_memory=peak_memory(experiment.device),
-    )
-    if side is not None:
-        named = {f"{e}.{n}": alpha for e, epoch in enumerate(history.alphas) for n, alpha in enumerate(epoch)}
-        write_bytes(folder / "alpha.safetensors", save(named))
-    found = {"losses": list(history.losses), "alpha_losses": list(history.alpha_losses)}
-    record = keep_phase(experiment, folder, model, entry, identity, found)
-    return _trained(key, folder, record)
+        weights = recipe if isinstance(recipe, Recipe) else recipe.weights
+        left = weights.steps - steps_done(folder / "checkpoint.pt")
+        steps = f"{weights.steps} steps" if left == weights.steps else f"the last {left} of {weights.steps} steps"
+        print(f"{name}: {steps} of {weights.batch_size} images, {estimate(trial, left)}")
+        clock = PhaseClock(folder, reporter(name))
+        reset_peak_memory(experiment.device)
+        if prices is None:
+            prices = (forward_macs(model, task, data, experiment.device, before_step),) * 2
+        synchronise_batch_norm(model, experiment.device)
+        history = fit(
+            model,
+            task,
+            data,
+            recipe,
+            seed=training_seed(experiment),
+            device=experiment.device,
+            search=replace(side, after_epoch=clock.stopped(side.after_epoch)) if side else None,
+            checkpoint=folder / "checkpoint.pt",
+            progress=clock,
+            **options,
+        )
+        on_alpha = 0 if isinstance(recipe, Recipe) else len(history.alpha_losses) * recipe.alpha.batch_size
+        weights_macs, alpha_macs = (history.images - on_alpha) * prices[0], on_alpha * prices[1]
+        entry = Entry(
+            phase=name,
+            seconds=clock.seconds,
+            images=history.images,
+            forward_macs=weights_macs + alpha_macs,
+            # Gradients of inputs and of weights cost a forward pass each; a step of alpha needs none of the weights.
+            backward_macs=2 * weights_macs + alpha_macs,
+            peak_memory=peak_memory(experiment.device),
+        )
+        if side is not None:
+            named = {f"{e}.{n}": alpha for e, epoch in enumerate(history.alphas) for n, alpha in enumerate(epoch)}
+            write_bytes(folder / "alpha.safetensors", save(named))
+        found = {"losses": list(history.losses), "alpha_losses": list(history.alpha_losses)}
+        record = keep_phase(experiment, folder, model, entry, identity, found)
+        return _trained(key, folder, record)
 
 
 def training_seed(experiment: Experiment) -> int:
@@ -128,8 +137,8 @@ def training_seed(experiment: Experiment) -> int:
 
 def _trained(key: str, folder: Path, record: Mapping[str, Any]) -> Trained:
     alphas: dict[int, list[Tensor]] = {}
-    if (folder / "alpha.safetensors").is_file():
-        tensors = load_file(folder / "alpha.safetensors")
+    if record.get("alpha_losses"):
+        tensors = read_tensors(folder / "alpha.safetensors")
         for epoch, layer in sorted(tuple(map(int, name.split("."))) for name in tensors):
             alphas.setdefault(epoch, []).append(tensors[f"{epoch}.{layer}"])
     return Trained(
@@ -143,25 +152,56 @@ def _trained(key: str, folder: Path, record: Mapping[str, Any]) -> Trained:
 
 def load_weights(model: nn.Module, path: Path) -> None:
     """Loads a safetensors file into `model`; ValueError names what does not fit, and nothing is loaded by halves."""
+    model.load_state_dict(fitting_weights(model, path))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file by name; ValueError when it is broken or holds numbers that are not finite."""
     try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
+        tensors: dict[str, Tensor] = load_file(path)
+        assert_finite(tensors)
+    except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as safetensors ({error}); train the network again.") from error
+    return tensors
+
+
+def fitting_weights(model: nn.Module, path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file for `model`, which may be on the meta device; ValueError if they do not fit."""
+    tensors = read_tensors(path)
     wanted = model.state_dict()
     missing, unknown = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
-    wrong = sorted(key for key in wanted.keys() & tensors.keys() if wanted[key].shape != tensors[key].shape)
+    common = sorted(wanted.keys() & tensors.keys())
+    wrong = [n for n in common if (wanted[n].shape, wanted[n].dtype) != (tensors[n].shape, tensors[n].dtype)]
     if missing or unknown or wrong:
         raise ValueError(
             f"{path} does not fit this network: missing {missing[:3]}, unknown {unknown[:3]}, other shape {wrong[:3]}"
             f" ({len(missing)}, {len(unknown)}, {len(wrong)} in all). Use the specification it was saved with."
         )
-    model.load_state_dict(tensors)
+    return tensors
 
 
-def place_of(experiment: Experiment, before_training: Mapping[str, Any], shared: bool) -> tuple[str, Path]:
-    """The key of a phase, a digest of all that it depends on, and the folder that keeps it."""
+@contextmanager
+def phase_folder(
+    experiment: Experiment, name: str, before_training: Mapping[str, Any], shared: bool
+) -> Iterator[tuple[str, Path]]:
+    """The key of a phase, a digest of all that it depends on, and the folder that keeps it.
+
+    One of the cache is locked meanwhile: what another run is computing there is waited for, not computed twice.
+    """
     run, key = experiment.run, digest(_identity(experiment, before_training))
-    return key, run.path.parent.parent / "cache" / key if shared else run.path / "phases" / key
+    folder = run.path.parent.parent / "cache" / key if shared else run.path / "phases" / key
+    if not shared or world()[0] > 0:  # a run is locked as a whole; of processes that train together the first locks
+        yield key, folder
+        return
+    if (held := lock(folder / ".lock")) is None:
+        print(f"{name}: another run computes this and keeps it in {folder}; waiting for its result.")
+        held = lock(folder / ".lock", wait=-1)
+    try:
+        sweep(folder)
+        yield key, folder
+    finally:
+        assert held is not None  # without a limit on waiting
+        held.release()
 
 
 def _identity(experiment: Experiment, before_training: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,11 +211,22 @@ def _identity(experiment: Experiment, before_training: Mapping[str, Any]) -> dic
 
 
 def load_phase(experiment: Experiment, name: str, folder: Path, model: nn.Module) -> dict[str, Any] | None:
-    """The record of a phase that was finished before, its weights loaded into `model`; None when there is none."""
+    """The record of a phase that was finished before, its weights loaded into `model`; None when there is none.
+
+    A damaged one is a ValueError in a run, and in the cache as good as none, with a printed sentence.
+    """
     if not (folder / "phase.json").is_file():
         return None
-    record: dict[str, Any] = read_json(folder / "phase.json")
-    load_weights(model, folder / "weights.safetensors")
+    try:
+        record: dict[str, Any] = read_json(folder / "phase.json", PHASE)
+        if digest(record["identity"]) != folder.name or record.get("weights", "") not in ("", _hash(folder)):
+            raise ValueError(f"{folder} does not hold what its phase.json says; delete it and run the notebook again.")
+        load_weights(model, folder / "weights.safetensors")
+    except ValueError as error:
+        if experiment.run.path in folder.parents:
+            raise
+        print(f"{name}: it is computed again, because it is damaged in the cache: {error}")
+        return None
     if name not in {known.phase for known in experiment.run.ledger.entries}:  # else this run itself computed it
         experiment.run.ledger.add(replace(Entry(**record["entry"]), phase=name, cached=True))
     place(model, experiment.device)
@@ -194,11 +245,17 @@ def keep_phase(
     tensors = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
     write_bytes(folder / "weights.safetensors", save(tensors))
     record = {**found, "entry": asdict(entry), "identity": _identity(experiment, before_training)}
+    record["weights"] = _hash(folder)
     write_json(folder / "phase.json", record)
     for name in ("checkpoint.pt", PhaseClock.NAME):
         (folder / name).unlink(missing_ok=True)
     experiment.run.ledger.add(entry)
     return record
+
+
+def _hash(folder: Path) -> str:
+    path = folder / "weights.safetensors"
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else "missing"
 
 
 class PhaseClock:
@@ -208,7 +265,7 @@ class PhaseClock:
 
     def __init__(self, folder: Path, shown: Progress) -> None:
         self.path = folder / self.NAME
-        self.before = float(read_json(self.path)) if self.path.is_file() else 0.0
+        self.before = float(read_json(self.path, SECONDS, missing=0.0))
         self.start = time.perf_counter()
         self.shown = shown
 

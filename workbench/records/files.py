@@ -2,14 +2,17 @@
 
 import hashlib
 import json
+import math
 import os
-import tempfile
+import secrets
+import unicodedata
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import fastjsonschema  # nbformat's own: jsonschema takes a second to import
+from filelock import FileLock, Timeout
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
@@ -17,22 +20,41 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The temporary file lies in the same folder, because a rename is atomic only within one file system.
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = path.with_name(f".{secrets.token_hex(8)}.part")  # `mkstemp` would make it private, whatever the umask
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes files private; records are for sharing
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
+def lock(path: str | Path, wait: float = 0.0) -> FileLock | None:
+    """The lock that this file is, or None while another process still holds it after `wait` seconds (-1: for ever).
+
+    It is held until it is released, forgotten or its process dies, however that ends. One process may take it again.
+    """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    found = FileLock(path, is_singleton=True, thread_local=False)
+    try:
+        found.acquire(timeout=wait)
+    except Timeout:
+        return None
+    return found
+
+
+def sweep(folder: Path) -> None:
+    """Removes what killed writers left below a folder; only for who alone writes there."""
+    for part in folder.rglob(".*.part"):
+        part.unlink(missing_ok=True)
+
+
 def write_text(path: str | Path, text: str) -> None:
-    """Write UTF-8 text atomically."""
-    write_bytes(path, text.encode("utf-8"))
+    """Write UTF-8 text atomically; a lone surrogate is written out (in JSON that is the same text)."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: str | Path, value: object) -> None:
@@ -52,10 +74,10 @@ def read_json(path: str | Path, checked: Callable[[object], Any] | None = None, 
     if missing is not None and not Path(path).exists():
         return missing
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        value = parse_json(Path(path).read_text(encoding="utf-8"), ours=checked is not None)
     except OSError as error:
         raise ValueError(f"Expected a JSON file at {path}, but it cannot be read: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ValueError(f"{path} is not valid JSON ({error}); restore it or delete it.") from error
     try:
         return checked(value) if checked else value
@@ -63,11 +85,47 @@ def read_json(path: str | Path, checked: Callable[[object], Any] | None = None, 
         raise ValueError(f"{path} does not fit: {error}; delete it and run the notebook again.") from error
 
 
+def parse_json(text: str | bytes, *, ours: bool) -> Any:
+    """The value of a JSON text; ValueError for anything else, in `ours` also for NaN and what no float can hold."""
+    number = _finite if ours else None
+    try:
+        return json.loads(text, parse_int=number, parse_float=number, parse_constant=number)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text:.20} is no finite number")
+    return int(text) if text.lstrip("-").isdecimal() else value
+
+
 def fields(required: Mapping[str, Any], optional: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The JSON schema of an object with these fields and no others; each is given by a type's name or a schema."""
     every = {**required, **(optional or {})}
     schemas = {name: {"type": field} if isinstance(field, str) else field for name, field in every.items()}
     return {"type": "object", "required": list(required), "properties": schemas, "additionalProperties": False}
+
+
+def fields_of(kind: type, most: float) -> dict[str, Any]:
+    """The JSON schema of a frozen dataclass of numbers (none above `most`), texts, choices and tuples of these."""
+    return fields({}, {name: _schema(hint, most) for name, hint in get_type_hints(kind).items()})
+
+
+def _schema(hint: Any, most: float) -> dict[str, Any]:
+    parts = get_args(hint)
+    if get_origin(hint) is Literal:
+        return {"enum": list(parts)}
+    if get_origin(hint) is tuple:
+        items = [_schema(part, most) for part in parts if part is not ...]
+        if ... in parts:
+            return {"type": "array", "items": items[0], "minItems": 1, "maxItems": 64}
+        return {"type": "array", "items": items, "minItems": len(items), "maxItems": len(items)}
+    if parts:  # a union
+        return {"anyOf": [_schema(part, most) for part in parts]}
+    if hint in (int, float):
+        return {"type": "integer" if hint is int else "number", "minimum": -most, "maximum": most}
+    return {"type": {bool: "boolean", str: "string", type(None): "null"}[hint]}
 
 
 def compiled(schema: dict[str, Any], what: str) -> Callable[[object], Any]:
@@ -81,13 +139,25 @@ def digest(value: object) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 
 
+def plain(text: str, keep: str = "") -> str:
+    """The text with all that a screen would not show written out: control characters, escapes, lone surrogates.
+
+    Names from files pass here once, where they are read or shown; characters in `keep` stay.
+    """
+    hidden = (c for c in set(text) - set(keep) if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp"))
+    return text.translate({ord(c): c.encode("unicode_escape").decode() for c in hidden})
+
+
 def inside(root: str | Path, name: str) -> Path:
     """`root / name`; ValueError when the name (from a file, so perhaps hostile) is empty or leads out of `root`."""
     path = Path(root) / name
     foreign = "\0" in name or "\\" in name or Path(name).is_absolute() or ".." in Path(name).parts
-    # resolve() follows symbolic links, so that a link cannot lead out either; the root itself is no name inside.
-    if foreign or Path(root).resolve() not in path.resolve().parents:
-        raise ValueError(f"Expected a name inside {root}, got {name!r}; use a relative name without '..'.")
+    try:  # resolve() follows symbolic links, so that a link cannot lead out either; the root itself is no name inside
+        foreign = foreign or Path(root).resolve() not in path.resolve().parents
+    except (OSError, RuntimeError, ValueError):  # too long for the system, in a circle of links, no text at all
+        foreign = True
+    if foreign:
+        raise ValueError(f"Expected a name inside {root}, got {name!r:.300}; use a relative name without '..'.")
     return path
 
 

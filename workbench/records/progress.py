@@ -27,22 +27,24 @@ def headless() -> bool:
 def reporter(label: str) -> Progress:
     """A progress that shows a bar, or in headless mode prints at most a line every ten seconds, and the last one."""
     start = printed = time.monotonic()
+    before: int | None = None  # steps that were done when this began: of a continued phase
     bar: tqdm | None = None  # made at the first step, so that a skipped phase shows no empty bar
 
     def print_line(done: int, total: int, text: str) -> None:
-        nonlocal printed
+        nonlocal printed, before
+        before = done - 1 if before is None else before
         now = time.monotonic()
         if done < total and now - printed < HEADLESS_INTERVAL:
             return
         printed = now
-        left = (now - start) / max(done, 1) * (total - done)
+        left = (now - start) / max(done - before, 1) * (total - done)
         remark = f"{duration(left)} left" if done < total else f"took {duration(now - start)}"
         print(f"{label}: {done}/{total}, {remark}{', ' + text if text else ''}", flush=True)
 
     def move_bar(done: int, total: int, text: str) -> None:
         nonlocal bar
         if bar is None:
-            bar = tqdm(total=total, desc=label)
+            bar = tqdm(total=total, desc=label, initial=max(0, done - 1))
         bar.total = total
         bar.set_postfix_str(text, refresh=False)
         bar.update(done - bar.n)

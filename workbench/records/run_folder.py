@@ -1,6 +1,7 @@
 """The folder of one run: parameters, environment, evaluations, costs, figures, tables and its status."""
 
 import io
+import itertools
 import json
 import os
 import re
@@ -10,7 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.records.environment import environment
-from workbench.records.files import compiled, digest, fields, inside, read_json, write_bytes, write_json, write_text
+from workbench.records.files import (
+    compiled,
+    digest,
+    fields,
+    inside,
+    lock,
+    parse_json,
+    plain,
+    read_json,
+    sweep,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from workbench.records.ledger import Ledger
 from workbench.records.score import Score
 
@@ -22,15 +36,31 @@ MIME_TYPE = "application/vnd.workbench.run+json"  # the headless runner finds th
 NOT_IDENTITY = ("fresh", "runs")  # parameters that say where to record, not what to compute
 NAMES = {"notebook": "string", "params": "object", "seed": "integer", "data_digest": "string", "started": "string"}
 RECORD = compiled(fields(NAMES), "record")
+ENVIRONMENT = compiled({"type": "object", "properties": {"earlier": {"type": "array"}}}, "environment")
+CAPTIONS = compiled({"type": "object", "additionalProperties": {"type": "string"}}, "captions")
 STORED = compiled(fields({"key": "string", "value": "object"}), "result")
 ROW = fields({"name": "string", **dict.fromkeys(("value", "error", "macs", "seconds", "forward_macs"), "number")})
 WORDS = dict.fromkeys(("method", "metric", "baseline", "random", "why", "sentence"), "string")
 VERDICT = fields({**WORDS, "found": ROW, "others": {"type": "array", "items": ROW, "minItems": 1}})
+NAMED = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
+CELLS = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean", "null"]}}
+TABLE = compiled(
+    fields(
+        {"columns": {**NAMED, "minItems": 1}, "rows": {"type": "array", "items": CELLS}},
+        {"title": "string", "note": "string", **dict.fromkeys(("index", "baseline", "paired"), NAMED)},
+    ),
+    "table",
+)
 VERDICTS = compiled({"type": "array", "items": VERDICT}, "verdicts")
 
 
 class RunFolder:
-    """One run on disk; everything is written atomically, so that a killed run can be continued."""
+    """One run on disk; everything is written atomically, so that a killed run can be continued.
+
+    What `open` gives is locked: no other process opens the same folder while this one lives.
+    """
+
+    busy: tuple[Path, ...] = ()  # the folders that `open` passed by, because other processes write them
 
     def __init__(self, path: str | Path) -> None:
         """The run recorded at `path`; ValueError when there is none (`RunFolder.open` starts one)."""
@@ -44,6 +74,7 @@ class RunFolder:
         self.data_digest: str = saved["data_digest"]
         self.started: str = saved["started"]  # UTC, ISO 8601
         self.ledger = Ledger(self.path / "ledger.json")
+        self._lock: object = None
 
     @staticmethod
     def open(
@@ -51,7 +82,8 @@ class RunFolder:
     ) -> "RunFolder":
         """Continue the newest unfinished run of these parameters, seed and data, or start the next one.
 
-        The folder is `root/<notebook>/<digest>-<n>`. `fresh=True` always starts the next number.
+        The folder is `root/<notebook>/<digest>-<n>`. `fresh=True` always starts the next number. A run that another
+        process has open is passed by.
         """
         if not re.fullmatch(r"\w[\w.-]*", notebook):
             raise ValueError(f"Expected a plain notebook name such as '10_detnas', got {notebook!r}.")
@@ -60,21 +92,35 @@ class RunFolder:
         home = Path(root) / notebook
         matches = [re.fullmatch(rf"{key}-([1-9]\d*)", path.name) for path in home.glob(f"{key}-*")]
         numbers = [0, *sorted(int(match[1]) for match in matches if match)]
-        unfinished = [number for number in numbers[1:] if _status(home / f"{key}-{number}") != "finished"]
-        path = home / f"{key}-{unfinished[-1] if unfinished and not fresh else numbers[-1] + 1}"
+        old = [] if fresh else numbers[:0:-1]
+        busy: list[Path] = []
+        for number in itertools.chain(old, itertools.count(numbers[-1] + 1)):
+            path = home / f"{key}-{number}"
+            if number in old and _status(path) == "finished":
+                continue
+            if (held := lock(path / ".lock")) is None:
+                busy.append(path)
+                continue
+            # While we looked, another process may have finished this one, or begun the next one.
+            if _status(path) != "finished" if number in old else not (path / "params.json").exists():
+                break
+            held.release()
+        sweep(path)
         if not (path / "params.json").is_file():
             started = datetime.now(UTC).isoformat(timespec="seconds")
             origin = {"seed": seed, "data_digest": data_digest, "started": started}
             write_json(path / "params.json", {"notebook": notebook, "params": dict(params), **origin})
         # A run may be continued on another machine or commit: the earlier environments stay on record.
         now = environment(data_digest)
-        before = read_json(path / "env.json", missing={})
+        before = read_json(path / "env.json", ENVIRONMENT, missing={})
         earlier = before.pop("earlier", [])
         if before and before != now:
             earlier.append(before)
         write_json(path / "env.json", {**now, "earlier": earlier} if earlier else now)
         write_text(path / "status", "running\n")
-        return RunFolder(path)
+        run = RunFolder(path)
+        run.busy, run._lock = tuple(busy), held  # the lock is held as long as somebody has the run
+        return run
 
     @property
     def status(self) -> str:
@@ -85,7 +131,7 @@ class RunFolder:
         write_text(self.path / "status", "finished\n")
 
     def fail(self, message: str) -> None:
-        write_text(self.path / "status", "failed: " + " ".join(message.split()) + "\n")
+        write_text(self.path / "status", "failed: " + plain(" ".join(message.split())) + "\n")
 
     def append(self, score: Score) -> None:
         """Add a row to evaluations.jsonl; when this returns, the row is on disk."""
@@ -105,9 +151,9 @@ class RunFolder:
         rows = []
         for number, line in enumerate(_whole_lines(data).splitlines(), start=1):
             try:
-                rows.append(Score.from_json(json.loads(line)))
+                rows.append(Score.from_json(parse_json(line, ours=True)))
             except ValueError as error:
-                raise ValueError(f"{path} line {number} is broken: {error}") from error
+                raise ValueError(f"{path} line {number} is broken: {error}; delete that line.") from error
         return [row for row in rows if phase is None or row.phase == phase]
 
     def claim(self, phase: str, key: str) -> None:
@@ -132,11 +178,9 @@ class RunFolder:
     def save_figure(self, figure: "Figure", name: str, alt: str) -> Path:
         """Save a matplotlib figure as figures/<name>.png (150 dpi); `alt` says in words what it shows."""
         path = inside(self.path / "figures", name + ".png")
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
-        write_bytes(path, buffer.getvalue())
+        write_bytes(path, png_of(figure, bbox_inches="tight"))
         captions = self.path / "figures" / "captions.json"
-        write_json(captions, {**read_json(captions, missing={}), f"{name}.png": alt})
+        write_json(captions, {**read_json(captions, CAPTIONS, missing={}), f"{name}.png": alt})
         return path
 
     def save_table(
@@ -182,14 +226,36 @@ class RunFolder:
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         text = f"run folder {self.path}: {self.status}, {len(self.scores())} evaluations"
+        text += "".join(f" (another process writes {path})" for path in self.busy)
         return {"text/plain": text, MIME_TYPE: {"path": str(self.path)}}
+
+
+def png_of(figure: "Figure", **options: Any) -> bytes:
+    """The figure as PNG, 150 dpi."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150, **options)
+    return buffer.getvalue()
+
+
+def read_table(run: Path, name: str) -> dict[str, Any]:
+    """A table as `RunFolder.save_table` wrote it, with every field; ValueError when the file holds anything else."""
+    path = run / "tables" / f"{name}.json"
+    table = {"title": "", "note": "", "baseline": [], "paired": [], **read_json(path, TABLE)}
+    columns = set(table["columns"])
+    table["index"] = table.get("index") or table["columns"][:1]
+    if not {*table["index"], *table["paired"]} <= columns or any(set(row) != columns for row in table["rows"]):
+        raise ValueError(f"{path} is not a table (rows and columns differ); delete it and run the notebook again.")
+    return table
 
 
 def _status(path: Path) -> str:
     try:
-        return (path / "status").read_text(encoding="utf-8").strip()
+        text = (path / "status").read_text(encoding="utf-8", errors="replace").strip()
     except FileNotFoundError:
         return "running"  # killed while it was being made
+    if text in ("running", "finished") or text.startswith("failed: "):
+        return text
+    raise ValueError(f"{path / 'status'} says neither running, finished nor failed; write one of them into it.")
 
 
 def _whole_lines(data: bytes) -> bytes:

@@ -113,7 +113,11 @@ def fit(
     cuda = range(torch.cuda.device_count()) if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):  # torch's own generator, which every step seeds, stays as it was outside
         if checkpoint is not None and checkpoint.exists():
-            epochs = _restore(load_checkpoint(checkpoint), model, sides, path, average)
+            state = load_checkpoint(checkpoint)
+            try:
+                epochs = _restore(state, model, sides, path, average)
+            except Exception as error:  # something is missing in it, or is of another training
+                raise ValueError(f"{checkpoint} does not fit this training ({error!r}); delete it.") from error
         try:
             for step in range(len(sides["weights"].losses), own.steps):
                 turns: tuple[Turn, ...] = plan.turns(step) if plan else ("weights",)

@@ -20,7 +20,7 @@ from workbench.methods.compare import Network, Start, slug, spec_identity
 from workbench.methods.experiment import Experiment, as_plain, forward_macs, new_model
 from workbench.methods.fna.presets import FNAPlan
 from workbench.methods.gradient import GradientSearch, SeedNetwork, gradient_search, random_control, read_seed
-from workbench.methods.phases import keep_phase, load_phase, place_of
+from workbench.methods.phases import keep_phase, load_phase, phase_folder
 from workbench.networks.backbone import Backbone
 from workbench.networks.pretrained import load_efficientnet_lite, load_torchvision
 from workbench.networks.remap import Kernel, Width, remap
@@ -176,21 +176,21 @@ def _refresh(experiment: Experiment, name: str, backbone: Backbone, origin: Mapp
     """Batch-norm statistics of `backbone` on training images, in place, or those that were kept of the same."""
     plan, task, data = experiment.plan, experiment.task, experiment.data.full_train
     before: dict[str, Any] = {"refresh": dict(origin), "data": data.digest, "task": as_plain(task)}
-    folder = place_of(experiment, before, shared=True)[1]
     phase = f"refresh {slug(name)}"
-    if load_phase(experiment, phase, folder, backbone) is None:
-        begun = time.perf_counter()
-        reset_peak_memory(experiment.device)
-        model = new_model(lambda: task.build(backbone), experiment.seed, "refresh").to(experiment.device)
-        drawn = generator(experiment.seed, "refresh").integers(len(data), size=plan.refresh_images).tolist()
-        batches = ImageBatches(task, data, drawn, plan.scoring.calibration_batch, experiment.device)
-        recalibrate(model, task, batches)
-        entry = Entry(
-            phase=phase,
-            seconds=time.perf_counter() - begun,
-            images=len(drawn),
-            forward_macs=forward_macs(model, task, data, experiment.device) * len(drawn),
-            peak_memory=peak_memory(experiment.device),
-        )
-        keep_phase(experiment, folder, backbone, entry, before, {})
+    with phase_folder(experiment, phase, before, shared=True) as (_, folder):
+        if load_phase(experiment, phase, folder, backbone) is None:
+            begun = time.perf_counter()
+            reset_peak_memory(experiment.device)
+            model = new_model(lambda: task.build(backbone), experiment.seed, "refresh").to(experiment.device)
+            drawn = generator(experiment.seed, "refresh").integers(len(data), size=plan.refresh_images).tolist()
+            batches = ImageBatches(task, data, drawn, plan.scoring.calibration_batch, experiment.device)
+            recalibrate(model, task, batches)
+            entry = Entry(
+                phase=phase,
+                seconds=time.perf_counter() - begun,
+                images=len(drawn),
+                forward_macs=forward_macs(model, task, data, experiment.device) * len(drawn),
+                peak_memory=peak_memory(experiment.device),
+            )
+            keep_phase(experiment, folder, backbone, entry, before, {})
     backbone.cpu()
