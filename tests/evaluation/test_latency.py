@@ -1,4 +1,4 @@
-"""Times are medians with quartiles, of calls in turn, by the threads that are set; modules stay in the mode they were in."""
+"""Times are medians with quartiles, of calls in turn, by the threads that are set, and modules stay as they were."""
 
 from functools import partial
 

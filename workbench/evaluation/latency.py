@@ -38,4 +38,4 @@ def timed_ms(calls: Sequence[Callable[[], object]], *, repeats: int = 30) -> lis
     timers = [Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads()) for call in calls]
     rounds = 1000 * np.array([[timer.timeit(1).mean for timer in timers] for _ in range(repeats)])
     low, median, high = np.percentile(rounds, [25, 50, 75], axis=0)
-    return [Interval(*map(float, row), repeats) for row in zip(median, low, high, strict=True)]
+    return [Interval(*row, n=repeats) for row in zip(median.tolist(), low.tolist(), high.tolist(), strict=True)]
