@@ -60,7 +60,7 @@ def folder_of(data: str, plan: Plan, seed: int, runs: str) -> str:
 
 
 def class_table(data: Data) -> pd.DataFrame:
-    """Each class: its boxes and images, and the sizes of its objects (root of the area) in pixels of the network's input."""
+    """Each class: its boxes and images, and the sizes of its objects (root of the area, pixels) at the input."""
     parts = {"training": data.full_train, "test": data.test}
     boxes = {name: pd.DataFrame(part.ground_truth()["annotations"]) for name, part in parts.items()}
     rows = []

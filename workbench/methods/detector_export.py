@@ -79,8 +79,8 @@ def _images(config: DetectorConfig) -> tuple[Tensor, Tensor, dict[int, Any]]:
 def _kept(form: str, path: Path, data: bytes, read: Callable[[bytes], Maps], own: Maps, tried: Tensor) -> Exported:
     maps = read(data)
     pairs = zip(own(tried), maps(tried), strict=True)
-    difference = max(float((theirs - ours).abs().max() / ours.abs().max()) for ours, theirs in pairs)
-    if not difference <= TOLERANCE:
+    difference = float(torch.stack([(theirs - ours).abs().max() / ours.abs().max() for ours, theirs in pairs]).max())
+    if not difference <= TOLERANCE:  # nor may it be nan
         raise RuntimeError(f"{form} gives other maps than the network: they differ by {difference:.1g} of their size.")
     write_bytes(path, data)
     return Exported(form, maps, path, difference)
