@@ -1,7 +1,6 @@
 """What a search will cost, from a few steps of everything that it trains and a few candidates that it scores."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from workbench.methods import candidates
 from workbench.methods.detnas import method as detnas
 from workbench.methods.experiment import Experiment, body_of, new_model
 from workbench.methods.fna import method as fna
-from workbench.methods.gradient import steps_on
+from workbench.methods.gradient import GradientSearch, steps_on
 from workbench.methods.paths import path_wise, step_paths
 from workbench.methods.phases import step_seconds
 from workbench.networks.backbone import Backbone
@@ -25,19 +24,6 @@ PRETRAIN, SUPERNET, SEARCH = "pre-train the supernet", "train the supernet", "sc
 RANDOM, NETWORKS = "score random candidates", "train the networks to compare"
 PHASES = {"pretrain supernet": PRETRAIN, "finetune supernet": SUPERNET, "search": SUPERNET, "evolution": SEARCH}
 PHASES |= {"score search": SEARCH, "random": RANDOM, "random on search": RANDOM}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Untrained:
-    """A supernet in the model of a task, of which only the time is asked for."""
-
-    model: nn.Module
-    key: str = ""
-
-    @property
-    def supernet(self) -> Supernet:
-        supernet: Supernet = body_of(self.model)
-        return supernet
 
 
 def cost_estimate(experiment: Experiment, method: str, networks: int) -> pd.DataFrame:
@@ -70,7 +56,8 @@ def cost_estimate(experiment: Experiment, method: str, networks: int) -> pd.Data
         options["search"] = lambda model: AlphaSide(parameters=body_of(model).alphas(), data=data.search)
         model = time_steps(SUPERNET, lambda: fna.supernet(plan, seed.backbone), plan.search, **options)
         spec, evaluations = fna.seed_form(experiment), plan.search.epochs - plan.search.warm_epochs
-    judge, rng = candidates.scorer(experiment, Untrained(model=model), experiment.task), np.random.default_rng(0)
+    begun = GradientSearch(model=model, supernet=body_of(model), phase="estimate")  # any supernet in a model would do
+    judge, rng = candidates.scorer(experiment, begun, experiment.task), np.random.default_rng(0)
     scores = [judge(judge.supernet.space.sample(rng), phase="estimate", step=0) for _ in range(3)]
     seconds = float(np.mean([score.seconds for score in scores[1:]]))  # the first also warms up
     rows += [(SEARCH, evaluations, seconds), (RANDOM, evaluations, seconds)]

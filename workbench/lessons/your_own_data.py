@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
+from torch import Tensor
 
 from workbench.data.loader import Data, find_folder
 from workbench.data.scenes.coco_folder import write_scenes
 from workbench.data.scenes.tasks import Scenes
 from workbench.evaluation.latency import latencies_ms
 from workbench.evaluation.statistics import pareto_front
+from workbench.insight.plots import PHASE_COLOURS
 from workbench.insight.style import BLACK, BLUE, GREEN, ORANGE, RIGHT, new_axes
 from workbench.methods import candidates, gradient
 from workbench.methods.compare import Network, Result
@@ -141,12 +143,18 @@ def clock_table(experiment: Experiment, searched: Searched, repeats: int) -> pd.
     columns = ["scored by", "arch", "network", metric, f"{metric} error", "MACs", "params"]
     frame = pd.DataFrame(rows, columns=columns).drop_duplicates("arch", keep="last")
     models = [experiment.task.build(Backbone(searched.space.spec(arch))) for arch in frame["arch"]]
-    height, width = Counter(input_sizes(experiment.plan, experiment.data)).most_common(1)[0][0]
-    image = torch.rand(1, 3, height, width, device=experiment.device).contiguous(memory_format=torch.channels_last)
+    image = one_image(experiment)
     layout: Any = {"device": experiment.device, "memory_format": torch.channels_last}
     calls = [(model.get_submodule("backbone").to(**layout), image) for model in models]
     frame[CLOCK] = [found[:3] for found in latencies_ms(calls, repeats=repeats)]
     return frame.sort_values([metric, "MACs"], ascending=[False, True], ignore_index=True)
+
+
+def one_image(experiment: Experiment) -> Tensor:
+    """Noise of the size that most images of the data have at the input, (1, 3, H, W), to be timed on."""
+    height, width = Counter(input_sizes(experiment.plan, experiment.data)).most_common(1)[0][0]
+    image = torch.rand(1, 3, height, width, device=experiment.device)
+    return image.contiguous(memory_format=torch.channels_last)
 
 
 def lightest(frame: pd.DataFrame, metric: str) -> Arch:
@@ -184,14 +192,14 @@ def plot_front(frame: pd.DataFrame, metric: str, group: str, ylabel: str) -> Axe
     `group` is the column that colours stand for.
     """
     ax = new_axes(7.4, 4.0)
-    for colour, marker, (name, rows) in zip(
-        (BLUE, ORANGE, GREEN, "0.4"), "o^sD", frame.groupby(group, sort=False), strict=False
-    ):
-        sideways = np.abs(rows[["ms low", "ms high"]].sub(rows["ms"], axis=0)).T
+    spare = iter((BLACK, GREEN, BLUE, ORANGE))
+    for marker, (name, rows) in zip("o^sDvP", frame.groupby(group, sort=False), strict=False):
+        colour = PHASE_COLOURS.get(str(name)) or next(spare)
+        sideways = rows[["ms low", "ms high"]].sub(rows["ms"], axis=0).abs().T.to_numpy()
         ax.errorbar(rows["ms"], rows[metric], rows[f"{metric} error"], sideways, marker, color=colour, label=name,
-                    markersize=5, elinewidth=0.7, alpha=0.75)  # fmt: skip
+                    markersize=6, elinewidth=0.7, alpha=0.8)  # fmt: skip
     front = frame.iloc[pareto_front(frame["ms"].tolist(), frame[metric].tolist())]
-    ax.step(front["ms"], front[metric], where="post", color=BLACK, linewidth=1.2, label="front")
-    ax.set(xlabel="milliseconds for one image (median; bars: quartiles)", ylabel=ylabel)
+    ax.step(front["ms"], front[metric], where="post", color="0.4", linewidth=1.2, label="front", zorder=0)
+    ax.set(xlabel="milliseconds for one image (median; bars: quartiles)", ylabel=f"{ylabel} (0-1)")
     ax.legend(**RIGHT)
     return ax
