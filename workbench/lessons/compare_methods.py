@@ -45,14 +45,16 @@ def comparison_rows(frame: pd.DataFrame, notebook: str, source: str) -> pd.DataF
     """
     metric = "accuracy" if "accuracy" in frame else "AP"
     task = "detection" if NOTEBOOKS[notebook] else "the ladder"
-    frame = frame.assign(source=source, task=task, metric=metric, data=frame["data"].replace("", np.nan))
-    frame = frame.fillna({"data": "scenes"}).rename(columns={metric: "value", f"{metric} error": "error"})
+    named = ["scenes" if pd.isna(data) or not data else data for data in frame["data"]]  # 41 has no such parameter
+    frame = frame.rename(columns={metric: "value", f"{metric} error": "error"})
+    frame = frame.assign(source=source, task=task, metric=metric, data=named)
+    frame = frame if "reach" in frame else frame.assign(reach=np.nan)
     if NOTEBOOKS[notebook]:
         frame["method"] = NOTEBOOKS[notebook]
     pairs = zip(frame["network"], frame["method"], strict=True)
     frame["role"] = [ROLES.get(name.removeprefix(f"{method}: ")) for name, method in pairs]
     kept = [*SETTING, "method", "role", "network", "seed", *COSTS, "metric", "value", "error", "reach"]
-    return frame.dropna(subset=["role"]).reindex(columns=kept)
+    return frame.dropna(subset=["role"])[kept]
 
 
 def stored_rows() -> pd.DataFrame:
@@ -206,6 +208,7 @@ def plot_gains(table: pd.DataFrame, printed: pd.DataFrame, metric: str) -> Axes:
     axes[1].set(title="as printed in the papers", xlabel="AP on COCO of the found network less the baseline's")
     for ax, labels in zip(axes, (names, printed["network"]), strict=True):
         ax.axvline(0, color="0.4", linewidth=1, linestyle=":")
+        ax.locator_params(axis="x", nbins=5)
         ax.set_yticks(range(len(labels)), labels, fontsize=9)
         ax.invert_yaxis()
     return axes[0]
