@@ -22,6 +22,7 @@ METHODS = {
     "32_fna_segmentation_and_pose": ["FNA segmentation", "FNA pose"],
     "40_crnas": ["CR-NAS"],
     "41_known_answers": ["DetNAS", "NATS", "FNA", "CR-NAS"],
+    "90_your_own_data": ["DetNAS"],
 }
 NUMBER = r"[+-]?\d+\.\d+"
 
@@ -116,6 +117,11 @@ def latency(run: RunFolder) -> list[str]:
     return [f"{worst.iloc[0]:.2f} (backbone)", f"{worst.iloc[1]:.2f} (detector)"]
 
 
+def gains(run: RunFolder) -> list[str]:
+    rows = tables_of(run)["gains_1"].itertuples()
+    return [f"{row.method} - {row.against} {row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" for row in rows]
+
+
 SUPERNET = ("pretrain supernet", "finetune supernet")
 STAGES = ("pretrain stage supernet", "finetune stage supernet")
 CAPTIONS: dict[str, dict[str, Callable[[RunFolder], list[str]]]] = {
@@ -159,6 +165,13 @@ CAPTIONS: dict[str, dict[str, Callable[[RunFolder], list[str]]]] = {
         "nats_fields": lambda run: cells(run, "nats_fields", "A(0.0455)", "{name} {:.0f} px"),
         "training": lambda run: cells(run, "training", "sigma_h", "{name} {:.0f} px"),
         "box_shares": lambda run: cells(run, "box_shares", "SCR", "{name} {:.2f}"),
+    },
+    "70_compare_methods": {"costs_1": lambda run: cells(run, "means_1", "value", ": {:.3f}"), "gains_1": gains},
+    "90_your_own_data": {
+        "trajectory": lambda run: best(run, "evolution", "random"),
+        "clock": lambda run: [f"of {len(tables_of(run)['clock'])} networks"],
+        "choice": lambda run: cells(run, "comparison", "AP", ", AP {:.3f}"),
+        "detections": lambda run: cells(run, "comparison", "AP50", "test AP50 {:.2f}")[:1],
     },
 }
 

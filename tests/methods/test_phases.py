@@ -208,7 +208,7 @@ def test_checkpoints_that_are_damaged_are_named(experiment, monkeypatch):
             trained(experiment, "checkpointed")
 
 
-def test_the_mean_of_several_steps_is_said(monkeypatch):
+def test_several_steps_are_averaged(monkeypatch):
     """The first step only warms up: it is slow, whatever the path."""
     now = [0.0]
     monkeypatch.setattr(phases.time, "perf_counter", lambda: now[0])
@@ -218,5 +218,5 @@ def test_the_mean_of_several_steps_is_said(monkeypatch):
             now[0] += seconds
             progress(step + 1, steps, "")
 
-    assert phases.estimate(trial, 10) == "about 10 s"  # one step stands for ten
-    assert phases.estimate(trial, 100) == "about 5 min"  # 3 s on average
+    assert phases.seconds_per_step(trial, 10) == 1.0  # one step stands for ten
+    assert phases.seconds_per_step(trial, 100) == 3.0

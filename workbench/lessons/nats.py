@@ -12,6 +12,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import nn
 
+from workbench.evaluation.latency import latencies_ms
 from workbench.evaluation.statistics import mean_interval
 from workbench.insight.plots import SIZES, plot_parts
 from workbench.insight.receptive_field import predicted_sigma
@@ -23,7 +24,6 @@ from workbench.methods.nats.method import space_of
 from workbench.methods.nats.presets import NATSPlan
 from workbench.methods.plan import input_sizes
 from workbench.networks.backbone import Backbone
-from workbench.networks.count import latencies_of
 from workbench.networks.dilation_mixture import DilationMixture, use
 from workbench.networks.supernet import Supernet
 from workbench.search.relaxation import Derived
@@ -132,8 +132,10 @@ def latency_table(experiment: Experiment, groups: Sequence[str], repeats: int = 
         models.append(model.to(experiment.device, memory_format=torch.channels_last))  # type: ignore[call-overload]
     parts = [max(1, *(len(block.dilations) for block in spec.blocks)) for spec in specs.values()]
     frame = pd.DataFrame({"groups": list(specs), "convolutions in a layer, at most": parts})
-    frame["backbone ms"] = latencies_of([(body_of(model), image) for model in models], repeats=repeats)
-    frame["detector ms"] = latencies_of([(model, [image[0]]) for model in models], repeats=repeats)
+    calls: dict[str, Any] = {"backbone ms": [(body_of(model), image) for model in models]}
+    calls["detector ms"] = [(model, [image[0]]) for model in models]
+    for name, timed in calls.items():
+        frame[name] = [median for median, *_ in latencies_ms(timed, repeats=repeats)]
     for part in ("backbone", "detector"):
         frame[f"{part} ratio"] = frame[f"{part} ms"] / frame[f"{part} ms"].iloc[0]
     return frame

@@ -33,7 +33,7 @@ from workbench.search.relaxation import Derived, Logits, derive
 from workbench.spaces.costs import ImageSize
 from workbench.spaces.network_spec import NetworkSpec
 from workbench.spaces.space import SKIP, SearchSpace
-from workbench.training.fit import AlphaSide
+from workbench.training.fit import AlphaSide, BeforeStep
 from workbench.training.recipe import AlternatingRecipe
 
 WeightsOn = Literal["mixture", "paths"]
@@ -107,12 +107,7 @@ def gradient_search(
     model = new_model(lambda: task.build(build()), experiment.seed, stream)
     supernet: Supernet = body_of(model)
 
-    def before_step(trained: nn.Module, turn: str, rng: np.random.Generator) -> None:
-        net: Supernet = body_of(trained)
-        if turn == "alpha" or weights_on == "mixture":
-            net.mix()
-        else:
-            net.activate(net.space.sample(rng) if turn == "warm" else net.sample(rng))
+    before_step = steps_on(weights_on)
 
     def mix(trained: nn.Module, turn: str, rng: np.random.Generator) -> None:
         body_of(trained).mix()
@@ -159,6 +154,19 @@ def gradient_search(
         candidates.enter_search(experiment, name, judge, scored_epochs(experiment, found))
     supernet.mix()
     return replace(found, trained=trained)
+
+
+def steps_on(weights_on: WeightsOn) -> BeforeStep:
+    """What every step of such a search runs: the mixture, or while weights learn on `paths` one that alpha draws."""
+
+    def before_step(trained: nn.Module, turn: str, rng: np.random.Generator) -> None:
+        net: Supernet = body_of(trained)
+        if turn == "alpha" or weights_on == "mixture":
+            net.mix()
+        else:
+            net.activate(net.space.sample(rng) if turn == "warm" else net.sample(rng))
+
+    return before_step
 
 
 def cost_loss(macs: Tensor, penalty: CostPenalty) -> Tensor:

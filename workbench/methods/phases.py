@@ -83,17 +83,11 @@ def train_phase(
         if (kept := load_phase(experiment, name, folder, model)) is not None:
             return _trained(key, folder, kept)
         options: dict[str, Any] = {"before_step": before_step, "image_side": image_side, "averaged": averaged}
-
-        def trial(steps: int, progress: Progress) -> None:
-            twin = copy.deepcopy(model)
-            short = replace(recipe, steps=steps) if isinstance(recipe, Recipe) else recipe.for_timing(steps)
-            own = replace(search(twin), after_epoch=None) if search is not None else None
-            fit(twin, task, data, short, seed=0, device=experiment.device, search=own, progress=progress, **options)
-
         weights = recipe if isinstance(recipe, Recipe) else recipe.weights
         left = weights.steps - steps_done(folder / "checkpoint.pt")
         steps = f"{weights.steps} steps" if left == weights.steps else f"the last {left} of {weights.steps} steps"
-        print(f"{name}: {steps} of {weights.batch_size} images, {estimate(trial, left)}")
+        seconds = left * step_seconds(model, task, data, recipe, experiment.device, search=search, **options)
+        print(f"{name}: {steps} of {weights.batch_size} images, {duration(seconds)}")
         clock = PhaseClock(folder, reporter(name))
         reset_peak_memory(experiment.device)
         if prices is None:
@@ -290,9 +284,25 @@ class PhaseClock:
         return untimed
 
 
-def estimate(trial: Callable[[int, Progress], None], steps: int) -> str:
-    """How long `steps` will take in words, from a few that `trial` runs as the phase will."""
-    return duration(steps * seconds_per_step(trial, steps))
+def step_seconds(
+    model: nn.Module,
+    task: Any,
+    data: Any,
+    recipe: Recipe | AlternatingRecipe,
+    device: torch.device,
+    *,
+    search: Callable[[nn.Module], AlphaSide] | None = None,
+    **options: Any,
+) -> float:
+    """The mean seconds of a step of `train_phase` with these arguments, from a few on a copy of the model."""
+
+    def trial(steps: int, progress: Progress) -> None:
+        twin = copy.deepcopy(model)
+        short = replace(recipe, steps=steps) if isinstance(recipe, Recipe) else recipe.for_timing(steps)
+        own = replace(search(twin), after_epoch=None) if search is not None else None
+        fit(twin, task, data, short, seed=0, device=device, search=own, progress=progress, **options)
+
+    return seconds_per_step(trial, (recipe if isinstance(recipe, Recipe) else recipe.weights).steps)
 
 
 def seconds_per_step(trial: Callable[[int, Progress], None], steps: int) -> float:

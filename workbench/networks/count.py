@@ -1,12 +1,11 @@
-"""Counts what a built module really computes, by running it on the meta device; and measures how long it takes."""
+"""Counts what a built module really computes, by running it on the meta device."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 from workbench.spaces.costs import Cost, ImageSize, height_width
@@ -49,28 +48,6 @@ def count_backbone(build: Callable[[], nn.Module], image_size: ImageSize) -> Cos
     """
     with torch.device("meta"):
         return count(build(), torch.empty(1, 3, *height_width(image_size)))
-
-
-def latency_ms(module: nn.Module, image_size: ImageSize, *, repeats: int = 30) -> float:
-    """Median milliseconds of one forward pass of one image on the module's own device."""
-    image = torch.rand(1, 3, *height_width(image_size), device=next(module.parameters()).device)
-    return latencies_of([(module, image)], repeats=repeats)[0]
-
-
-def latencies_of(calls: Sequence[tuple[nn.Module, Tensor | list[Tensor]]], *, repeats: int = 30) -> list[float]:
-    """Median milliseconds of each `module(features)` in eval mode, after warm-up; detectors take a list of images.
-
-    They are called in turn, so that what else the machine does hits all of them alike.
-    """
-    with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode())
-        timers = []
-        for module, features in calls:
-            stack.enter_context(evaluating(module))
-            timers.append(Timer("module(features)", globals={"module": module, "features": features}))
-            timers[-1].timeit(3)
-        rounds = [[timer.timeit(1).mean for timer in timers] for _ in range(repeats)]
-    return [1000 * sorted(times)[repeats // 2] for times in zip(*rounds, strict=True)]
 
 
 @contextmanager
