@@ -50,8 +50,8 @@ TINY = DetNASPlan(
 
 SMOKE = replace(
     TINY,
-    data=common.SMOKE_DATA,
-    classifier=common.SMOKE_CLASSIFIER,
+    data=common.SMOKE_LADDER,
+    classifier=common.SMOKE_PROBE,
     supernet=replace(
         TINY.supernet,
         pretrain=replace(FAST, steps=3, batch_size=8),
