@@ -58,9 +58,9 @@ class Data:
     search: Any
     full_train: Any  # for final networks: train and search together where they come from one folder
     test: Any
-    crops: ClassificationSet  # pre-training
-    crops_search: ClassificationSet  # for searches by classification accuracy, see crops_search_share
-    crops_test: ClassificationSet
+    crops: Any  # pre-training: a `ClassificationSet`, or on the ladder whole scenes, asked at given centres
+    crops_search: Any  # for searches by classification accuracy, see crops_search_share
+    crops_test: Any
     digest: str
     description: str
 
@@ -152,7 +152,15 @@ def _folder(
 
 
 def _crops(plan: DataPlan, name: str, seed: int, runs: str) -> tuple[dict[str, Any], str]:
-    """Classification images to train on, to search by and to test on, and what a description says of them."""
+    """Classification images to train on, to search by and to test on, and what a description says of them.
+
+    A crop of an animal on the ladder would cut off the dot that tells its class: there whole scenes are pre-trained on.
+    """
+    if name == "scenes" and plan.scenes.classes == "ladder":
+        whole = _scenes(plan, "detection", seed)
+        named = {"crops": "train", "crops_search": "search", "crops_test": "test"}
+        said = f"; pre-training at the centres of the animals in {len(whole['train'])} scenes"
+        return {role: whole[split] for role, split in named.items()}, said
     if name in ("scenes", ""):
         few = max(64, plan.crops // 8)
         sizes = {"train": plan.crops if name else 1, "search": few, "test": few}

@@ -13,7 +13,7 @@ from workbench.methods.fna.presets import FNAPlan
 from workbench.methods.nats import presets as nats_presets
 from workbench.methods.nats.presets import ALPHA, NATSPlan
 from workbench.methods.plan import CostPenalty, OneShotPart, ScoringPart
-from workbench.methods.presets import LADDER
+from workbench.methods.presets import LADDER, PROBE
 from workbench.search.evolution import EvolutionConfig
 from workbench.tasks.probe import ProbeConfig
 from workbench.training.recipe import AlternatingRecipe, Recipe
@@ -31,42 +31,41 @@ class KnownAnswersPlan:
     crnas: CRNASPlan
 
 
-_STEPS = Recipe(steps=300, batch_size=16, lr=3e-3, optimizer="adamw", weight_decay=0.02, warmup=0.05)
 _DATA = DataPlan(image_side=128, crop_side=32, train_images=3200, search_images=300, test_images=400, scenes=LADDER)
 _COMMON: dict[str, Any] = {
     "data": _DATA,
     "head": ProbeConfig(),
     "classifier": None,
     "scoring": ScoringPart(calibration_images=128, calibration_batch=32, batch=50),
-    "finetune": _STEPS,
+    "finetune": PROBE,
 }
 _ALPHA = replace(ALPHA, batch_size=16)
 
 TINY = KnownAnswersPlan(
     data=_DATA,
-    seed_recipe=replace(_STEPS, steps=200),
+    seed_recipe=replace(PROBE, steps=200),
     detnas=replace(
         detnas_presets.TINY,
         **_COMMON,
         space="shuffle-seven",
-        supernet=OneShotPart(pretrain=_STEPS, finetune=replace(_STEPS, steps=600), aligned_options=True),
+        supernet=OneShotPart(pretrain=PROBE, finetune=replace(PROBE, steps=600), aligned_options=True),
         macs_limit=8_100_000,
         evolution=EvolutionConfig(population=10, parents=4, mutants=5, crossings=4, mutation_probability=0.2),
     ),
     nats=replace(
         nats_presets.TINY,
-        **(_COMMON | {"finetune": replace(_STEPS, steps=150)}),
+        **(_COMMON | {"finetune": replace(PROBE, steps=150)}),
         backbone="resnet-bottleneck-shallow",
         groups="n8",
-        search=AlternatingRecipe(weights=replace(_STEPS, steps=200), alpha=_ALPHA, epochs=8, warm_epochs=2),
+        search=AlternatingRecipe(weights=replace(PROBE, steps=200), alpha=_ALPHA, epochs=8, warm_epochs=2),
     ),
     fna=replace(
         fna_presets.TINY_DETECTION,
-        **(_COMMON | {"finetune": replace(_STEPS, steps=200)}),
+        **(_COMMON | {"finetune": replace(PROBE, steps=200)}),
         seed_network="mobilenetv2-shallow",
         depths=(2, 2, 2),
         search=AlternatingRecipe(
-            weights=replace(_STEPS, steps=200), alpha=replace(_ALPHA, batch_size=8), epochs=10, warm_epochs=5
+            weights=replace(PROBE, steps=200), alpha=replace(_ALPHA, batch_size=8), epochs=10, warm_epochs=5
         ),
         penalty=CostPenalty(strength=0.3),
     ),
@@ -78,8 +77,8 @@ TINY = KnownAnswersPlan(
         budget=5,
         other_budgets=(),
         deeper=(1, 1, 3),
-        stages=OneShotPart(pretrain=_STEPS, finetune=_STEPS, aligned_options=True),
-        operations=OneShotPart(pretrain=_STEPS, finetune=_STEPS, aligned_options=True),
+        stages=OneShotPart(pretrain=PROBE, finetune=PROBE, aligned_options=True),
+        operations=OneShotPart(pretrain=PROBE, finetune=PROBE, aligned_options=True),
         kernels="shared",
         beam=BeamPart(width=3, completions=6),
     ),
@@ -88,7 +87,7 @@ TINY = KnownAnswersPlan(
 
 def _smoke(plan: KnownAnswersPlan) -> KnownAnswersPlan:
     data = replace(_DATA, train_images=24, search_images=12, test_images=12)
-    few = replace(_STEPS, steps=3, batch_size=4)
+    few = replace(PROBE, steps=3, batch_size=4)
     shared: dict[str, Any] = {
         "data": data,
         "scoring": ScoringPart(calibration_images=8, calibration_batch=4, batch=6),

@@ -1,6 +1,5 @@
 """How far a search can be trusted: all networks of a small space trained alone, and what that table can tell."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,17 +7,15 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import nn
 
 from workbench.data.loader import Data, DataPlan, load_data
-from workbench.data.scenes.scene import SceneConfig
-from workbench.data.scenes.tasks import Scenes
 from workbench.evaluation import benchmark
 from workbench.evaluation.benchmark import text_of
 from workbench.evaluation.recalibration import batch_norms
 from workbench.evaluation.scoring import Scorer
 from workbench.insight.tables import DATA
+from workbench.lessons.benchmark_table import EXHAUSTIVE, TablePlan, table_scenes, train_row, train_table
 from workbench.methods import candidates, one_shot
 from workbench.methods.crnas.presets import BeamPart
 from workbench.methods.experiment import Experiment, new_model
@@ -26,76 +23,15 @@ from workbench.methods.one_shot import TrainedSupernet
 from workbench.methods.paths import PathRule, path_wise, step_paths
 from workbench.methods.phases import seconds_per_step
 from workbench.methods.plan import ScoringPart
-from workbench.methods.presets import LADDER
-from workbench.networks.backbone import Backbone
+from workbench.methods.presets import LADDER, PROBE
 from workbench.networks.supernet import Supernet
-from workbench.records.files import digest, write_text
-from workbench.records.progress import Progress, reporter, silent
-from workbench.records.seeds import generator
+from workbench.records.files import digest
+from workbench.records.progress import Progress, reporter
 from workbench.search.evolution import EvolutionConfig
-from workbench.spaces.arch import Arch
 from workbench.spaces.catalogue import space_named
-from workbench.tasks.probe import Probe, ProbeConfig
+from workbench.tasks.probe import ProbeConfig
 from workbench.training.fit import fit
 from workbench.training.recipe import Recipe
-
-RECIPE = Recipe(steps=300, batch_size=16, lr=3e-3, optimizer="adamw", weight_decay=0.02, warmup=0.05)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TablePlan:
-    """How the networks of the exhaustive table are trained, each alone."""
-
-    space: str = "shuffle-81"
-    scenes: SceneConfig = LADDER
-    recipe: Recipe = RECIPE
-    train_images: int = 3200
-    test_images: int = 400
-
-
-def train_table(plan: TablePlan, path: Path, seed: int, limit: int = 0, progress: Progress = silent) -> pd.DataFrame:
-    """Trains the networks that the table `path` does not hold yet, at most `limit` (0: all); each row is kept at once.
-
-    The table is of one seed, which draws scenes, weights and the order of images. Killed, it goes on where it was.
-    Networks come in one random order whatever the seed, so that unfinished tables of several seeds hold the same ones.
-    """
-    space = space_named(plan.space)
-    rows = pd.read_csv(path, dtype={"choices": str}).to_dict("records") if path.is_file() else []
-    archs = list(space.all())
-    order = [archs[place] for place in generator(0, "table order").permutation(len(archs))]
-    known = {row["choices"] for row in rows}
-    missing = [arch for arch in order if text_of(arch) not in known][: limit or len(archs)]
-    data = table_scenes(plan, seed)
-    for arch in missing:
-        rows.append(train_row(plan, arch, seed, *data))
-        write_text(path, pd.DataFrame(rows).to_csv(index=False))
-        progress(len(rows), len(archs), f"{text_of(arch)}: accuracy {rows[-1]['accuracy']:.3f}")
-    return pd.DataFrame(rows)
-
-
-def table_scenes(plan: TablePlan, seed: int) -> tuple[Scenes, Scenes]:
-    """What the networks of one seed are trained and tested on."""
-    counts = (("train", plan.train_images), ("test", plan.test_images))
-    train, test = (Scenes(plan.scenes, seed, split, count) for split, count in counts)
-    return train, test
-
-
-def train_row(plan: TablePlan, arch: Arch, seed: int, train: Scenes, test: Scenes) -> dict[str, Any]:
-    """One network trained alone: costs, and accuracies (0-1) on unseen scenes, by distance as well."""
-    space = space_named(arch.space)
-    task = Probe(categories=train.categories)
-    start = time.perf_counter()
-    model = new_model(lambda: task.build(Backbone(space.spec(arch))), seed, "network")
-    fit(model, task, train, plan.recipe, seed=seed)
-    metrics, _ = task.measure(model, test, torch.device("cpu"), rng=generator(seed, "bootstrap"))
-    return {
-        "choices": text_of(arch),
-        "seed": seed,
-        **{name: round(value, 4) for name, value in metrics.items()},
-        "macs": space.macs(arch, plan.scenes.image_size),
-        "params": space.params(arch),
-        "seconds": round(time.perf_counter() - start, 1),
-    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +59,7 @@ RECIPES: dict[str, SupernetRecipe] = {
 class TrustPlan:
     """Everything that a run does, as numbers."""
 
-    table: TablePlan = field(default_factory=TablePlan)
+    table: TablePlan = EXHAUSTIVE
     stand_in: int = 0  # networks trained on the spot where the stored table has too few; 0: that is an error
     recipe: str = "aligned"  # one of RECIPES
     supernet: Recipe
@@ -140,15 +76,15 @@ class TrustPlan:
 
 TINY = TrustPlan(
     data=DataPlan(image_side=128, crop_side=32, train_images=3200, search_images=300, test_images=6, scenes=LADDER),
-    supernet=replace(RECIPE, steps=800),
+    supernet=replace(PROBE, steps=800),
     scoring=ScoringPart(calibration_images=128, calibration_batch=32, batch=32),
     evolution=EvolutionConfig(population=10, parents=5, mutants=4, crossings=4, mutation_probability=0.5),
     beam=BeamPart(width=3, completions=4),
 )
-_FEW = replace(RECIPE, steps=2, batch_size=4)
+_FEW = replace(PROBE, steps=2, batch_size=4)
 SMOKE = replace(
     TINY,
-    table=TablePlan(recipe=_FEW, train_images=16, test_images=8),
+    table=replace(EXHAUSTIVE, recipe=_FEW, train_images=16, test_images=8),
     stand_in=12,
     supernet=_FEW,
     scoring=ScoringPart(calibration_images=8, calibration_batch=4, batch=4),
@@ -166,7 +102,7 @@ def benchmark_rows(plan: TrustPlan, folder: Path, seed: int, further: int) -> tu
     from two seeds, and when rows of a shortened training would come to those that the project keeps.
     """
     space = space_named(plan.table.space)
-    if further and plan.table != TablePlan() and folder.resolve() == (DATA / "benchmark").resolve():
+    if further and plan.table != EXHAUSTIVE and folder.resolve() == (DATA / "benchmark").resolve():
         raise ValueError(f"{folder} holds full trainings, and these are shorter; let `table` name another folder.")
     if further:
         name = f"{space.name}-seed{seed}"

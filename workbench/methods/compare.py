@@ -160,7 +160,7 @@ def train_classifier(
     origin: Mapping[str, Any],
     initialise: Callable[[nn.Module], None] | None = None,
 ) -> tuple[Backbone, Trained, dict[str, float]]:
-    """A backbone trained as a classifier on the crops, and its accuracy on unseen ones; kept in `runs/cache`.
+    """A backbone trained as a classifier, and its accuracy on unseen images (`top1`); kept in `runs/cache`.
 
     `stream` names the draw of initial weights.
     """
@@ -177,10 +177,10 @@ def train_classifier(
         experiment, name, model, task, data.crops, recipe, origin=origin, shared=True, image_side=side
     )
     rng = generator(experiment.seed, "bootstrap")
-    accuracy, _ = task.measure(model, data.crops_test, experiment.device, rng=rng)
+    metrics, _ = task.measure(model, data.crops_test, experiment.device, rng=rng)
     body = model.get_submodule("backbone")
     assert isinstance(body, Backbone)
-    return body, trained, accuracy
+    return body, trained, {task.metric: metrics[task.metric]}
 
 
 def slug(name: str) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from workbench.data.scenes.tasks import Scenes
 from workbench.networks.count import count_layers
 from workbench.records.files import base_folder
 from workbench.records.run_folder import RunFolder
@@ -43,11 +44,13 @@ class Experiment:
         return Segmentation(categories=categories, config=head)
 
     @property
-    def classification(self) -> Classification:
-        """What backbones are pre-trained for."""
+    def classification(self) -> Classification | Probe:
+        """What backbones are pre-trained for: the class of a crop, or on the ladder of what lies at given centres."""
         part = self.plan.classifier
         if part is None:
             raise ValueError("This plan pre-trains nothing; give it a classifier, or start from weights of your own.")
+        if isinstance(self.data.crops, Scenes):
+            return Probe(categories=self.data.crops.categories, metric="top1")
         return Classification(
             categories=self.data.crops.categories,
             hidden=part.hidden,

@@ -27,6 +27,16 @@ LADDER = SceneConfig(
     classes="ladder", species=("shark", "jellyfish"), sizes=(14.0, 26.0), objects=(2, 3), dot_radius=5.0, clutter=0
 )
 
+PROBE = Recipe(steps=300, batch_size=16, lr=3e-3, optimizer="adamw", weight_decay=0.02, warmup=0.05)
+# The ladder for detectors: a backbone first learns to read it at given centres, as others learn to classify, and is
+# then fine-tuned gently (at FAST's own rate a detector forgets it).
+LADDER_DATA = DataPlan(
+    image_side=128, crop_side=128, train_images=1600, search_images=200, test_images=400, scenes=LADDER
+)
+LADDER_PROBE = ClassifierPart(recipe=PROBE)
+SMOKE_LADDER = replace(LADDER_DATA, train_images=24, search_images=8, test_images=8)
+SMOKE_PROBE = ClassifierPart(recipe=replace(PROBE, steps=2, batch_size=8))
+GENTLE = replace(FAST, steps=300, lr=2e-3, augment="none")
 SMOKE_DATA = DataPlan(image_side=96, crop_side=32, train_images=24, search_images=8, test_images=8, crops=32)
 TINY_DATA = DataPlan(
     image_side=128,
@@ -55,6 +65,7 @@ TINY_DETECTOR = DetectorConfig(
     candidates=100,
     stride_padding=16,
 )
+LADDER_DETECTOR = replace(TINY_DETECTOR, pyramid_levels=2)  # shallow networks have two maps
 SMALL_DETECTOR = replace(
     TINY_DETECTOR,
     pyramid_channels=48,
