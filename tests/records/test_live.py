@@ -42,7 +42,7 @@ def test_one_line_with_a_curve_of_each_number(monkeypatch: pytest.MonkeyPatch) -
     assert 30 <= len(shown.pages) <= 36  # every quarter of a second, not every step
     last = shown.pages[-1]
     assert "search &lt;a&gt;</b> 100/100, took about 10 s, loss 1.000" in last
-    assert "loss 4.96 to 1 " in last and "loss of alpha 2 to 101 " in last
+    assert "loss 4.96 to 1 " in last and "loss of alpha 2 to 100 " in last
     falling, rising = (
         [tuple(map(float, pair.split(","))) for pair in line.split()] for line in re.findall(r'points="([^"]+)"', last)
     )
