@@ -86,5 +86,5 @@ def sheet(
     words = [*lines, *(legend or ())]
     width = max(columns * (WIDTH + 8), *(7 * len(line) for line in lines), 7 * len("    ".join(legend or ())))
     size = f'viewBox="0 0 {width} {top:.0f}" width="{width}" style="max-width:100%;height:auto"'
-    named = f'role="img" aria-label="{escape(". ".join(words))}" font-family="sans-serif"'
+    named = f'role="img" aria-label="{escape(" ".join(words))}" font-family="sans-serif"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {named}>{parts}</svg>'
