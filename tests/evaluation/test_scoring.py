@@ -122,6 +122,7 @@ def test_a_killed_search_repeats_the_same_trajectory(scorer, tmp_path):
 
     resumed = search(counting, run, 14)
     assert [(s.arch, s.metrics) for s in resumed] == [(s.arch, s.metrics) for s in whole]
+    assert [s.parents for s in run.scores()] == [s.parents for s in whole] and any(s.parents for s in whole)
     assert len(scored) == 7 and [s.arch for s in run.scores("evolution")] == [s.arch for s in whole]
 
 

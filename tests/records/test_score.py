@@ -21,7 +21,10 @@ def score(**changes: Any) -> Score:
     return Score(**{**values, **changes})
 
 
-@pytest.mark.parametrize("row", [score(), score(metrics={}, error="out of memory"), score(metrics={"AP": 1 / 3})])
+ROWS = [score(), score(metrics={}, error="out of memory"), score(metrics={"AP": 1 / 3}), score(parents=((0, 3, 2),))]
+
+
+@pytest.mark.parametrize("row", ROWS)
 def test_json_round_trip_is_exact(row: Score) -> None:
     assert Score.from_json(json.loads(json.dumps(row.to_json()))) == row
 

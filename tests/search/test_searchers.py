@@ -63,6 +63,20 @@ def test_parents_are_the_best_of_everything_seen():
     assert searcher.archive[0][0] == max(map(fitness, asked))
 
 
+def test_children_name_the_parents_that_they_were_made_from():
+    searcher = Evolution(SPACE, CONFIG, seed=0, metric="AP")
+    first = searcher.ask(10)
+    assert not any(query.parents for query in first)
+    searcher.tell([score(query.arch, fitness(query.arch)) for query in first])
+    best = [arch for _, arch in searcher.archive[: CONFIG.parents]]
+    children = searcher.ask(10)
+    assert [len(query.parents) for query in children] == [1] * 4 + [2] * 4 + [0] * 2
+    assert all(parent in best for query in children for parent in query.parents)
+    for query in children[4:8]:
+        places = zip(query.arch.choices, *(parent.choices for parent in query.parents), strict=True)
+        assert all(choice in parents for choice, *parents in places)
+
+
 def test_failed_candidates_are_never_parents():
     searcher = Evolution(SPACE, CONFIG, seed=0, metric="AP")
     archs = [query.arch for query in searcher.ask(10)]

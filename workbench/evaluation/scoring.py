@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -134,6 +134,7 @@ def run_search(
             row = recorded.get(query.arch)
             if row is None:
                 row = score(query.arch, phase=phase, step=step, completions=query.completions)
+                row = replace(row, parents=tuple(parent.choices for parent in query.parents))
                 run.append(row)
                 best = max((each.metrics[metric] for each in [*scores, *new, row] if each.error is None), default=0.0)
                 progress(len(scores) + len(new) + 1, evaluations, f"best {metric} {best:.3f}")

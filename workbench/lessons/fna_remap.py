@@ -53,8 +53,8 @@ def check_seed(seed: NetworkSpec) -> None:
         )
 
 
-def changed(seed: NetworkSpec, *, kernel: int = 0, expansion: float = 0.0, deeper: bool = False) -> NetworkSpec:
-    """The seed with another kernel, expansion, or one more layer at the end of every searched stage."""
+def changed(seed: NetworkSpec, *, kernel: int = 0, expansion: float = 0.0, deeper: int = 0) -> NetworkSpec:
+    """The seed with another kernel, expansion, or layers more (fewer, below 0) at the end of every searched stage."""
     blocks: list[BlockSpec] = []
     ends: dict[int, int] = {}
     for block, following in zip(seed.blocks, [*seed.blocks[1:], None], strict=True):
@@ -63,7 +63,8 @@ def changed(seed: NetworkSpec, *, kernel: int = 0, expansion: float = 0.0, deepe
         changes |= {"expansion": expansion} if free and expansion else {}
         blocks.append(_rewidened(replace(block, **changes)))
         if free and deeper and (following is None or following.stage != block.stage):
-            blocks.append(_rewidened(replace(blocks[-1], in_channels=block.out_channels, stride=1)))
+            last = _rewidened(replace(blocks[-1], in_channels=block.out_channels, stride=1))
+            blocks = blocks[:deeper] if deeper < 0 else [*blocks, *[last] * deeper]
         ends[block.stage] = len(blocks) - 1
     taps = tuple(ends[seed.blocks[tap].stage] for tap in seed.taps)
     return replace(seed, name="changed", blocks=tuple(blocks), taps=taps)

@@ -26,12 +26,10 @@ ROLES = ("found", "baseline", "best of random")
 def bound(data: Scenes, reach: float) -> float:
     """The best accuracy (0-1) of a network that sees `reach` pixels far: sure of what it sees, guessing the rest.
 
-    Counted on the animals of `data`: far dots are fewer, because they find a place less often. A dot is seen from its
-    near edge on.
+    Counted on the animals of `data`: far dots are fewer, because they find a place less often.
     """
     away = np.concatenate([data.scene(index).distances for index in range(len(data))])
-    covered = float(np.mean(away - data.config.dot_radius < reach))
-    return covered + (1 - covered) / data.config.colours
+    return data.config.bound(float(np.mean(data.config.covers(reach, away))))
 
 
 def plot_bound(bounds: pd.DataFrame, scenes: SceneConfig, table: pd.DataFrame | None = None) -> Axes:

@@ -25,7 +25,10 @@ def headless() -> bool:
 
 
 def reporter(label: str) -> Progress:
-    """A progress that shows a bar, or in headless mode prints at most a line every ten seconds, and the last one."""
+    """A progress that shows a live curve in a notebook and a bar in a terminal.
+
+    In headless mode it prints at most a line every ten seconds, and the last one.
+    """
     start = printed = time.monotonic()
     before: int | None = None  # steps that were done when this began: of a continued phase
     bar: tqdm | None = None  # made at the first step, so that a skipped phase shows no empty bar
@@ -52,7 +55,11 @@ def reporter(label: str) -> Progress:
             bar.close()
             bar = None
 
-    return print_line if headless() else move_bar
+    if headless():
+        return print_line
+    from workbench.records.live import LiveLine, in_notebook  # needs IPython, which a log does not
+
+    return LiveLine(label) if in_notebook() else move_bar
 
 
 def duration(seconds: float) -> str:

@@ -15,7 +15,10 @@ SCHEMA = fields(
         **dict.fromkeys(("macs", "params", "seed", "step"), "integer"),
         **{"seconds": "number", "phase": "string"},
     },
-    {"error": {"type": ["string", "null"]}},
+    {
+        "error": {"type": ["string", "null"]},
+        "parents": {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}},
+    },
 )
 CHECKED = compiled(SCHEMA, "score")
 
@@ -37,6 +40,7 @@ class Score:
     phase: str  # for example "evolution" or "random"
     step: int  # generation or epoch
     error: str | None = None
+    parents: tuple[tuple[int, ...], ...] = ()  # the choices that a child of an evolution was made from
 
     def __post_init__(self) -> None:
         for name, value in {**self.metrics, "seconds": self.seconds}.items():
@@ -46,7 +50,8 @@ class Score:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data; `Score.from_json` reads it back to an equal value."""
-        return {**dataclasses.asdict(self), "arch": self.arch.to_json()}
+        row = {**dataclasses.asdict(self), "arch": self.arch.to_json()}
+        return row if self.parents else {name: value for name, value in row.items() if name != "parents"}
 
     @staticmethod
     def from_json(data: object) -> "Score":
@@ -56,4 +61,5 @@ class Score:
             data = {**data, "arch": {name: data.get(name) for name in ("space", "choices")}}
             data = {name: value for name, value in data.items() if name not in ("space", "choices")}
         row = CHECKED(data)
-        return Score(**{**row, "arch": Arch.from_json(row["arch"])})
+        parents = tuple(map(tuple, row.get("parents", ())))
+        return Score(**{**row, "arch": Arch.from_json(row["arch"]), "parents": parents})

@@ -50,16 +50,14 @@ class Evolution:
 
     def ask(self, count: int) -> list[Query]:
         """The next generation, or what is left of it when the budget ends."""
-        config, space, rng = self.config, self.space, self.rng
-        children: list[Arch] = []
+        config = self.config
+        children: list[Query] = []
         if self.archive:
-            mutants, rate = min(config.mutants, count), config.mutation_probability
-            children += self._breed(lambda: space.mutate(self._parent(), rng, rate), mutants)
-            crossings = min(config.crossings, count - len(children))
-            children += self._breed(lambda: space.crossover(self._parent(), self._parent(), rng), crossings)
+            children += self._breed(self._mutant, min(config.mutants, count))
+            children += self._breed(self._crossing, min(config.crossings, count - len(children)))
         while len(children) < count:
-            children.append(draw_new(space, rng, self.limits, self.asked))
-        return [Query(child) for child in children]
+            children.append(Query(draw_new(self.space, self.rng, self.limits, self.asked)))
+        return children
 
     def tell(self, scores: Sequence[Score]) -> None:
         """Adds a generation's scores to the archive."""
@@ -71,11 +69,19 @@ class Evolution:
         parents = self.archive[: self.config.parents]
         return parents[int(self.rng.integers(len(parents)))][1]
 
-    def _breed(self, make: Callable[[], Arch], count: int) -> list[Arch]:
+    def _mutant(self) -> Query:
+        parent = self._parent()
+        return Query(self.space.mutate(parent, self.rng, self.config.mutation_probability), parents=(parent,))
+
+    def _crossing(self) -> Query:
+        pair = self._parent(), self._parent()
+        return Query(self.space.crossover(*pair, self.rng), parents=pair)
+
+    def _breed(self, make: Callable[[], Query], count: int) -> list[Query]:
         """Up to `count` new children within the limits; fewer when the attempts run out."""
-        children: list[Arch] = []
+        children: list[Query] = []
         made = (make() for _ in range(self.config.attempts * count))
-        for child in islice((c for c in made if c not in self.asked and feasible(c, self.limits)), count):
-            self.asked.add(child)
+        for child in islice((c for c in made if c.arch not in self.asked and feasible(c.arch, self.limits)), count):
+            self.asked.add(child.arch)
             children.append(child)
         return children

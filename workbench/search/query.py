@@ -10,10 +10,14 @@ from workbench.spaces.arch import Arch
 
 @dataclass(frozen=True)
 class Query:
-    """A request to score `arch`; beam search adds the `completions` that a prefix is scored by."""
+    """A request to score `arch`; beam search adds the `completions` that a prefix is scored by.
+
+    An evolution adds the `parents` that a child was made from.
+    """
 
     arch: Arch
     completions: tuple[Arch, ...] = ()
+    parents: tuple[Arch, ...] = ()
 
 
 class Searcher(Protocol):

@@ -97,7 +97,8 @@ def match_boxes(truth: Truth, detected: Sequence[Row]) -> list[Matches]:
             # COCO lets an ordinary object be found before a crowd.
             here = sorted(objects[category, number], key=lambda row: row.get("iscrowd", 0))
             crowd = np.array([row.get("iscrowd", 0) for row in here], dtype=bool)
-            yield index, [row["score"] for row in rows], *_match_image(rows, here, crowd), int((~crowd).sum())
+            partner, ignored = match_image(rows, here, crowd)
+            yield index, [row["score"] for row in rows], partner >= 0, ignored, int((~crowd).sum())
 
     return [joined(matched(category["id"])) for category in truth["categories"]]
 
@@ -149,25 +150,28 @@ def _mean_precision(hits: Counts, detections: Counts, objects: Counts) -> Floats
     return result
 
 
-def _match_image(found: Sequence[Row], objects: Sequence[Row], crowd: Mask) -> tuple[Mask, Mask]:
-    """Hit and ignored (T, D) for D detections by falling score and G objects (crowds last) of one image and class."""
-    hit = np.zeros((len(IOU_THRESHOLDS), len(found)), dtype=bool)
-    ignored = np.zeros_like(hit)
+def match_image(found: Sequence[Row], objects: Sequence[Row], crowd: Mask) -> tuple[Counts, Mask]:
+    """For D detections by falling score and G objects (crowds last) of one image and class, both (T, D).
+
+    Which object each found, -1 for none, and whether it is ignored because it lies in a crowd.
+    """
+    partner = np.full((len(IOU_THRESHOLDS), len(found)), -1)
+    ignored = np.zeros(partner.shape, dtype=bool)
     if not found or not objects:
-        return hit, ignored
+        return partner, ignored
     boxes, wanted = (np.array([row["bbox"] for row in rows], dtype=np.float64) for rows in (found, objects))
     overlap = mask.iou(boxes, wanted, crowd)  # (D, G); for a crowd the share of the detection that lies inside it
     free = np.ones((len(IOU_THRESHOLDS), len(objects)), dtype=bool)
     for detection in np.flatnonzero(overlap.max(axis=1) >= IOU_THRESHOLDS[0]):
         fits = free & (overlap[detection] >= IOU_THRESHOLDS[:, None])  # (T, G)
         real = fits & ~crowd
-        hit[:, detection] = real.any(axis=1)
-        ignored[:, detection] = fits.any(axis=1) & ~hit[:, detection]
+        hit = real.any(axis=1)
+        ignored[:, detection] = fits.any(axis=1) & ~hit
         # Among equals COCO takes the last; crowds stay free, because any number of detections may lie in them.
-        best = np.where(real, overlap[detection], -1.0)[:, ::-1].argmax(axis=1)
-        taken = np.flatnonzero(hit[:, detection])
-        free[taken, len(objects) - 1 - best[taken]] = False
-    return hit, ignored
+        best = len(objects) - 1 - np.where(real, overlap[detection], -1.0)[:, ::-1].argmax(axis=1)
+        partner[hit, detection] = best[hit]
+        free[hit, best[hit]] = False
+    return partner, ignored
 
 
 def detection_rows(truth: Truth, detections: Sequence[Detection]) -> list[Row]:

@@ -115,6 +115,14 @@ class SceneConfig:
         """How far a dot can be from its animal, in pixels; () where no dot tells the class."""
         return {"dot": (self.context_distance,), "ladder": self.distances}.get(self.classes, ())
 
+    def covers(self, reach: float, distances: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which dots a network that sees `reach` pixels far can see: a dot is seen from its near edge on."""
+        return distances - self.dot_radius < reach
+
+    def bound(self, share: float) -> float:
+        """The best accuracy of a network that sees this share of the dots: sure of these, guessing the others."""
+        return share + (1 - share) / self.colours
+
     @property
     def categories(self) -> tuple[str, ...]:
         """The names of the classes, from label 1 on."""
