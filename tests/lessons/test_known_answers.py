@@ -3,10 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.patches import StepPatch
 
 from workbench.data.loader import load_data
 from workbench.lessons import known_answers as lesson
+from workbench.lessons import known_answers_control as control
 from workbench.lessons import known_answers_tables as tables
 from workbench.lessons.known_answers_plan import TINY
 from workbench.methods import compare
@@ -77,3 +80,32 @@ def test_the_bound_counts_dots_that_the_field_touches(experiment):
     near = np.mean(away == 20)
     assert [tables.bound(data, reach) for reach in (10, 15, 53.5)] == pytest.approx([0.5, 0.5, 1.0])
     assert tables.bound(data, 16) == pytest.approx(near + (1 - near) / 2)
+
+
+def test_the_species_is_told_on_the_spot_by_networks_of_any_reach(nats, experiment):
+    """Two networks differ much in the class, little in the species; both know more of it than chance."""
+    results = compare.train_all(nats.experiment, nats.networks[:2])
+    data = experiment.data
+    found, plain = control.species_table(results, data.train, data.test, experiment.device).to_dict("records")
+    assert found["accuracy"] - plain["accuracy"] > 0.05
+    assert min(found["species"], plain["species"]) > 0.6
+    print(found, plain)
+
+
+def test_the_bound_is_a_staircase_over_the_trained_networks(experiment):
+    scenes = experiment.plan.data.scenes
+    bounds = pd.DataFrame({"bound": [tables.bound(experiment.data.test, reach) for reach in (15, *scenes.distances)]})
+    rows = {"method": ["NATS"] * 3, "reach": [67, 27, 90], "accuracy": [0.9, 0.7, 0.8]}
+    ax = tables.plot_bound(bounds, scenes, pd.DataFrame(rows))
+    (steps,) = (patch.get_data() for patch in ax.patches if isinstance(patch, StepPatch))
+    assert list(steps.edges[1:-1]) == [15, 25, 35, 45, 53] and list(steps.values) == list(bounds["bound"])
+    assert ax.collections[0].get_offsets().tolist() == [[67, 0.9], [27, 0.7], [90, 0.8]]
+
+
+def test_the_pipelines_say_what_this_notebook_does(experiment):
+    told = lesson.pipelines(experiment, ["FNA", "DetNAS"])
+    assert list(told) == ["FNA", "DetNAS"]
+    assert [step.role for step in told["FNA"]][:2] == ["trained", "given"]
+    assert not any(
+        "alone" in fact or "300 + " in fact for steps in told.values() for step in steps for fact in step.facts
+    )
