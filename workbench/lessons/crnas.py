@@ -111,7 +111,7 @@ def plot_networks(specs: Mapping[str, NetworkSpec], image_size: ImageSize = 224)
 
 
 def known_allocations(scores: Sequence[Score], backbone: str) -> dict[tuple[int, ...], str]:
-    """What is known of undilated allocations, in words: scores of a stage supernet, else stored networks of that size."""
+    """What is known of undilated allocations, in words: scores of a stage supernet, else stored networks."""
     stored, _ = stored_results("crnas_networks", ["network"])
     same = stored["preset"].map(lambda preset: PRESETS[preset].backbone == backbone)
     known: dict[tuple[int, ...], str] = {}

@@ -1,24 +1,44 @@
-"""The lesson that trains nothing: finished runs as experiments again, so that their supernets can be asked."""
+"""The lesson that trains nothing: networks to probe, and finished runs whose supernets can be asked."""
 
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 from workbench.data.loader import load_data
+from workbench.insight.widgets.field_probe import Probed, structural
+from workbench.lessons import receptive_fields
 from workbench.methods import candidates
 from workbench.methods.crnas import method as crnas
 from workbench.methods.crnas import presets as crnas_presets
 from workbench.methods.detnas import method as detnas
 from workbench.methods.detnas import presets as detnas_presets
 from workbench.methods.experiment import Experiment, as_plain, pick_device
+from workbench.methods.fna.method import seed_network
+from workbench.methods.fna.paper import plan_named
 from workbench.methods.plan import preset_named, shortened
+from workbench.methods.presets import LITE_INPUT
 from workbench.networks.supernet import Supernet
 from workbench.records.files import base_folder
 from workbench.records.run_folder import RunFolder
 from workbench.records.score import Score
 from workbench.spaces.arch import Arch
+from workbench.spaces.residual import residual_spec
 
 DETNAS, CRNAS = "10_detnas", "40_crnas"
+UNITS = {"smoke": 3, "tiny": 5}  # along each side of a map whose fields a page without a kernel holds, by preset
+
+
+def networks_to_probe() -> dict[str, Probed]:
+    """Three small residual networks by their structure, and EfficientNet-Lite0 with its ImageNet weights as it is."""
+    plan = receptive_fields.TINY
+    depths, rates = plan.reallocated, plan.dilations
+    seed = seed_network(plan_named("tiny", "detection")).backbone.eval()
+    return {
+        f"{plan.backbone} (structure)": structural(residual_spec(plan.backbone)),
+        "its blocks moved deeper": structural(residual_spec(plan.backbone, depths)),
+        "moved and dilated": structural(residual_spec(plan.backbone, depths, rates)),
+        "EfficientNet-Lite0 (trained)": Probed(spec=seed.spec, module=seed, channel_rule="sum_abs", **LITE_INPUT),
+    }
 
 
 def finished_experiment(run: str, notebook: str) -> Experiment:
@@ -26,8 +46,7 @@ def finished_experiment(run: str, notebook: str) -> Experiment:
 
     ValueError for the folder of another notebook, or of a version of the workbench whose plan or data were others.
     """
-    path = Path(run).expanduser()
-    folder = RunFolder(path if path.is_dir() else base_folder() / path)
+    folder = _folder(run)
     if folder.notebook != notebook:
         raise ValueError(f"{run} is a run of {folder.notebook}; give the folder of a run of {notebook}.")
     older = f"{run} was recorded by another version of the workbench; run {notebook} again and give the new folder."
@@ -46,7 +65,7 @@ def finished_experiment(run: str, notebook: str) -> Experiment:
 
 
 def asked_of(run: str, notebook: str) -> Callable[[Arch], Score] | None:
-    """A function that scores an architecture by the supernet of a finished run, read when first asked; None without one.
+    """A function that scores an architecture by the supernet of a finished run, read when first asked; None without.
 
     It raises ValueError where the run does not hold what is needed.
     """
@@ -63,3 +82,13 @@ def asked_of(run: str, notebook: str) -> Callable[[Arch], Score] | None:
         )
 
     return (lambda arch: score()(arch)) if run else None
+
+
+def scores_of(run: str, phase: str) -> list[Score]:
+    """The scores that a run recorded in that phase; none without a run."""
+    return _folder(run).scores(phase) if run else []
+
+
+def _folder(run: str) -> RunFolder:
+    path = Path(run).expanduser()
+    return RunFolder(path if path.is_dir() else base_folder() / path)

@@ -13,6 +13,7 @@ from workbench.insight.style import BLUE
 from workbench.insight.widgets.frame import State
 from workbench.insight.widgets.touch import Scored, asked, explorable
 from workbench.records.files import compiled, fields
+from workbench.records.progress import headless
 from workbench.records.score import Score
 from workbench.spaces.allocation import allocation, allocation_space, depths_of
 from workbench.spaces.arch import Arch
@@ -44,14 +45,17 @@ def widget(
     each = {
         name: checked(backbone, sum(depths), {"backbone": backbone, "depths": list(n)}) for name, n in named.items()
     }
-    data |= {"starts": {name: state["depths"] for name, state in each.items()}, "known": _spelled(known())}
+    data |= {
+        "starts": {name: state["depths"] for name, state in each.items()},
+        "known": _spelled(known()) if headless() else {},
+    }
     space = allocation_space(backbone)
 
     def twin(state: State) -> Axes:
         row = [
             Cell(s["number"], BLUE, "") for s, n in zip(data["stages"], state["depths"], strict=True) for _ in range(n)
         ]
-        ax = plot_strips({"allocation": row}, {"a block": BLUE})
+        ax = plot_strips({"allocation": row}, {})
         line = allocation_line(backbone, state["depths"], image_size)
         ax.set_title("\n".join(filter(None, [line, known().get(tuple(state["depths"]), "")])), pad=16)
         return ax

@@ -46,7 +46,7 @@ def widget(
 
     def twin(state: State) -> Axes:
         ax = plot_strips({"architecture": cells(space, arch_of(space, state))}, colours(space))
-        ax.set_title(facts_line(facts(space, arch_of(space, state), image_size, limits)), pad=16)
+        ax.set_title(facts_line(space, arch_of(space, state), image_size, limits), pad=16)
         return ax
 
     return explorable(
@@ -75,8 +75,9 @@ def facts(
     return found
 
 
-def facts_line(found: list[dict[str, Any]]) -> str:
-    """The same as one line, for the title of a figure."""
+def facts_line(space: SearchSpace, arch: Arch, image_size: ImageSize, limits: Mapping[str, float] | None = None) -> str:
+    """The same in one line, for titles and captions."""
+    found = facts(space, arch, image_size, limits)
     words = {fact["name"]: "over" if fact["over"] else "within" for fact in found if "limit" in fact}
     limits = {fact["name"]: fact["limit"] for fact in found if "limit" in fact}
     notes = {name: f" ({word} the limit of {limits[name]})" for name, word in words.items()}

@@ -242,6 +242,7 @@ def plot_probe(
         side, sigma = anchor * spec.strides[level], predicted_sigma(spec)[level][0]
         (row, column), height, width = record["unit"], *image.shape[1:]
         field = unquantised(record["map"]).reshape(record["shape"]) ** 0.5
+        ax.set_facecolor("black")  # as in the browser the image is dark, so that field and lines stand out
         ax.imshow(image.permute(1, 2, 0).numpy(), alpha=0.6)
         ax.imshow(field, cmap="viridis", alpha=field, extent=(-0.5, width - 0.5, height - 0.5, -0.5))
         ax.add_patch(Rectangle((column - side / 2, row - side / 2), side, side, fill=False, edgecolor="white"))
