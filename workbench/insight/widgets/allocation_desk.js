@@ -56,7 +56,6 @@ export function render({ model, el }) {
         const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
         if (step) {
           event.preventDefault();
-          event.stopPropagation(); // JupyterLab has shortcuts of its own
           move(place, place + step);
         }
       },

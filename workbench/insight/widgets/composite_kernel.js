@@ -74,7 +74,7 @@ export function render({ model, el }) {
     change(model, { alpha: model.get("state").alpha.map((old, other) => (other === place ? value : old)) }),
     (value) => Number(value).toFixed(1)));
   alpha.forEach(({ element }, place) => element.lastChild.after(percent[place]));
-  alpha.forEach(({ element }) => (element.style.gridTemplateColumns = "10.5em minmax(70px, 1fr) 2em 2.8em"));
+  alpha.forEach(({ element }) => (element.style.gridTemplateColumns = "10.5em minmax(60px, 1fr) 2em 3.4em"));
   const layers = slider("layers of the stack", { min: 1, max: 8 }, (value) => change(model, { layers: value }));
   const box = h("input", { type: "checkbox", onchange: () => change(model, { decoded: box.checked }) });
   const [kernel, field] = ["composite kernel", "field of the stack"].map((name) => h("canvas", { role: "img", "aria-label": name }));

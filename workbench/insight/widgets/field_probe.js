@@ -89,7 +89,8 @@ export function render({ model, el }) {
     return [name, slider(where[name], { min: 0, max: values.length - 1 }, (at) => altered({ [name]: values[at] }), words)];
   });
   const shortcut = slider("share of shortcut", { min: 0, max: 1, step: 0.05 }, (share) => altered({ shortcut: share }), (n) => Number(n).toFixed(2));
-  const file = h("input", { type: "text", "aria-label": "image file", placeholder: "an image file of your own", onchange: () => change(model, { image: file.value.trim() }) });
+  const file = h("input", { type: "text", "aria-label": "image file", placeholder: "an image file of your own" });
+  const read = h("button", { type: "button", onclick: () => change(model, { image: file.value.trim() }) }, "read it");
 
   function draw(_data, now, answer) {
     const url = (now.image && answer.image) || data.image;
@@ -115,9 +116,9 @@ export function render({ model, el }) {
   }
 
   function overlay(canvas, record, [row, column], anchor, sigma) {
-    const [height, width] = size(), pen = canvas.getContext("2d");
-    Object.assign(canvas, { width: 2 * width, height: 2 * height });
-    pen.scale(2, 2);
+    const [height, width] = size(), pen = canvas.getContext("2d"), zoom = 640 / Math.max(height, width);
+    Object.assign(canvas, { width: zoom * width, height: zoom * height });
+    pen.scale(zoom, zoom);
     if (image.complete && image.naturalWidth) pen.drawImage(image, 0, 0, width, height);
     pen.fillStyle = "rgba(0, 0, 0, 0.35)";
     pen.fillRect(0, 0, width, height);
@@ -125,14 +126,14 @@ export function render({ model, el }) {
       paint(layer, decoded(record.map), ...record.shape, (root) => [...viridis(root / 255), 220 * Math.min(1, root / 128)]);
       pen.drawImage(layer, 0, 0, width, height);
     }
-    for (const [colour, thick] of [["black", 3], ["white", 1.3]]) { // seen on any image
-      Object.assign(pen, { strokeStyle: colour, lineWidth: thick });
+    for (const [colour, thick] of [["black", 6], ["white", 2.5]]) { // seen on any image
+      Object.assign(pen, { strokeStyle: colour, lineWidth: thick / zoom });
       pen.setLineDash([]);
       pen.strokeRect(column + 0.5 - anchor / 2, row + 0.5 - anchor / 2, anchor, anchor);
       pen.beginPath();
-      pen.arc(column + 0.5, row + 0.5, 2.5, 0, 7);
+      pen.arc(column + 0.5, row + 0.5, 6 / zoom, 0, 7);
       pen.stroke();
-      pen.setLineDash([5, 4]);
+      pen.setLineDash([11 / zoom, 9 / zoom]);
       pen.beginPath();
       pen.ellipse(column + 0.5, row + 0.5, 2 * sigma[1], 2 * sigma[0], 0, 0, 7);
       pen.stroke();
@@ -140,8 +141,10 @@ export function render({ model, el }) {
   }
 
   image.onload = () => draw(data, state(), model.get("answer"));
-  const hint = "Click a unit. Colour: how much each pixel moves it (root of the share of the peak); square: the anchor; dashed: two predicted sigma. The sliders below change the prediction, not the measured field.";
-  const left = h("div", { class: "panel" }, rows.element, columns.element, Object.keys(data.fields).length ? [] : [file]);
+  const stored = Object.keys(data.fields).length > 0;
+  const hint = "Click a unit. Colour: how much each pixel moves it (root of the share of the peak); square: the anchor; dashed: two predicted sigma. The sliders below change the prediction, not the measured field." +
+    (stored ? " This page holds the fields of some units; the nearest of them is shown." : "");
+  const left = h("div", { class: "panel" }, rows.element, columns.element, stored ? [] : h("div", { class: "row" }, file, read));
   const right = h("div", { class: "panel" }, sliders.map(([, control]) => control.element), shortcut.element);
   card(model, el, "field probe", [h("p", { class: "quiet" }, hint), h("div", { class: "row" }, panes.map((part) => part.element)), h("div", { class: "row" }, left, right)], draw);
 }

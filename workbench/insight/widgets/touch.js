@@ -32,7 +32,8 @@ function offline(data, state) {
 // What every explorable does: a card that draws itself now, and again after each change of state or answer.
 function card(model, el, label, parts, draw) {
   const mistake = h("p", { class: "mistake", role: "alert" });
-  el.append(h("section", { class: "touch", "aria-label": label }, parts, mistake));
+  const calm = { "data-lm-suppress-shortcuts": "true" }; // JupyterLab would take arrow keys and Enter for itself
+  el.append(h("section", { class: "touch", "aria-label": label, ...calm }, parts, mistake));
   const redraw = () => {
     draw(model.get("data"), model.get("state"), model.get("answer"));
     mistake.textContent = model.get("answer").error ?? "";
