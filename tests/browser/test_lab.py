@@ -150,7 +150,7 @@ def test_notebook_80_is_touched(lab: str, open_page: Any, tmp_path: Path) -> Non
     page.mouse.move(end["x"] + end["width"] / 2, end["y"] + 20, steps=5)
     text, took["drag, ms"] = shown(desk.locator("p", has_text="blocks:"), page.mouse.up)
     assert text.startswith("8 blocks:") and desk.get_by_label("block 3 of stage 3").is_visible()
-    desk.get_by_text("stored, trained alone").wait_for()  # 2.3.3 is not among them, but what was there before was
+    desk.get_by_text("stored, trained alone").wait_for()
     page.screenshot(path=tmp_path / "desk.png")
 
     # Click a unit; then name a file that is no image: said in place, and the next click works.

@@ -117,9 +117,8 @@ def known_allocations(scores: Sequence[Score], backbone: str) -> dict[tuple[int,
     known: dict[tuple[int, ...], str] = {}
     for blocks, rows in stored[same & stored["dilations"].str.fullmatch("1+")].groupby("blocks"):
         sizes = ", ".join(f"{name} {rows[column].mean():.3f}" for column, name in SIZES.items())
-        known[tuple(map(int, blocks.split(".")))] = (
-            f"stored, trained alone: {sizes} (n = {rows['seed'].nunique()} seeds)"
-        )
+        told = f"stored, trained alone: AP of {sizes}; n = {rows['seed'].nunique()}"
+        known[tuple(map(int, blocks.split(".")))] = told
     return known | scores_in_words([s for s in scores if s.arch.space == PREFIX + backbone], "AP", "by the supernet")
 
 
