@@ -1,12 +1,10 @@
 """Figures are tested by the data they draw."""
 
-import ipywidgets
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib import pyplot as plt
 
 from tests.scores import score_of
 from workbench.data.scenes.scene import SceneConfig
@@ -14,7 +12,6 @@ from workbench.data.scenes.tasks import Scenes
 from workbench.evaluation.statistics import Interval
 from workbench.insight import plots, style
 from workbench.insight.tables import paper_table, stored_results
-from workbench.insight.widgets.menus import editor
 from workbench.records.ledger import Entry
 from workbench.spaces.arch import Arch
 
@@ -89,24 +86,6 @@ def test_maps_share_one_scale_and_write_zeros():
     panels = [panel for panel in ax.figure.axes if panel.images and panel.get_title()]
     assert [len(panel.texts) for panel in panels] == [6, 0]
     assert {panel.images[0].get_clim() for panel in panels} == {(-2, 2)}
-
-
-def test_an_editor_is_a_widget_for_people_and_a_figure_without(monkeypatch):
-    drawn = []
-
-    def draw(choices):
-        drawn.append(choices)
-        return plt.subplots()[1]
-
-    menus = {"operation": ("3x3", "5x5"), "depth": 12}
-    monkeypatch.setenv("WORKBENCH_HEADLESS", "1")
-    assert editor(draw, (0, 3), menus) in plt.gcf().axes
-    monkeypatch.delenv("WORKBENCH_HEADLESS")
-    box = editor(draw, (0, 3), menus)
-    assert isinstance(box, ipywidgets.VBox)
-    menu, slider = box.children[0].children
-    menu.value, slider.value = 1, 5  # a person picks; the observer must not fail
-    assert drawn == [[0, 3], [0, 3], [1, 3], [1, 5]]
 
 
 def test_paper_tables_hold_no_unconfirmed_cells():

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 from matplotlib.patches import Rectangle
 
-from workbench.insight.widgets import menus
+from tests.scores import score_of
 from workbench.lessons import crnas as lesson
+from workbench.spaces.catalogue import space_named
 from workbench.spaces.published import CRNAS
 from workbench.spaces.residual import residual_spec
 
@@ -19,20 +20,6 @@ def test_every_block_is_a_square_and_every_dilation_a_number():
     assert (texts.count("2"), texts.count("3")) == (5, 3)  # the published histogram
     assert "23.5M params" in texts and "39.8M params" in texts
     assert [label.get_text() for label in ax.get_yticklabels()] == ["before", "after"]
-
-
-def test_the_editor_follows_its_sliders(monkeypatch):
-    monkeypatch.delenv("WORKBENCH_HEADLESS", raising=False)
-    monkeypatch.setattr(menus, "headless", lambda: False)
-    box = lesson.allocation_editor("resnet-tiny", (3, 3, 2), 128)
-    sliders = box.children[0].children
-    assert [slider.value for slider in sliders] == [3, 3, 2]
-    sliders[2].value = 3
-    line = lesson.allocation_line("resnet-tiny", [slider.value for slider in sliders], 128)
-    assert line.startswith("9 blocks: 42.4 MMACs")
-    monkeypatch.setattr(menus, "headless", lambda: True)
-    ax = lesson.allocation_editor("resnet-tiny", (1, 2, 5), 128)
-    assert ax.get_title().startswith("8 blocks: 37.7 MMACs, 392k params")
 
 
 def test_published_networks_moved_to_the_deep_end_and_see_farther():
@@ -54,3 +41,14 @@ def test_gains_are_those_of_the_papers_tables_and_of_the_run():
     np.testing.assert_allclose(sizes.loc["this run"], [0.2, -0.1, np.nan])
     np.testing.assert_allclose(levels.loc["R50"], [0.010, 0.009], atol=1e-9)
     np.testing.assert_allclose(levels.loc["this run"], [0.04, 0.06])
+
+
+def test_allocations_are_known_from_a_run_or_from_the_stored_table():
+    stored = lesson.known_allocations([], "resnet-tiny")
+    assert stored[3, 3, 2].startswith("stored, trained alone: AP of small objects 0.")
+    assert lesson.known_allocations([], "resnet50") == {}  # the table is of the narrow network
+    space = space_named("allocation-resnet-tiny")
+    score = score_of(space.arch((2, 2, 1)), {"AP": 0.25, "AP_error": 0.01})
+    other = score_of(space_named("allocation-resnet50").uniform(0), {"AP": 0.9})
+    known = lesson.known_allocations([score, other], "resnet-tiny")
+    assert known == stored | {(3, 3, 2): "AP 0.250 ± 0.010 (by the supernet)"}

@@ -1,6 +1,5 @@
 """Figures of the lesson on DetNAS."""
 
-import ipywidgets
 import numpy as np
 
 from workbench.lessons import detnas as lesson
@@ -29,19 +28,6 @@ def test_shares_sum_to_one_in_each_stage():
     shares = lesson.operation_shares(SPACE, [SPACE.sample(rng) for _ in range(5)])
     assert shares.shape == (3, 4) and np.allclose(shares.sum(axis=1), 1)
     assert lesson.operation_shares(SPACE, [SPACE.uniform(3)])["xception 3x3"].eq(1).all()
-
-
-def test_editor_is_a_widget_for_people_and_a_figure_without(monkeypatch):
-    arch = SPACE.uniform(0)
-    monkeypatch.setenv("WORKBENCH_HEADLESS", "1")
-    assert "MMACs" in lesson.arch_editor(SPACE, arch, 128, 2e7).get_title()
-    monkeypatch.delenv("WORKBENCH_HEADLESS")
-    editor = lesson.arch_editor(SPACE, arch, 128, 2e7)
-    assert isinstance(editor, ipywidgets.VBox)
-    menus = editor.children[0].children
-    menus[0].value = 3  # a person picks another operation; the observer must not fail
-    assert [menu.value for menu in menus] == [3] + [0] * 7
-    assert "over the limit of 1.0" in lesson.cost_line(SPACE, arch, 128, 1e6)
 
 
 def test_a_small_step_moves_the_weights_of_its_path_alone():

@@ -334,3 +334,18 @@ def test_a_frozen_random_backbone_keeps_its_weights(walked):
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     body = {name for name in moved if name.startswith("backbone.body.")}
     assert moved - body and all("running_" in name or "num_batches" in name for name in body)
+
+
+def test_a_finished_run_scores_by_the_supernet_that_it_kept(walked):
+    experiment, _, _, drawn, _ = walked
+    space, recorded = detnas.space_of(experiment), len(experiment.run.scores())
+    score = candidates.kept_score(experiment, lambda: Supernet(space), "finetune supernet")
+    asked = score(drawn[0].arch)
+    assert asked.error is None and asked.metrics == pytest.approx(drawn[0].metrics)
+    assert len(experiment.run.scores()) == recorded  # no part of the record
+    with pytest.raises(ValueError, match="keeps no 'finetune supernet' of the space shuffle-81"):
+        candidates.kept_score(experiment, lambda: Supernet(space_named("shuffle-81")), "finetune supernet")(
+            drawn[0].arch
+        )
+    with pytest.raises(ValueError, match="run the cells that train the supernet first"):
+        candidates.kept_score(experiment, lambda: Supernet(space), "not yet trained")(drawn[0].arch)

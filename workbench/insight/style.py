@@ -6,6 +6,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 from cycler import cycler
 from IPython.display import display
+from ipywidgets import Widget
 from matplotlib.axes import Axes
 
 from workbench.evaluation.statistics import Interval
@@ -42,8 +43,14 @@ def tau_text(tau: Interval) -> str:
     return f"tau {tau.value:.2f} [{tau.low:.2f}, {tau.high:.2f}], n = {tau.n}"
 
 
-def show(run: RunFolder, ax: Axes, name: str, alt: str) -> None:
-    """Saves the figure of `ax` as `figures/<name>.png` of the run and displays it; `alt` is for who cannot see it."""
+def show(run: RunFolder, ax: Axes | Widget, name: str, alt: str) -> None:
+    """Saves the figure of `ax` as `figures/<name>.png` of the run and displays it; `alt` is for who cannot see it.
+
+    A widget is displayed and not saved.
+    """
+    if isinstance(ax, Widget):
+        display(ax)
+        return
     figure = ax.figure.get_figure(root=True)
     assert figure is not None
     run.save_figure(figure, name, alt)

@@ -7,7 +7,6 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from ipywidgets import Widget
 from matplotlib.axes import Axes
 from matplotlib.ticker import ScalarFormatter
 
@@ -16,22 +15,23 @@ from workbench.insight.architecture_plots import DILATION_COLOURS, Cell, plot_st
 from workbench.insight.plots import SIZES
 from workbench.insight.receptive_field import predicted_sigma
 from workbench.insight.style import BLUE, PURPLE, SERIES, new_axes
-from workbench.insight.tables import paper_table
-from workbench.insight.widgets.menus import editor
+from workbench.insight.tables import paper_table, stored_results
+from workbench.insight.widgets.allocation_desk import scores_in_words
 from workbench.methods.candidates import scorer
 from workbench.methods.compare import Result
 from workbench.methods.crnas.method import beam, prefix_memory, reusing
+from workbench.methods.crnas.presets import PRESETS
 from workbench.methods.experiment import Experiment
 from workbench.methods.one_shot import TrainedSupernet
 from workbench.methods.plan import input_sizes
 from workbench.records.score import Score
 from workbench.search.query import Query
-from workbench.spaces.allocation import centre_of_mass, depths_of
+from workbench.spaces.allocation import PREFIX, centre_of_mass, depths_of
 from workbench.spaces.branches import spatial_dilation
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.costs import ImageSize, backbone_cost
 from workbench.spaces.network_spec import NetworkSpec
-from workbench.spaces.residual import LAYOUTS, dilatable_blocks, layout_named, residual_spec
+from workbench.spaces.residual import LAYOUTS, dilatable_blocks
 
 
 def made_up(prefix: Sequence[int]) -> float:
@@ -124,24 +124,16 @@ def plot_networks(specs: Mapping[str, NetworkSpec], image_size: ImageSize = 224)
     return plot_strips(rows, {f"dilation {rate}": colour for rate, colour in DILATION_COLOURS.items()}, notes=notes)
 
 
-def allocation_editor(backbone: str, depths: Sequence[int], image_size: ImageSize) -> Axes | Widget:
-    """A slider for the depth of each stage; blocks, costs and field follow."""
-
-    def draw(edited: list[int]) -> Axes:
-        ax = plot_networks({"your allocation": residual_spec(backbone, edited)}, image_size)
-        ax.set_title(allocation_line(backbone, edited, image_size), pad=16)
-        return ax
-
-    most = max(12, *depths)
-    return editor(draw, depths, {f"stage {stage}": most for stage in layout_named(backbone).searched})
-
-
-def allocation_line(backbone: str, depths: Sequence[int], image_size: ImageSize) -> str:
-    """Blocks, MACs, params and the predicted spread of the field of an allocation, in words."""
-    spec = residual_spec(backbone, depths)
-    cost, sigma = backbone_cost(spec, image_size), predicted_sigma(spec)[-1][0]
-    costs = f"{cost.macs / 1e6:.1f} MMACs, {cost.params / 1e3:.0f}k params"
-    return f"{sum(depths)} blocks: {costs}, sigma of the last map {sigma:.0f} px"
+def known_allocations(scores: Sequence[Score], backbone: str) -> dict[tuple[int, ...], str]:
+    """What is known of undilated allocations, in words: scores of a stage supernet, else stored networks."""
+    stored, _ = stored_results("crnas_networks", ["network"])
+    same = stored["preset"].map(lambda preset: PRESETS[preset].backbone == backbone)
+    known: dict[tuple[int, ...], str] = {}
+    for blocks, rows in stored[same & stored["dilations"].str.fullmatch("1+")].groupby("blocks"):
+        sizes = ", ".join(f"{name} {rows[column].mean():.3f}" for column, name in SIZES.items())
+        told = f"stored, trained alone: AP of {sizes}; n = {rows['seed'].nunique()}"
+        known[tuple(map(int, blocks.split(".")))] = told
+    return known | scores_in_words([s for s in scores if s.arch.space == PREFIX + backbone], "AP", "by the supernet")
 
 
 def plot_params(groups: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Axes:

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from ipywidgets import Widget
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 
@@ -16,7 +15,6 @@ from workbench.insight.architecture_plots import OPERATION_COLOURS, Cell, plot_s
 from workbench.insight.plots import plot_parts
 from workbench.insight.style import BLUE, GREEN, ORANGE, SKY, VERMILLION, new_axes
 from workbench.insight.tables import paper_table
-from workbench.insight.widgets.menus import editor
 from workbench.methods import candidates
 from workbench.methods.experiment import Experiment, new_model
 from workbench.methods.one_shot import TrainedSupernet
@@ -26,7 +24,6 @@ from workbench.records.ledger import Entry
 from workbench.records.score import Score
 from workbench.spaces.arch import Arch
 from workbench.spaces.catalogue import space_named
-from workbench.spaces.costs import ImageSize
 from workbench.spaces.space import SearchSpace
 from workbench.tasks.probe import Probe
 from workbench.tasks.task import Images, Targets
@@ -81,26 +78,6 @@ def plot_op_strip(space: SearchSpace, archs: Mapping[str, Arch]) -> Axes:
         for name, arch in archs.items()
     }
     return plot_strips(rows, colours)
-
-
-def arch_editor(space: SearchSpace, arch: Arch, image_size: ImageSize, limit: float) -> Axes | Widget:
-    """One menu for each block; the strip and the costs follow."""
-
-    def draw(choices: list[int]) -> Axes:
-        edited = space.arch(choices)
-        ax = plot_op_strip(space, {"architecture": edited})
-        ax.set_title(cost_line(space, edited, image_size, limit), pad=16)
-        return ax
-
-    names = [decision.name.replace("stage ", "s").replace(" block ", "b") for decision in space.decisions]
-    return editor(draw, arch.choices, dict(zip(names, (d.options for d in space.decisions), strict=True)))
-
-
-def cost_line(space: SearchSpace, arch: Arch, image_size: ImageSize, limit: float) -> str:
-    """MACs and params of `arch` in words, and whether it keeps the limit."""
-    macs = space.macs(arch, image_size)
-    verdict = "within" if macs <= limit else "over"
-    return f"{macs / 1e6:.2f} MMACs ({verdict} the limit of {limit / 1e6:.1f}), {space.params(arch) / 1e3:.0f}k params"
 
 
 def plot_cost_histogram(

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,8 +11,10 @@ from torch import nn
 
 from workbench.evaluation.recalibration import ImageBatches
 from workbench.evaluation.scoring import Scorer, run_search
-from workbench.methods.experiment import Experiment, forward_macs
+from workbench.methods.experiment import Experiment, body_of, forward_macs, new_model
+from workbench.methods.phases import load_weights
 from workbench.networks.supernet import Supernet
+from workbench.records.files import read_json
 from workbench.records.ledger import Entry, peak_memory, reset_peak_memory
 from workbench.records.progress import duration, reporter
 from workbench.records.score import Score
@@ -20,6 +23,7 @@ from workbench.search.exhaustive import ExhaustiveSearch
 from workbench.search.query import Searcher
 from workbench.spaces.arch import Arch
 from workbench.tasks.classification import Classification
+from workbench.training.fit import place
 
 
 class Scorable(Protocol):
@@ -31,6 +35,48 @@ class Scorable(Protocol):
     def supernet(self) -> Supernet: ...
     @property
     def key(self) -> str: ...  # of the phase that trained it
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptSupernet:
+    """A supernet that a run trained for its task, read back from its folder."""
+
+    model: nn.Module
+    supernet: Supernet
+    key: str
+
+
+def kept_supernet(experiment: Experiment, build: Callable[[], Supernet], phase: str) -> KeptSupernet:
+    """What `phase` left in `phases/` of the run folder; nothing is trained.
+
+    `build` makes the supernet as the method did. ValueError when the run has not trained it yet, or another one.
+    """
+    model = new_model(lambda: experiment.task.build(build()), experiment.seed, "kept supernet")
+    supernet: Supernet = body_of(model)
+    for path in sorted((experiment.run.path / "phases").glob("*/phase.json")):
+        record = read_json(path)
+        found = record.get("entry", {}).get("phase"), record.get("identity", {}).get("origin", {}).get("space")
+        if found == (phase, supernet.space.name):
+            load_weights(model, path.parent / "weights.safetensors")
+            place(model, experiment.device)
+            return KeptSupernet(model=model, supernet=supernet, key=path.parent.name)
+    raise ValueError(
+        f"{experiment.run.path} keeps no {phase!r} of the space {supernet.space.name}; run the cells that train the"
+        " supernet first, then ask again."
+    )
+
+
+def kept_score(experiment: Experiment, build: Callable[[], Supernet], phase: str) -> Callable[[Arch], Score]:
+    """A function that scores one architecture by the `kept_supernet`, which is read when it is asked first.
+
+    Such scores are no part of the run's record. ValueError as long as there is no such supernet.
+    """
+
+    @cache
+    def judge() -> Scorer:
+        return scorer(experiment, kept_supernet(experiment, build, phase), experiment.task)
+
+    return lambda arch: judge()(arch, phase="asked", step=0)
 
 
 def scorer(experiment: Experiment, supernet: Scorable, task: Any, *, recalibrated: bool = True) -> Scorer:

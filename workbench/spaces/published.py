@@ -9,8 +9,12 @@ from typing import NamedTuple
 from workbench.spaces.allocation import allocation, allocation_space
 from workbench.spaces.arch import Arch
 from workbench.spaces.channel_dilation import channel_dilation_name, channel_dilation_space, searched_layers
+from workbench.spaces.dilation import RATES, dilation_space_name
+from workbench.spaces.layers import PREFIX as LAYERS
+from workbench.spaces.mbconv import FNA_LAYERS, efficientnet_lite0_spec, fna_spec
 from workbench.spaces.network_spec import NetworkSpec
-from workbench.spaces.residual import residual_spec
+from workbench.spaces.residual import layout_named, residual_spec
+from workbench.spaces.space import SKIP, SearchSpace
 
 
 class Published(NamedTuple):
@@ -124,3 +128,34 @@ def channel_dilation_stand_in(backbone: str) -> NetworkSpec:
         choices += [0] * plain + [1 + group % others for group in range(layer.groups - plain)]
     spec = space.spec(space.arch(choices))
     return replace(spec, name=f"{spec.name} with mixed dilations")
+
+
+def published_in(space: SearchSpace) -> dict[str, Arch]:
+    """The published networks that `space` holds, by name: DetNAS's, CR-NAS's and their starts, FNA's and its seeds."""
+    found = {net.name: net.arch for net in DETNAS if net.arch.space == space.name}
+    for net in CRNAS:
+        if allocation_space(net.backbone).name == space.name:
+            found[f"{net.backbone} as published"] = allocation(space, layout_named(net.backbone).depths)
+            if not net.off_grid:
+                found[net.name] = allocation(space, net.depths)
+        if net.dilations and dilation_space_name(net.backbone, net.depths) == space.name:
+            found[net.name] = space.arch([RATES.index(rate) for rate in net.dilations])
+    specs: list[NetworkSpec] = []
+    if space.name.startswith(f"{LAYERS}mobilenetv2"):
+        specs = [fna_spec(name) for name in FNA_LAYERS]
+    elif space.name.startswith(f"{LAYERS}efficientnet-lite0"):
+        specs = [efficientnet_lite0_spec(5 if "-front" in space.name else 7)]
+    layers = {spec.name: _in_layers(space, spec) for spec in specs}
+    return found | {name: arch for name, arch in layers.items() if arch is not None}
+
+
+def _in_layers(space: SearchSpace, spec: NetworkSpec) -> Arch | None:
+    """A network of inverted residuals as one of a space of layers; None where it has other layers or more of them."""
+    left: dict[int, list[str]] = {decision.stage: [] for decision in space.decisions}
+    for block in spec.blocks:
+        if block.stage in left:
+            left[block.stage].append(f"k{block.kernel}e{block.expansion:g}")
+    options = [left[decision.stage].pop(0) if left[decision.stage] else SKIP for decision in space.decisions]
+    if any(left.values()) or any(o not in d.options for d, o in zip(space.decisions, options, strict=True)):
+        return None
+    return space.arch([d.options.index(o) for d, o in zip(space.decisions, options, strict=True)])

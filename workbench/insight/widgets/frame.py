@@ -35,7 +35,7 @@ def framed(body: widgets.Widget, read: Callable[[], State], write: Callable[[Sta
 def parsed_state(text: str) -> dict[str, Any]:
     """The JSON object in `text`; ValueError in one sentence for anything else."""
     try:
-        state = json.loads(text)
+        state = json.loads(text, parse_constant=int)  # NaN and infinity are no numbers here
     except ValueError as error:
         raise ValueError(f"Expected the state of a widget as JSON, but {error}; copy it whole.") from error
     if not isinstance(state, dict):
