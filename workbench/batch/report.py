@@ -20,7 +20,7 @@ from workbench.records.files import compiled, digest, fields, read_json, write_t
 from workbench.records.progress import duration
 from workbench.records.run_folder import NOT_IDENTITY, RunFolder
 
-COMMAND = compiled(fields({"notebook": "string", "parameters": "object"}), "command")
+COMMAND = compiled(fields({"notebook": "string", "parameters": "object"}, {"ran_by": "string"}), "command")
 OBJECT = compiled({"type": "object"}, "content")
 
 

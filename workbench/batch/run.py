@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -20,13 +20,11 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillException, PapermillExecutionError
 
 from workbench.records.files import base_folder, write_json
+from workbench.records.parameters import fitting
 from workbench.records.run_folder import MIME_TYPE, RunFolder
 
 INTERRUPTED = "interrupted"
 PACKAGE_HOME = str(Path(__file__).resolve().parents[2])
-# How a parameter's text is read, by the type of its default.
-READERS: dict[type, Callable[[str], Any]] = {int: int, float: float, str: str, list: ast.literal_eval}
-READERS[bool] = lambda text: {"true": True, "false": False}[text.lower()]
 
 
 class Executed(NamedTuple):
@@ -60,7 +58,7 @@ def run_notebooks(
         known = parameters_of(notebook)
         for values in itertools.product(*swept.values()):
             chosen = {**given, **dict(zip(swept, values, strict=True))}
-            checked = {name: _checked(notebook, known, name, value) for name, value in chosen.items()}
+            checked = {name: fitting(str(notebook), known, name, value) for name, value in chosen.items()}
             home = base_folder() / str({"runs": "runs", **known, **checked}["runs"])
             jobs.append((notebook, checked, home))
     return (_execute(notebook, checked, home, echo) for notebook, checked, home in jobs)
@@ -84,26 +82,6 @@ def parameters_of(notebook: Path) -> dict[str, Any]:
         return {name: ast.literal_eval(parameter["default"]) for name, parameter in found.items()}
     except (ValueError, SyntaxError) as error:
         raise ValueError(f"The parameters cell of {notebook} may hold only literals: {error}.") from error
-
-
-def _checked(notebook: Path, known: Mapping[str, Any], name: str, value: Any) -> Any:
-    """The value as the type of the parameter's default; ValueError for an unknown name or a value of another type."""
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}."
-        raise ValueError(f"{notebook} has no parameter {name!r}; {hint}")
-    kind, found = type(known[name]), value
-    if kind not in READERS:
-        raise ValueError(f"Parameter {name!r} of {notebook} has no type that can be set; edit the notebook instead.")
-    if isinstance(value, str):
-        with contextlib.suppress(ValueError, SyntaxError, KeyError):  # what cannot be read stays a text
-            found = READERS[kind](value)
-    if kind is float and type(found) is int:
-        found = float(found)
-    if type(found) is not kind:
-        expected = f"{kind.__name__} (as {known[name]!r}){': true or false' if kind is bool else ''}"
-        raise ValueError(f"Parameter {name!r} of {notebook} expects {expected}, got {value!r}.")
-    return found
 
 
 class _ThisInterpreter(AsyncKernelManager):

@@ -1,12 +1,13 @@
-"""How long work takes: a bar for a person who watches, plain lines in a log."""
+"""How long work takes: a bar for a person who watches, one line for each phase in a log."""
 
 import os
+import sys
 import time
-from typing import Protocol
+from typing import Any, Protocol
 
 from tqdm.auto import tqdm
 
-HEADLESS_INTERVAL = 10.0  # seconds between two lines in a log
+HEADLESS_INTERVAL = 10.0  # seconds between two states of a line in a log
 
 
 class Progress(Protocol):
@@ -19,25 +20,42 @@ def silent(done: int, total: int, text: str) -> None:
     """A progress that shows nothing."""
 
 
+def shell() -> Any:
+    """IPython's shell where this process runs cells, else None."""
+    ipython = sys.modules.get("IPython")  # where it runs cells it is there; else it would cost a second
+    return ipython.get_ipython() if ipython else None
+
+
 def headless() -> bool:
-    """True when nobody is watching (the variable WORKBENCH_HEADLESS is set)."""
-    return bool(os.environ.get("WORKBENCH_HEADLESS"))
+    """True when nobody is watching.
+
+    Either the variable WORKBENCH_HEADLESS is set, or who runs this cell would answer no question: papermill, nbconvert
+    and others that have no person say so with every cell, front ends for people say that they take input.
+    """
+    if os.environ.get("WORKBENCH_HEADLESS"):
+        return True
+    request: dict[str, Any] = getattr(shell(), "get_parent", dict)() or {}  # only a kernel's shell has one
+    return request.get("content", {}).get("allow_stdin") is False
 
 
 def reporter(label: str) -> Progress:
-    """A progress that shows a bar, or in headless mode prints at most a line every ten seconds, and the last one."""
+    """A progress that shows a bar, or in headless mode prints one line, which is written over every ten seconds."""
     start = printed = time.monotonic()
+    width = 0
     bar: tqdm | None = None  # made at the first step, so that a skipped phase shows no empty bar
 
     def print_line(done: int, total: int, text: str) -> None:
-        nonlocal printed
+        nonlocal printed, width
         now = time.monotonic()
         if done < total and now - printed < HEADLESS_INTERVAL:
             return
         printed = now
         left = (now - start) / max(done, 1) * (total - done)
         remark = f"{duration(left)} left" if done < total else f"took {duration(now - start)}"
-        print(f"{label}: {done}/{total}, {remark}{', ' + text if text else ''}", flush=True)
+        line = f"{label}: {done}/{total}, {remark}{', ' + text if text else ''}"
+        # Logs, JupyterLab and pages of notebooks show only what follows the last carriage return of a line.
+        print(("\r" if width else "") + line.ljust(width), end="\n" if done >= total else "", flush=True)
+        width = len(line)
 
     def move_bar(done: int, total: int, text: str) -> None:
         nonlocal bar
