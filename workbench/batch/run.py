@@ -123,7 +123,7 @@ def _execute(source: Path, chosen: dict[str, Any], home: Path, echo: TextIO | No
     except (PapermillException, RuntimeError, TimeoutError) as failure:
         error = f"the notebook could not be executed: {failure}"
     seconds = time.monotonic() - start
-    run = _run_folder(partial) if partial.exists() else None
+    run = run_of(partial) if partial.exists() else None
     kept = run.path / "notebook.ipynb" if run else home / source.name
     if partial.exists():
         partial.replace(kept)
@@ -138,7 +138,7 @@ def _execute(source: Path, chosen: dict[str, Any], home: Path, echo: TextIO | No
     return Executed(source, seconds, kept, run.path if run else None, error)
 
 
-def _run_folder(notebook: Path) -> RunFolder | None:
+def run_of(notebook: Path) -> RunFolder | None:
     """The run that an executed notebook showed last, or None."""
     outputs = [output for cell in nbformat.read(notebook, as_version=4).cells for output in cell.get("outputs", [])]
     shown = [output.data[MIME_TYPE] for output in outputs if MIME_TYPE in output.get("data", {})]

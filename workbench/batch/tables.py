@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from workbench.evaluation.statistics import mean_interval
 from workbench.records.files import compiled, fields, read_json
 from workbench.records.run_folder import RunFolder
 
+BRIEF_COLUMNS, BRIEF_ROWS = 6, 15  # what a page shows of a table before its reader asks for all of it
 NUMBERS = (int, float)  # the types that JSON has; a bool is none
 NAMES = {"type": "array", "items": {"type": "string"}}
 SAVED = compiled(
@@ -26,13 +27,25 @@ SAVED = compiled(
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table ready to be shown: every cell is text; `numeric` columns are set flush right."""
+    """A table ready to be shown: every cell is text; `numeric` columns are set flush right, `brief` ones come first."""
 
     title: str
     note: str
     columns: tuple[str, ...]
     numeric: tuple[bool, ...]
     rows: tuple[tuple[str, ...], ...]
+    brief: tuple[int, ...]
+
+    @property
+    def short(self) -> "Table":
+        """At most `BRIEF_COLUMNS` columns and `BRIEF_ROWS` rows of it; all of it where they are no more."""
+        return replace(
+            self,
+            columns=tuple(self.columns[number] for number in self.brief),
+            numeric=tuple(self.numeric[number] for number in self.brief),
+            rows=tuple(tuple(row[number] for number in self.brief) for row in self.rows[:BRIEF_ROWS]),
+            brief=tuple(range(len(self.brief))),
+        )
 
 
 def table_names(runs: Sequence[RunFolder]) -> list[str]:
@@ -55,7 +68,7 @@ def collect(runs: Sequence[RunFolder], name: str) -> pd.DataFrame:
     for run in found:
         origin = {"run": run.path.name, "seed": run.seed, "date": run.started[:10]}
         origin |= {key: run.params.get(key, "") for key in ("preset", "data")}
-        rows += [{**origin, **row} for row in _saved(run, name)["rows"]]
+        rows += [{**origin, **row} for row in saved_table(run, name)["rows"]]
     return pd.DataFrame(rows)
 
 
@@ -65,7 +78,7 @@ def aggregate(runs: Sequence[RunFolder], name: str) -> Table:
     Rows are matched by their index columns. Numbers become a mean with its 95 % t-interval over the runs, other cells
     are shown once when they agree and joined when not. Differences to baselines are paired by run.
     """
-    tables = [_saved(run, name) for run in runs if name in table_names([run])]
+    tables = [saved_table(run, name) for run in runs if name in table_names([run])]
     first, columns, index = tables[0], tables[0]["columns"], tables[0]["index"]
     if any((table["columns"], table["index"]) != (columns, index) for table in tables):
         raise ValueError(f"Table {name!r} has other columns in other runs; report runs of one version together.")
@@ -91,12 +104,16 @@ def aggregate(runs: Sequence[RunFolder], name: str) -> Table:
         if differences.notna().any():
             title = f"{column} − {baseline}"
             cells[title] = differences.groupby(row).agg(list).map(partial(cell, title, expected=len(runs), signed=True))
+    # Most telling: what names a row, then what is compared, with the differences.
+    told = [*index, *(column for column in cells if column.partition(" − ")[0] in first["paired"])]
+    brief = sorted([*cells].index(column) for column in [*dict.fromkeys([*told, *cells])][:BRIEF_COLUMNS])
     return Table(
         title=first["title"] or name,
         note=first["note"],
         columns=tuple(cells),
         numeric=tuple(bool(numeric.get(column, True)) for column in cells),
         rows=tuple(pd.DataFrame(cells).itertuples(index=False, name=None)),
+        brief=tuple(brief),
     )
 
 
@@ -119,7 +136,7 @@ def _joined(column: str, values: Sequence[Any]) -> str:
     return ", ".join(dict.fromkeys(texts))
 
 
-def _saved(run: RunFolder, name: str) -> dict[str, Any]:
+def saved_table(run: RunFolder, name: str) -> dict[str, Any]:
     """A table as `RunFolder.save_table` wrote it, with every field; ValueError when the file holds anything else."""
     path = run.path / "tables" / f"{name}.json"
     table = {"title": "", "note": "", "baseline": [], "paired": [], **read_json(path, SAVED)}

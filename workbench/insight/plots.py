@@ -66,7 +66,7 @@ def plot_trajectory(searches: Mapping[str, Sequence[Score]], metric: str = "AP",
         colour = PHASE_COLOURS.get(label, f"C{index}")
         values = [score.metrics.get(metric, np.nan) for score in scores]
         count = np.arange(1, len(values) + 1)
-        ax.plot(count, values, ".", color=colour, alpha=0.45)
+        ax.plot(count, values, ".", color=colour, alpha=0.7)
         ax.step(count, np.fmax.accumulate([0.0, *values])[1:], where="post", color=colour, label=label)
     most = max([2, *(len(scores) for scores in searches.values())])
     good = pd.DataFrame([score.metrics for scores in searches.values() for score in scores])
@@ -224,7 +224,7 @@ def plot_maps(
     for ax, (title, values) in zip(axes[0], maps.items(), strict=True):
         image = ax.imshow(values, cmap=cmap, vmin=-top if low is None else low, vmax=top)
         for row, column in zip(*np.nonzero(np.asarray(values) == 0), strict=True) if zeros else ():
-            ax.text(column, row, "0", ha="center", va="center", fontsize=8, color="0.6")
+            ax.text(column, row, "0", ha="center", va="center", fontsize=8, color=ink_on(image.cmap(image.norm(0))))
         ax.set_title(title, fontsize=9)
         without_frame(ax)
     figure.colorbar(image, ax=list(axes[0]), shrink=0.8, pad=0.02, label=label)

@@ -13,7 +13,7 @@ from workbench.evaluation.scoring import Scorer, run_search
 from workbench.methods.experiment import Experiment, forward_macs
 from workbench.networks.supernet import Supernet
 from workbench.records.ledger import Entry, peak_memory, reset_peak_memory
-from workbench.records.progress import duration, reporter
+from workbench.records.progress import announce, duration, reporter
 from workbench.records.score import Score
 from workbench.records.seeds import generator
 from workbench.search.exhaustive import ExhaustiveSearch
@@ -94,7 +94,7 @@ def search(
         plain = replace(judge, reuse=None)
         typical = plain(space.sample(rng), phase="timing", step=0).seconds
     left = evaluations - len(recorded)
-    print(f"{phase}: {left} evaluations to do, {duration(left * typical)}")
+    announce(f"{phase}: {left} evaluations to do, {duration(left * typical)}")
     reset_peak_memory(experiment.device)
     scores = run_search(
         searcher,

@@ -36,11 +36,12 @@ def save_detector(
     write_json(folder / "arch.json", record)
 
 
-def load_detector(folder: Path) -> tuple[nn.Module, Detection, int]:
+def load_detector(folder: str | Path) -> tuple[nn.Module, Detection, int]:
     """The detector of a finished run in eval mode, its task, and the side its images had.
 
     ValueError when there is none.
     """
+    folder = Path(folder)
     if not (folder / "arch.json").is_file():
         raise ValueError(f"{folder} holds no detector (arch.json is missing); give the folder of a finished run.")
     record = read_json(folder / "arch.json")
@@ -55,11 +56,16 @@ def load_detector(folder: Path) -> tuple[nn.Module, Detection, int]:
     return model.eval(), task, image_side
 
 
-def predict_images(run: Path, images: Sequence[Path], out: Path, *, threshold: float = 0.3) -> list[Path]:
-    """Draws the run's detections on each image and saves them as PNG below `out`; all images are read first."""
+def predict_images(run: Path, images: Sequence[Path], out: Path, *, threshold: float = 0.3) -> list[dict[str, Any]]:
+    """Draws the run's detections on each image and saves them as PNG below `out`; all images are read first.
+
+    Returns a JSON record for each image: its path, that of the drawing, and the detections of at least `threshold`,
+    each with its class, score and box (left, top, right, bottom) in pixels of the image.
+    """
     model, task, image_side = load_detector(run)
     opened = [open_image(path) for path in images]
     out.mkdir(parents=True, exist_ok=True)
+    told: list[dict[str, Any]] = []
     written: list[Path] = []
     for path, image in zip(images, opened, strict=True):
         found = detect(model, image, image_side)
@@ -69,7 +75,14 @@ def predict_images(run: Path, images: Sequence[Path], out: Path, *, threshold: f
         numbered = (f"{path.stem}_detections{suffix}.png" for suffix in ("", *(f"_{n}" for n in range(2, 10_000))))
         written.append(out / next(name for name in numbered if name not in names))
         figure.savefig(written[-1], dpi=150)
-    return written
+        rows = zip(found["labels"].tolist(), found["scores"].tolist(), found["boxes"].tolist(), strict=True)
+        boxes = [
+            {"class": task.categories[label - 1], "score": round(score, 4), "box": [round(side, 1) for side in box]}
+            for label, score, box in rows
+            if score >= threshold
+        ]
+        told.append({"image": str(path), "drawing": str(written[-1]), "detections": boxes})
+    return told
 
 
 def detect(model: nn.Module, image: Image.Image, image_side: int) -> dict[str, Tensor]:
@@ -84,10 +97,10 @@ def detect(model: nn.Module, image: Image.Image, image_side: int) -> dict[str, T
     return {**found, "boxes": found["boxes"] * scale}
 
 
-def open_image(path: Path) -> Image.Image:
+def open_image(path: str | Path) -> Image.Image:
     """The image as upright RGB; ValueError when it is none."""
     try:
-        return read_image(path)
+        return read_image(Path(path))
     except OSError as error:
         raise ValueError(f"{path} cannot be read as an image ({error}); give PNG or JPEG files.") from error
 

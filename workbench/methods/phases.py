@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from workbench.methods.experiment import Experiment, as_plain, forward_macs
 from workbench.records.files import digest, read_json, write_bytes, write_json
 from workbench.records.ledger import Entry, peak_memory, reset_peak_memory
-from workbench.records.progress import Progress, duration, reporter
+from workbench.records.progress import Progress, announce, duration, reporter
 from workbench.records.seeds import integer
 from workbench.training.fit import AlphaSide, BeforeStep, fit, place
 from workbench.training.parallel import synchronise_batch_norm
@@ -84,7 +84,7 @@ def train_phase(
         fit(twin, task, data, short, seed=0, device=experiment.device, search=own, progress=progress, **options)
 
     weights = recipe if isinstance(recipe, Recipe) else recipe.weights
-    print(f"{name}: {weights.steps} steps of {weights.batch_size} images, {estimate(trial, weights.steps)}")
+    announce(f"{name}: {weights.steps} steps of {weights.batch_size} images, {estimate(trial, weights.steps)}")
     clock = PhaseClock(folder, reporter(name))
     reset_peak_memory(experiment.device)
     if prices is None:

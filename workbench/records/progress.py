@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from tqdm.auto import tqdm
 
 HEADLESS_INTERVAL = 10.0  # seconds between two states of a line in a log
+WIDTH = 79  # to which these are filled up, so that each covers the one before it
 
 
 class Progress(Protocol):
@@ -38,14 +39,21 @@ def headless() -> bool:
     return request.get("content", {}).get("allow_stdin") is False
 
 
+def announce(text: str) -> None:
+    """Prints what is about to be done and how long it will take; in a log the line of its `reporter` replaces it."""
+    if headless():
+        _print_over(text, "\r")
+    else:
+        print(text)
+
+
 def reporter(label: str) -> Progress:
     """A progress that shows a bar, or in headless mode prints one line, which is written over every ten seconds."""
     start = printed = time.monotonic()
-    width = 0
     bar: tqdm | None = None  # made at the first step, so that a skipped phase shows no empty bar
 
     def print_line(done: int, total: int, text: str) -> None:
-        nonlocal printed, width
+        nonlocal printed
         now = time.monotonic()
         if done < total and now - printed < HEADLESS_INTERVAL:
             return
@@ -53,9 +61,7 @@ def reporter(label: str) -> Progress:
         left = (now - start) / max(done, 1) * (total - done)
         remark = f"{duration(left)} left" if done < total else f"took {duration(now - start)}"
         line = f"{label}: {done}/{total}, {remark}{', ' + text if text else ''}"
-        # Logs, JupyterLab and pages of notebooks show only what follows the last carriage return of a line.
-        print(("\r" if width else "") + line.ljust(width), end="\n" if done >= total else "", flush=True)
-        width = len(line)
+        _print_over(line, "\r" if done < total else "\n")
 
     def move_bar(done: int, total: int, text: str) -> None:
         nonlocal bar
@@ -69,6 +75,11 @@ def reporter(label: str) -> Progress:
             bar = None
 
     return print_line if headless() else move_bar
+
+
+def _print_over(line: str, end: str) -> None:
+    """After a carriage return the next line takes this one's place: on terminals, in JupyterLab, in pages of a site."""
+    print(line.ljust(WIDTH), end=end, flush=True)
 
 
 def duration(seconds: float) -> str:
