@@ -59,8 +59,8 @@ def size_of(folder: Path) -> int:
 def outcomes_of(run: RunFolder) -> tuple[str, ...]:
     """The verdicts of a run without their numbers, such as "NATS won against its seed, tied with random"."""
     found = [judge([Comparison.from_json(record)]) for record in run.verdicts()]
-    clauses = [", ".join(f"{VERBS[each.result]} {each.rival}" for each in verdict.outcomes) for verdict in found]
-    return tuple(f"{verdict.method} {clause}" for verdict, clause in zip(found, clauses, strict=True))
+    told = [[f"{VERBS[each.result]} {each.rival.removeprefix(v.method + ': ')}" for each in v.outcomes] for v in found]
+    return tuple(f"{verdict.method} {', '.join(clauses)}" for verdict, clauses in zip(found, told, strict=True))
 
 
 def _listed(path: Path) -> Listed:

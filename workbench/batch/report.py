@@ -2,6 +2,7 @@
 
 import contextlib
 import html
+import json
 import os
 import shlex
 from base64 import b64encode
@@ -156,12 +157,13 @@ def command_of(runs: Sequence[RunFolder]) -> str:
     if not all(saved):
         return "run by hand in JupyterLab"
     skipped = (*NOT_IDENTITY, "seed") if len(runs) > 1 else NOT_IDENTITY
-    words = ["python", "-m", "workbench", "run", str(saved[0]["notebook"])]
+    notebook, given = str(saved[0]["notebook"]), saved[0]["parameters"]
+    given = {name: value for name, value in given.items() if name not in skipped}
     if len(runs) == 1 and saved[0].get("ran_by") == "papermill":
-        words = ["papermill", str(saved[0]["notebook"]), "executed.ipynb"]
-    for name, value in saved[0]["parameters"].items():
-        if name not in skipped:
-            words += ["-p", str(name), str(value)]
+        return shlex.join(["papermill", notebook, "executed.ipynb", "-y", json.dumps(given)])
+    words = ["python", "-m", "workbench", "run", notebook]
+    for name, value in given.items():
+        words += ["-p", str(name), str(value)]
     if len(runs) > 1:
         words += ["--sweep", "seed=" + ",".join(str(run.seed) for run in runs)]
     return shlex.join(words)
@@ -246,9 +248,15 @@ def _section_of_run(run: RunFolder, base: Path, pages: Mapping[Path, str] | None
         "run": run,
         "scores": run.scores(),
         "notebook": link,
-        "figures": [(captions.get(path.name, path.stem), b64encode(path.read_bytes()).decode()) for path in paths],
+        "figures": [(captions.get(path.name, path.stem), *_embedded(path)) for path in paths],
         "environment": read_json(run.path / "env.json", OBJECT, missing={}),
     }
+
+
+def _embedded(path: Path) -> tuple[str, int]:
+    """A PNG in base64, and the width in CSS pixels at which its letters have the size that they were drawn for."""
+    data = path.read_bytes()
+    return b64encode(data).decode(), int.from_bytes(data[16:20], "big") * 100 // 150
 
 
 def _commit(run: RunFolder) -> str:

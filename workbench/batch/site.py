@@ -82,17 +82,14 @@ def write_site(found: Sequence[tuple[RunFolder, Path]], out: Path) -> list[Path]
 
 def notebook_page(notebook: Any, pages: Mapping[str, str]) -> tuple[str, bool]:
     """The body of an executed notebook's page, and whether it holds figures by plotly."""
-    drawn = False
-    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
-        data = output.get("data", {})
-        if PLOTLY in data:
-            output["data"], drawn = {"text/html": _plotly_figure(data[PLOTLY])}, True
-        elif "cdn.plot.ly" in data.get("text/html", ""):  # plotly's own start, which loads it from the network
-            output["data"] = {}
-        elif "text/latex" in data and "text/html" not in data:
-            output["data"] = {"text/markdown": data["text/latex"]}
-        else:
-            output["data"] = {kind: value for kind, value in data.items() if kind not in LIVE}
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    drawn = any(PLOTLY in output.get("data", {}) for output in outputs)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if "data" in output:
+                output["data"] = _without_network(output["data"])
+        if "outputs" in cell:
+            cell["outputs"] = [output for output in cell["outputs"] if output.get("data", True)]
     options = {"exclude_input_prompt": True, "exclude_output_prompt": True}
     exporter = HTMLExporter(template_name="basic", **options)
 
@@ -103,6 +100,17 @@ def notebook_page(notebook: Any, pages: Mapping[str, str]) -> tuple[str, bool]:
     exporter.register_filter("markdown2html", markdown2html)
     exporter.register_preprocessor(CoalesceStreamsPreprocessor(), enabled=True)  # lines that were written over go
     return exporter.from_notebook_node(notebook)[0], drawn
+
+
+def _without_network(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What an output shows without a kernel and without the network; nothing where that is nothing."""
+    if PLOTLY in data:
+        return {"text/html": _plotly_figure(data[PLOTLY])}
+    if "cdn.plot.ly" in data.get("text/html", ""):  # plotly's own start, which loads it
+        return {}
+    if "text/latex" in data and "text/html" not in data:
+        return {"text/markdown": data["text/latex"]}
+    return {kind: value for kind, value in data.items() if kind not in LIVE}
 
 
 def markdown_page(source: str, pages: Mapping[str, str], attachments: Mapping[str, Any] | None = None) -> str:
@@ -145,7 +153,8 @@ def mathml(tex: str, block: bool = False) -> str:
     try:
         found = convert(plain.strip(), display="block" if block else "inline")
     except Exception:  # latex2mathml has many errors of its own, and none in common
-        return f"<code>{html.escape(tex)}</code>"
+        return f'<code class="tex">{html.escape(tex)}</code>'
+    found = found.replace(r"\{", "{").replace(r"\}", "}")  # behind \Big it leaves them as they are
     number = f"<span>({html.escape(tag[1])})</span>" if tag else ""
     return f'<span class="equation scroll">{found}{number}</span>' if block else found
 
@@ -154,19 +163,20 @@ def _operator(found: re.Match[str]) -> str:
     return rf"\mathop{{\mathrm{{{found[2]}}}}}" + (r"\limits" if found[1] else "")
 
 
-def thumbnail(path: Path, width: int = 640, colours: int = 128) -> bytes:
-    """A figure as a small PNG, its ground as transparent as before."""
+def thumbnail(path: Path, width: int = 640) -> bytes:
+    """A figure as a small WebP, its ground as transparent as before."""
+    buffer = io.BytesIO()
     with Image.open(path) as image:
         small = image.convert("RGBA")
         small.thumbnail((width, width), Image.Resampling.LANCZOS)
-        buffer = io.BytesIO()
-        small.quantize(colours, method=Image.Quantize.FASTOCTREE).save(buffer, "png", optimize=True)
+        small.save(buffer, "webp", quality=85, method=6)
     return buffer.getvalue()
 
 
 def _card(run: RunFolder, notebook: Any, page: str) -> dict[str, Any]:
     """What the index shows of a run; its image is the figure with most in it, which is the largest file."""
-    figures = sorted((run.path / "figures").glob("*.png"), key=lambda path: (path.stat().st_size, path.name))
+    paths = [path for path in (run.path / "figures").glob("*.png") if path.stem != "ledger"]  # costs are no cover
+    figures = sorted(paths, key=lambda path: (path.stat().st_size, path.name))
     told = {"run": run, "title": title_of(run, notebook), "page": page, "outcomes": outcomes_of(run), "image": ""}
     if not figures:
         return told
