@@ -47,7 +47,7 @@ def code(*words: str) -> int:
         ("report .", "Expected a run folder"),
         ("predict nowhere image.png", "Expected a run folder"),
         ("site nowhere", "Expected a run folder"),
-        ("site nowhere.ipynb", "Expected an executed notebook with its run folder here"),
+        ("site nowhere.ipynb", "cannot be read as a notebook"),
         ("runs nowhere", "Expected a folder of runs"),
         ("doctor --data nowhere", "Expected a data folder"),
     ],

@@ -42,6 +42,7 @@ def executed(paths: Sequence[Path]) -> list[tuple[RunFolder, Path]]:
     found: list[tuple[RunFolder, Path]] = []
     for path in paths:
         if path.suffix == ".ipynb":
+            read_notebook(path)  # refuses what is none
             if (run := run_of(path)) is None:
                 raise ValueError(
                     f"Expected an executed notebook with its run folder here, got {path}; name the folder."

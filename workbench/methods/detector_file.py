@@ -97,10 +97,10 @@ def detect(model: nn.Module, image: Image.Image, image_side: int) -> dict[str, T
     return {**found, "boxes": found["boxes"] * scale}
 
 
-def open_image(path: str | Path) -> Image.Image:
+def open_image(path: Path) -> Image.Image:
     """The image as upright RGB; ValueError when it is none."""
     try:
-        return read_image(Path(path))
+        return read_image(path)
     except OSError as error:
         raise ValueError(f"{path} cannot be read as an image ({error}); give PNG or JPEG files.") from error
 

@@ -1,12 +1,13 @@
 """Counts what a built module really computes, by running it on the meta device; and measures how long it takes."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 from workbench.spaces.costs import Cost, ImageSize, height_width
@@ -58,18 +59,27 @@ def latency_ms(module: nn.Module, image_size: ImageSize, *, repeats: int = 30) -
 
 
 def latencies_of(calls: Sequence[tuple[nn.Module, Tensor | list[Tensor]]], *, repeats: int = 30) -> list[float]:
-    """Median milliseconds of each `module(features)` in eval mode, after warm-up; detectors take a list of images.
+    """Median milliseconds of each `module(features)` in eval mode; detectors take a list of images."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode())
+        for module, _ in calls:
+            stack.enter_context(evaluating(module))
+        return median_ms([partial(module, features) for module, features in calls], repeats=repeats, warm_up=3)
+
+
+def median_ms(runs: Sequence[Callable[[], object]], *, repeats: int, warm_up: int) -> list[float]:
+    """Median milliseconds of each call on one thread, after warm-up; a GPU is waited for.
 
     They are called in turn, so that what else the machine does hits all of them alike.
     """
-    with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode())
-        timers = []
-        for module, features in calls:
-            stack.enter_context(evaluating(module))
-            timers.append(Timer("module(features)", globals={"module": module, "features": features}))
-            timers[-1].timeit(3)
-        rounds = [[timer.timeit(1).mean for timer in timers] for _ in range(repeats)]
+    # The timer imports PyTorch's compiler, which warns everybody who has CUDA's tools and no GPU.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    from torch.utils.benchmark import Timer
+
+    timers = [Timer("run()", globals={"run": run}) for run in runs]
+    for timer in timers:
+        timer.timeit(warm_up)
+    rounds = [[timer.timeit(1).mean for timer in timers] for _ in range(repeats)]
     return [1000 * sorted(times)[repeats // 2] for times in zip(*rounds, strict=True)]
 
 

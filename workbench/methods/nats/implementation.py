@@ -2,11 +2,10 @@
 
 import torch
 from torch import Tensor
-from torch.utils.benchmark import Timer
 
 from workbench.methods.experiment import Experiment
 from workbench.methods.plan import input_sizes
-from workbench.networks.count import evaluating
+from workbench.networks.count import evaluating, median_ms
 from workbench.networks.dilation_mixture import (
     IMPLEMENTATIONS,
     SIDES,
@@ -66,13 +65,10 @@ def step_ms(layer: DilationMixture, features: Tensor, side: Side, repeats: int =
                 total = layer(features).float().sum()
             torch.autograd.grad(total, wanted)
 
-        timer = Timer("run()", globals={"run": run})
-        timer.timeit(1)
-        times = sorted(timer.timeit(1).mean for _ in range(repeats))
+        return median_ms([run], repeats=repeats, warm_up=1)[0]
     finally:
         for tensor, flag in zip(both, flags, strict=True):
             tensor.requires_grad_(flag)
-    return 1000 * times[repeats // 2]
 
 
 def measure_implementations(supernet: Supernet, images: Tensor) -> list[dict[Side, dict[Implementation, float]]]:
