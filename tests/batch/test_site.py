@@ -112,6 +112,14 @@ def test_a_notebook_that_papermill_wrote_elsewhere_has_a_page(run: RunFolder, tm
         executed([Path("other.ipynb")])
 
 
+def test_a_run_cannot_name_a_page_outside(run: RunFolder, tmp_path: Path) -> None:
+    text = (run.path / "params.json").read_text().replace('"10_detnas"', '"../10_detnas"')
+    (run.path / "params.json").write_text(text)
+    with pytest.raises(ValueError, match=r"Expected a name inside .*site, got '\.\./10_detnas\.html'"):
+        write_site(executed([run.path, run.path]), tmp_path / "site")
+    assert not (tmp_path / "site").exists()
+
+
 def test_a_broken_notebook_is_refused_before_anything_is_written(run: RunFolder, tmp_path: Path) -> None:
     (run.path / "notebook.ipynb").write_text("{")
     with pytest.raises(ValueError, match=r"notebook\.ipynb cannot be read as a notebook"):

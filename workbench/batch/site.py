@@ -28,7 +28,7 @@ from workbench.batch.report import (
     write_html,
 )
 from workbench.batch.run import run_of
-from workbench.records.files import write_text
+from workbench.records.files import inside, write_text
 from workbench.records.run_folder import RunFolder
 
 GLOSSARY = Path(__file__).resolve().parents[2] / "notebooks" / "GLOSSARY.md"
@@ -50,19 +50,19 @@ def executed(paths: Sequence[Path]) -> list[tuple[RunFolder, Path]]:
             found.append((run, path))
         else:
             found += [(run, run.path / "notebook.ipynb") for run in find_runs([path])]
-    return found
+    return [*{run.path.resolve(): (run, path) for run, path in found}.values()]  # a run named twice is one
 
 
 def write_site(found: Sequence[tuple[RunFolder, Path]], out: Path) -> list[Path]:
     """Writes the index, the report, and a page for each run that has its notebook; the index comes first.
 
-    ValueError, before anything is written, for a file that is no notebook.
+    ValueError, before anything is written, for a file that is no notebook, and for names that lead out of `out`.
     """
     names: dict[Path, str] = {}
     notebooks = {run.path: read_notebook(path) for run, path in found if path.is_file()}
     for run, _ in found:
         if run.path in notebooks:
-            first = f"{run.notebook}.html"
+            first = inside(out, f"{run.notebook}.html").name
             names[run.path] = f"{run.notebook}-{run.path.name}.html" if first in names.values() else first
     pages = {Path(name).stem: name for name in names.values()}
     if GLOSSARY.is_file():
