@@ -8,7 +8,9 @@ READY := .venv/.ready
 
 demo: $(READY)
 	$(BIN)/python -m workbench run notebooks/00_check_setup.ipynb notebooks/01_data_and_detectors.ipynb notebooks/41_known_answers.ipynb
-	$(BIN)/python -m workbench report runs/00_check_setup runs/01_data_and_detectors runs/41_known_answers --html runs/report.html
+	@$(BIN)/python -m workbench report runs/00_check_setup runs/01_data_and_detectors runs/41_known_answers --html runs/report.html
+	@echo "To read in a browser:"
+	@$(BIN)/python -m workbench site runs/00_check_setup runs/01_data_and_detectors runs/41_known_answers --out runs/site
 
 test: $(READY)
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ import html
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import nbformat
@@ -25,6 +26,8 @@ METHODS = {
     "90_your_own_data": ["DetNAS"],
 }
 NUMBER = r"[+-]?\d+\.\d+"
+OWN_WARNING = "The input patch is smaller than the field"  # smoke measures on small ones, and says so
+SHOWN = {"text/html", "text/markdown", "text/latex", "image/png"}  # in place of a plain text
 
 
 def check_verdicts(run: RunFolder) -> None:
@@ -54,6 +57,19 @@ def check_verdicts(run: RunFolder) -> None:
             assert row["forward_macs"] < run.ledger.total().forward_macs
             if row["name"] in (found, record["random"]) and run.notebook in METHODS:
                 assert row["seconds"] > 0
+
+
+def check_clean(notebook: Path) -> None:
+    """No red log, no bare object above a figure, no name of a placeholder; and every image says what it shows."""
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            data, text = output.get("data", {}), output.get("text", "")
+            assert output.get("name") != "stderr" or OWN_WARNING in text, text
+            if not SHOWN & data.keys():
+                text += data.get("text/plain", "")
+                assert not re.match(r"<[\w.]+[ :]", text), text
+            assert "__" not in text, text
+            assert "image/png" not in data or output.metadata.get("image/png", {}).get("alt"), cell.source
 
 
 def check_captions(run: RunFolder) -> None:

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -12,6 +13,7 @@ from tests.batch.test_run import OPEN, notebook
 from workbench.__main__ import main
 from workbench.batch import doctor
 from workbench.records.environment import environment
+from workbench.records.run_folder import RunFolder
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +52,9 @@ def code(*words: str) -> int:
         ("report nowhere", "Expected a run folder"),
         ("report .", "Expected a run folder"),
         ("predict nowhere image.png", "Expected a run folder"),
+        ("site nowhere", "Expected a run folder"),
+        ("site nowhere.ipynb", "cannot be read as a notebook"),
+        ("runs nowhere", "Expected a folder of runs"),
         ("doctor --data nowhere", "Expected a data folder"),
     ],
 )
@@ -79,6 +84,45 @@ def test_report_writes_what_was_asked_for(folder: Path, capsys) -> None:
     assert code("report", "runs", "--markdown", "results.md") == 0
     assert capsys.readouterr().out.splitlines() == ["runs/report.html", "results.md"]
     assert "0.500" in Path("runs/report.html").read_text() and "0.500" in Path("results.md").read_text()
+
+
+def printed_json(capsys, *words: str) -> Any:
+    assert code(*words, "--json") == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_programs_read_reports_runs_and_the_doctor(folder: Path, capsys) -> None:
+    run = finished(folder / "runs", 0, 0.5)
+    going = RunFolder.open(folder / "runs", "01_data", {}, seed=0, data_digest="d")
+    assert code("report", "runs", "--json") == 0
+    captured = capsys.readouterr()
+    assert [each["status"] for each in json.loads(captured.out)["runs"]] == ["running", "finished"]
+    assert f"{going.path.relative_to(folder)} is still going, or killed" in captured.err
+    assert not Path("runs/report.html").exists()  # asked for JSON alone
+    (folder / "runs" / "cache" / "key").mkdir(parents=True)
+    (folder / "runs" / "cache" / "key" / "phase.json").write_text("{}")
+    listed = printed_json(capsys, "runs")
+    assert {each["path"]: each["status"] for each in listed["runs"]} == {
+        str(path.relative_to(folder)): status for path, status in ((run.path, "finished"), (going.path, "running"))
+    }
+    assert listed["cache"] == {"folders": 1, "bytes": 2, "freed": 0}
+    assert printed_json(capsys, "runs", "--clean-cache")["cache"] == {"folders": 0, "bytes": 0, "freed": 2}
+    findings = printed_json(capsys, "doctor")
+    assert findings[0]["sentence"].startswith("Python 3.") and not any(each["problem"] for each in findings)
+
+
+def test_runs_are_listed_in_plain_lines(folder: Path, capsys) -> None:
+    run = finished(folder / "runs", 0, 0.5)
+    assert code("runs") == 0
+    first, last = capsys.readouterr().out.splitlines()
+    assert first.startswith(str(run.path.relative_to(folder))) and first.endswith("finished")
+    assert last == "1 runs; runs/cache: 0 trainings that runs share, 0.0 MB"
+
+
+def test_a_site_says_where_it_is(folder: Path, capsys) -> None:
+    finished(folder / "runs", 0, 0.5)
+    assert code("site", "runs", "--out", "pages") == 0
+    assert capsys.readouterr().out == "pages/index.html\n" and Path("pages/report.html").is_file()
 
 
 def test_predict_wants_a_finished_run_with_a_detector(folder: Path, capsys) -> None:

@@ -105,7 +105,7 @@ OLD_WORDS = re.compile(
 def test_words_of_the_field_are_used() -> None:
     """Image, baseline, found network, dilation option, input patch, assignments; the papers' own sections."""
     tests = {*(PROJECT / "tests").rglob("*.py")} - {Path(__file__).resolve()}
-    texts = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", PROJECT / "data" / "README.md"]
+    texts = [PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "data/README.md", "notebooks/GLOSSARY.md")]
     paths = [*FILES, *sorted((PROJECT / "notebooks").rglob("*.ipynb")), *sorted(tests), *texts]
     found = {path: sorted({*map(str.lower, OLD_WORDS.findall(path.read_text(encoding="utf-8")))}) for path in paths}
     assert {path.relative_to(PROJECT).as_posix(): words for path, words in found.items() if words} == {}

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
-from tests.claims import check_captions, check_verdicts
+from tests.claims import check_captions, check_clean, check_verdicts
 from workbench.batch.run import parameters_of, run_notebooks
 from workbench.records.run_folder import RunFolder
 
@@ -31,6 +31,7 @@ def test_runs_in_smoke(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert run.status == "finished"
     check_verdicts(run)
     check_captions(run)
+    check_clean(done.notebook)
 
 
 @every_notebook

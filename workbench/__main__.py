@@ -1,11 +1,12 @@
-"""The command line: `python -m workbench {run,report,predict,doctor}`."""
+"""The command line: `python -m workbench {run,report,site,runs,predict,doctor}`."""
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from workbench.records.files import plain
 
@@ -38,23 +39,63 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def report(arguments: argparse.Namespace) -> None:
-    """Write Markdown or one table as CSV when asked for, else (or also when --html is given) one HTML page."""
-    from workbench.batch.report import find_runs, write_html, write_markdown
+    """Write Markdown or one table as CSV when asked for, else (or also when --html is given) one HTML page.
+
+    With --json all of it goes to the standard output instead of a page.
+    """
+    from workbench.batch.report import as_json, find_runs, state_of, write_html, write_markdown
     from workbench.batch.tables import collect
     from workbench.records.files import write_text
 
     runs = find_runs(arguments.runs)
+    for run in runs:
+        if run.status != "finished":
+            print(f"{run.path} is {state_of(run)}", file=sys.stderr)
+    written = []
     if arguments.csv:
         name, path = arguments.csv
         write_text(path, collect(runs, name).to_csv(index=False))
-        print(path)
+        written.append(path)
     if arguments.markdown:
         write_markdown(runs, arguments.markdown, arguments.tables)
-        print(arguments.markdown)
-    if arguments.html or not (arguments.markdown or arguments.csv):
+        written.append(arguments.markdown)
+    if arguments.html or not (written or arguments.json):
         page = arguments.html or Path("runs") / "report.html"
         write_html(runs, page)
-        print(page)
+        written.append(page)
+    if arguments.json:
+        _print_json(as_json(runs))
+    else:
+        print(*written, sep="\n")
+
+
+def site(arguments: argparse.Namespace) -> None:
+    """Write executed notebooks as pages, an index and the report; print where the index is."""
+    from workbench.batch.site import executed, write_site
+
+    print(write_site(executed(arguments.runs), arguments.out)[0])
+
+
+def runs(arguments: argparse.Namespace) -> None:
+    """List runs and what they share; empty the cache when asked."""
+    from workbench.batch.listing import cached, clean_cache, list_runs, size_of
+
+    root = arguments.folder
+    if not root.is_dir():
+        raise ValueError(f"Expected a folder of runs, but {root} is none; give the one where runs are written.")
+    found, caches = list_runs(root), cached(root)
+    size = sum(map(size_of, caches))
+    kept = clean_cache(caches) if arguments.clean_cache else caches
+    left = sum(map(size_of, kept))
+    if arguments.json:
+        rows = [{**vars(run), "path": str(run.path)} for run in found]
+        _print_json({"runs": rows, "cache": {"folders": len(kept), "bytes": left, "freed": size - left}})
+        return
+    for run in found:
+        print(f"{run.path}  {run.started[:16]}  {run.bytes / 1e6:,.1f} MB  {run.status}", *run.outcomes, sep="\n    ")
+    if arguments.clean_cache:
+        print(f"{(size - left) / 1e6:,.1f} MB freed; later runs train again what they need of it.")
+    print(f"{len(found)} runs; {root / 'cache'}: {len(kept)} trainings that runs share, {left / 1e6:,.1f} MB")
 
 
 def predict(arguments: argparse.Namespace) -> None:
@@ -66,19 +107,29 @@ def predict(arguments: argparse.Namespace) -> None:
         raise ValueError(f"Expected a finished run, but {arguments.run} is {status}; finish it first.")
     from workbench.methods.detector_file import predict_images
 
-    for path in predict_images(arguments.run, arguments.images, arguments.out or arguments.run / "predictions"):
-        say(path)
+    told = predict_images(arguments.run, arguments.images, arguments.out or arguments.run / "predictions")
+    if arguments.json:
+        _print_json(told)
+    else:
+        say("\n".join(record["drawing"] for record in told))
 
 
 def doctor(arguments: argparse.Namespace) -> int:
     """Say in plain words what is installed and how healthy the data sets are; 1 for problems."""
     from workbench.batch.doctor import examine
 
-    code = 0
+    findings = []
     for sentence, is_problem in examine(arguments.data):
-        say(sentence)
-        code |= is_problem
-    return code
+        findings.append({"sentence": sentence, "problem": bool(is_problem)})
+        if not arguments.json:
+            say(sentence)
+    if arguments.json:
+        _print_json(findings)
+    return int(any(finding["problem"] for finding in findings))
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def say(text: object, stream: TextIO | None = None) -> None:
@@ -112,6 +163,16 @@ def main(words: Sequence[str] | None = None) -> int:
     command.add_argument("--csv", nargs=2, metavar=("TABLE", "FILE"), help="the rows of one table of all the runs")
     command.set_defaults(command=report)
 
+    command = commands.add_parser("site", help="executed notebooks as pages that need no network, and the report")
+    command.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="as for report; or an executed notebook")
+    command.add_argument("--out", type=Path, default=Path("runs") / "site", metavar="DIR", help="default runs/site")
+    command.set_defaults(command=site)
+
+    command = commands.add_parser("runs", help="list runs: status, outcome, size")
+    command.add_argument("folder", nargs="?", type=Path, default=Path("runs"), metavar="DIR", help="default runs")
+    command.add_argument("--clean-cache", action="store_true", help="delete the trainings that runs share")
+    command.set_defaults(command=runs)
+
     command = commands.add_parser("predict", help="a finished run's detector on your own images")
     command.add_argument("run", type=Path, metavar="RUN")
     command.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
@@ -123,6 +184,8 @@ def main(words: Sequence[str] | None = None) -> int:
     command.add_argument("--data", type=Path, metavar="DIR", default=folder)
     command.set_defaults(command=doctor)
 
+    for name in ("report", "runs", "predict", "doctor"):
+        commands.choices[name].add_argument("--json", action="store_true", help="print what a program can read")
     arguments = parser.parse_args(words)
     try:
         return int(arguments.command(arguments) or 0)

@@ -1,3 +1,4 @@
+import json
 import os
 import re
 from dataclasses import asdict, replace
@@ -10,7 +11,16 @@ import pytest
 from nbformat.v4 import new_markdown_cell, new_notebook
 
 from tests.records.test_score import score
-from workbench.batch.report import command_of, facts, find_runs, group_runs, verdicts, write_html, write_markdown
+from workbench.batch.report import (
+    as_json,
+    command_of,
+    facts,
+    find_runs,
+    group_runs,
+    verdicts,
+    write_html,
+    write_markdown,
+)
 from workbench.evaluation.verdict import Comparison, Rival, judge
 from workbench.records.files import write_json
 from workbench.records.ledger import Entry
@@ -143,6 +153,45 @@ def test_page_aggregates_several_seeds(tmp_path: Path) -> None:
     page = (tmp_path / "report.html").read_text()
     assert "10_detnas, 3 seeds" in page and "0.100 [-0.148, 0.348]" in page
     assert page.count("<section") == 4
+
+
+def test_a_run_that_is_still_going_is_told_as_such(tmp_path: Path) -> None:
+    run = RunFolder.open(tmp_path, "10_detnas", {"preset": "tiny"}, seed=0, data_digest="d")
+    run.append(score())
+    with (run.path / "evaluations.jsonl").open("a") as file:
+        file.write('{"torn')  # a row that is being written
+    write_html([run], tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "still going, or killed: this is what it has so far" in page and "evaluations: 1" in page
+
+
+def test_programs_read_the_same(tmp_path: Path) -> None:
+    runs = [finished(tmp_path, seed, 0.1 * seed) for seed in range(3)]
+    report = json.loads(json.dumps(as_json(runs), allow_nan=False))
+    assert [(run["seed"], run["status"]) for run in report["runs"]] == [
+        (0, "finished"),
+        (1, "finished"),
+        (2, "finished"),
+    ]
+    assert report["runs"][2]["tables"]["main"]["rows"] == [{"network": "found", "AP": 0.2}]
+    (together,) = report["over_seeds"]
+    assert together["runs"] == [str(run.path) for run in runs] and together["facts"]["seeds"].startswith(
+        "0, 1, 2; n = 3"
+    )
+    assert together["tables"][0]["rows"] == [["found", "0.100 [-0.148, 0.348]"]]
+
+
+def test_wide_tables_are_folded_and_parameters_are_flat(tmp_path: Path) -> None:
+    run = RunFolder.open(
+        tmp_path, "lesson", {"preset": "tiny", "plan": {"search": {"steps": 7}}}, seed=0, data_digest="d"
+    )
+    run.save_table(pd.DataFrame({f"column {number}": [0.5] for number in range(9)}), "main", title="Wide")
+    run.finish()
+    write_html([run], tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "All of it: 9 columns, 1 rows" in page and "<dt>plan, search, steps</dt><dd>7</dd>" in page
+    opened = page[: page.index("<details")]
+    assert opened.count("<th") - opened.count("<thead") == 6
 
 
 def test_run_by_hand_has_no_command(tmp_path: Path) -> None:

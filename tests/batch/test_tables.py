@@ -81,6 +81,20 @@ def test_differences_of_counts_stay_counts(tmp_path: Path) -> None:
     assert aggregate(runs, "main").rows[0][-1] == "-287.7M"  # equal in both runs: no interval
 
 
+def test_what_is_compared_is_shown_first_and_the_rest_on_request(tmp_path: Path) -> None:
+    wide = pd.DataFrame([{**dict.fromkeys("abcdef", 1.0), "network": name, "AP": 0.1} for name in ("found", "control")])
+    (run,) = runs_of(tmp_path, wide, index=["network"], baseline="control", paired=["AP"])
+    table = aggregate([run], "main")
+    assert table.columns == (*"abcdef", "network", "AP", "AP − control") and table.short != table
+    assert table.short.columns == ("a", "b", "c", "network", "AP", "AP − control")
+    assert table.short.rows[0] == ("1", "1", "1", "found", "0.100", "+0.000")
+    many = pd.DataFrame({"step": range(40), "loss": 1.0})
+    (run,) = runs_of(tmp_path / "many", many)
+    assert len(aggregate([run], "main").short.rows) == 15
+    (run,) = runs_of(tmp_path / "few", many[:15])
+    assert aggregate([run], "main").short == aggregate([run], "main")
+
+
 def test_other_columns_are_refused(tmp_path: Path) -> None:
     runs = runs_of(tmp_path, frame(0.3, 0.2), frame(0.3, 0.2).drop(columns="arch"))
     with pytest.raises(ValueError, match="other columns"):

@@ -1,11 +1,13 @@
-"""Reports of runs: one self-contained HTML page, or Markdown tables aggregated over seeds."""
+"""Reports of runs: one self-contained HTML page, JSON, or Markdown tables aggregated over seeds."""
 
 import contextlib
 import html
+import json
 import os
 import shlex
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,9 @@ from workbench.evaluation.numbers import number
 from workbench.evaluation.verdict import Comparison, judge
 from workbench.records.files import compiled, digest, fields, read_json, write_text
 from workbench.records.progress import duration
-from workbench.records.run_folder import NOT_IDENTITY, RunFolder
+from workbench.records.run_folder import NOT_IDENTITY, RunFolder, read_table
 
-COMMAND = compiled(fields({"notebook": "string", "parameters": "object"}), "command")
+COMMAND = compiled(fields({"notebook": "string", "parameters": "object"}, {"ran_by": "string"}), "command")
 OBJECT = compiled({"type": "object"}, "content")
 
 
@@ -71,21 +73,53 @@ def write_markdown(runs: Sequence[RunFolder], path: str | Path, only: Sequence[s
     sections = [_section(title_of(found[0]), found, left_out, only) for found, left_out in groups if found]
     if not sections:
         raise ValueError(f"Expected a finished run, but {'; '.join(groups[0][1])}; finish it first.")
-    write_text(path, _rendered("report.md", sections, opening=[] if only else sections))
+    write_text(path, rendered("report.md", sections=sections, opening=[] if only else sections))
 
 
-def write_html(runs: Sequence[RunFolder], path: str | Path) -> None:
-    """Write one page that needs no other file.
+def write_html(runs: Sequence[RunFolder], path: str | Path, pages: Mapping[Path, str] | None = None) -> None:
+    """Write one page that needs no other file; of runs that are still going it shows what they have so far.
 
     It opens with the verdicts: over seeds where there are several, else of the run. Then tables, figures, parameters,
-    costs and environment of each run.
+    costs and environment of each run. `pages` are links to the executed notebooks of run folders, else to their files.
     """
-    several = [group for group in group_runs(runs) if len(group[0]) > 1]
-    together = [_section(f"{title_of(found[0])}, {len(found)} seeds", found, rest) for found, rest in several]
-    single = [_section_of_run(run, Path(path).parent) for run in runs]
-    told = {run.path for found, _ in several for run in found}
+    together = sections_over_seeds(runs)
+    single = [_section_of_run(run, Path(path).parent, pages) for run in runs]
+    told = {run.path for section in together for run in section["runs"]}
     alone = [section for section in single if section["run"].path not in told]
-    write_text(path, _rendered("report.html", [*together, *single], [*together, *alone]))
+    write_text(path, rendered("report.html", sections=[*together, *single], opening=[*together, *alone]))
+
+
+def sections_over_seeds(runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
+    """What a page says of finished runs that differ only in their seed, where there are several."""
+    several = [group for group in group_runs(runs) if len(group[0]) > 1]
+    return [_section(f"{title_of(found[0])}, {len(found)} seeds", found, rest) for found, rest in several]
+
+
+def as_json(runs: Sequence[RunFolder]) -> dict[str, Any]:
+    """The report for a program: each run with its raw tables, and aggregated texts where there are several seeds."""
+    over_seeds = [
+        {**section, "runs": [str(run.path) for run in section["runs"]], "tables": list(map(asdict, section["tables"]))}
+        for section in sections_over_seeds(runs)
+    ]
+    single = [
+        {
+            "path": str(run.path),
+            "title": title_of(run),
+            "notebook": run.notebook,
+            "seed": run.seed,
+            "status": run.status,
+            "started": run.started,
+            "parameters": run.params,
+            "facts": facts([run]),
+            "verdicts": run.verdicts(),
+            "tables": {name: read_table(run.path, name) for name in table_names([run])},
+            "figures": captions_of(run),
+            "costs": list(map(asdict, run.ledger.entries)),
+            "environment": read_json(run.path / "env.json", OBJECT, missing={}),
+        }
+        for run in runs
+    ]
+    return {"runs": single, "over_seeds": over_seeds}
 
 
 def verdicts(runs: Sequence[RunFolder]) -> list[str]:
@@ -123,26 +157,49 @@ def command_of(runs: Sequence[RunFolder]) -> str:
     if not all(saved):
         return "run by hand in JupyterLab"
     skipped = (*NOT_IDENTITY, "seed") if len(runs) > 1 else NOT_IDENTITY
-    words = ["python", "-m", "workbench", "run", str(saved[0]["notebook"])]
-    for name, value in saved[0]["parameters"].items():
-        if name not in skipped:
-            words += ["-p", str(name), str(value)]
+    notebook, given = str(saved[0]["notebook"]), saved[0]["parameters"]
+    given = {name: value for name, value in given.items() if name not in skipped}
+    if len(runs) == 1 and saved[0].get("ran_by") == "papermill":
+        return shlex.join(["papermill", notebook, "executed.ipynb", "-y", json.dumps(given)])
+    words = ["python", "-m", "workbench", "run", notebook]
+    for name, value in given.items():
+        words += ["-p", str(name), str(value)]
     if len(runs) > 1:
         words += ["--sweep", "seed=" + ",".join(str(run.seed) for run in runs)]
     return shlex.join(words)
 
 
-def title_of(run: RunFolder) -> str:
-    """The first heading of the executed notebook, or its name."""
+def title_of(run: RunFolder, notebook: Any = None) -> str:
+    """The first heading of the executed notebook (of the run's own, if none is given), or its name."""
     with contextlib.suppress(Exception):  # none, or damaged in any way
-        for cell in nbformat.read(run.path / "notebook.ipynb", as_version=4).cells:
+        for cell in (notebook or read_notebook(run.path / "notebook.ipynb")).cells:
             if cell.cell_type == "markdown" and cell.source.startswith("# "):
                 return str(cell.source.splitlines()[0].removeprefix("# ").strip())
     return run.notebook
 
 
-def _rendered(template: str, sections: Sequence[dict[str, Any]], opening: Sequence[dict[str, Any]]) -> str:
-    """The page: verdicts of the sections in `opening`, then the sections."""
+def read_notebook(path: Path) -> Any:
+    """A notebook; ValueError for any other file, and for none."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except Exception as error:  # nbformat, json and the file system each have errors of their own
+        raise ValueError(f"{path} cannot be read as a notebook: {error}.") from error
+
+
+def captions_of(run: RunFolder) -> dict[str, str]:
+    """The alt texts of the run's figures, by file name."""
+    captions: dict[str, str] = read_json(run.path / "figures" / "captions.json", OBJECT, missing={})
+    return captions
+
+
+def state_of(run: RunFolder) -> str:
+    """The run's status, with what it means where it has not ended."""
+    going = "still going, or killed: this is what it has so far, and the same command continues it"
+    return going if run.status == "running" else run.status
+
+
+def rendered(template: str, **values: Any) -> str:
+    """One of the templates in this folder with these values."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("workbench.batch"),
         autoescape=jinja2.select_autoescape(["html"]),
@@ -152,7 +209,17 @@ def _rendered(template: str, sections: Sequence[dict[str, Any]], opening: Sequen
         keep_trailing_newline=True,
     )
     environment.filters |= {"markdown": _in_markdown, "duration": duration, "macs": partial(number, "macs")}
-    return environment.get_template(template).render(sections=sections, opening=opening, zip=zip)
+    environment.filters |= {"flat": _flat, "state": state_of}
+    return environment.get_template(template).render(zip=zip, **values)
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values under names such as "plan, search, steps"."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        inner = _flat(value) if isinstance(value, Mapping) else {"": value}
+        found |= {", ".join(filter(None, (name, key))): each for key, each in inner.items()}
+    return found
 
 
 def _in_markdown(text: object) -> str:
@@ -165,22 +232,31 @@ def _section(
 ) -> dict[str, Any]:
     names = [name for name in table_names(runs) if not only or name in only]
     tables = [aggregate(runs, name) for name in names]
-    return {"title": title, "verdicts": verdicts(runs), "facts": facts(runs, left_out), "tables": tables}
+    parts = {"title": title, "verdicts": verdicts(runs), "facts": facts(runs, left_out), "tables": tables}
+    return {**parts, "runs": list(runs)}
 
 
-def _section_of_run(run: RunFolder, base: Path) -> dict[str, Any]:
+def _section_of_run(run: RunFolder, base: Path, pages: Mapping[Path, str] | None) -> dict[str, Any]:
     """What the page shows of one run; links are relative to `base`, figures in the order they were drawn."""
     notebook, figures = run.path / "notebook.ipynb", run.path / "figures"
-    captions = read_json(figures / "captions.json", OBJECT, missing={})
+    captions = captions_of(run)
+    link = os.path.relpath(notebook, base) if notebook.exists() else ""
+    link = link if pages is None else pages.get(run.path, "")
     paths = sorted(figures.glob("*.png"), key=lambda path: (path.stat().st_mtime_ns, path.name))
     return {
         **_section(f"{title_of(run)}, seed {run.seed}", [run]),
         "run": run,
         "scores": run.scores(),
-        "notebook": os.path.relpath(notebook, base) if notebook.exists() else "",
-        "figures": [(captions.get(path.name, path.stem), b64encode(path.read_bytes()).decode()) for path in paths],
+        "notebook": link,
+        "figures": [(captions.get(path.name, path.stem), *_embedded(path)) for path in paths],
         "environment": read_json(run.path / "env.json", OBJECT, missing={}),
     }
+
+
+def _embedded(path: Path) -> tuple[str, int]:
+    """A PNG in base64, and the width in CSS pixels at which its letters have the size that they were drawn for."""
+    data = path.read_bytes()
+    return b64encode(data).decode(), int.from_bytes(data[16:20], "big") * 100 // 150
 
 
 def _commit(run: RunFolder) -> str:

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -20,14 +20,12 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillException, PapermillExecutionError
 
 from workbench.records.files import base_folder, lock, write_json
+from workbench.records.parameters import fitting
 from workbench.records.run_folder import MIME_TYPE, RunFolder
 
 INTERRUPTED = "interrupted"
 LONGEST_NAME, LONGEST_VALUE = 200, 4000  # bytes of a file's name, characters of a parameter
 PACKAGE_HOME = str(Path(__file__).resolve().parents[2])
-# How a parameter's text is read, by the type of its default.
-READERS: dict[type, Callable[[str], Any]] = {int: int, float: float, str: str, list: ast.literal_eval}
-READERS[bool] = lambda text: {"true": True, "false": False}[text.lower()]
 
 
 class Executed(NamedTuple):
@@ -61,7 +59,7 @@ def run_notebooks(
         known = parameters_of(notebook)
         for values in itertools.product(*swept.values()):
             chosen = {**given, **dict(zip(swept, values, strict=True))}
-            checked = {name: _checked(notebook, known, name, value) for name, value in chosen.items()}
+            checked = {name: fitting(str(notebook), known, name, value) for name, value in chosen.items()}
             home = base_folder() / str({"runs": "runs", **known, **checked}["runs"])
             _check_place(home)
             jobs.append((notebook, checked, home))
@@ -93,32 +91,6 @@ def _check_place(path: Path) -> None:
         raise ValueError(f"Expected a path without braces (papermill would fill them in), got {path}; rename it.")
     if any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts):
         raise ValueError(f"Expected names of at most {LONGEST_NAME} bytes in the path (of runs), got {path!s:.80}...")
-
-
-def _checked(notebook: Path, known: Mapping[str, Any], name: str, value: Any) -> Any:
-    """The value as the type of the parameter's default; ValueError for an unknown name or a value of another type."""
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}."
-        raise ValueError(f"{notebook} has no parameter {name!r}; {hint}")
-    if len(str(value)) > LONGEST_VALUE:
-        raise ValueError(
-            f"Parameter {name!r} of {notebook} has at most {LONGEST_VALUE} characters, got {value!s:.40}..."
-        )
-    kind, found = type(known[name]), value
-    if kind not in READERS:
-        raise ValueError(f"Parameter {name!r} of {notebook} has no type that can be set; edit the notebook instead.")
-    if isinstance(value, str):
-        with contextlib.suppress(ValueError, SyntaxError, KeyError):  # what cannot be read stays a text
-            found = READERS[kind](value)
-    if kind is float and type(found) is int:
-        found = float(found)
-    if isinstance(found, str) and any("\ud800" <= character <= "\udfff" for character in found):
-        raise ValueError(f"Parameter {name!r} of {notebook} expects a text, got bytes that are none: {found!r}.")
-    if type(found) is not kind:
-        expected = f"{kind.__name__} (as {known[name]!r}){': true or false' if kind is bool else ''}"
-        raise ValueError(f"Parameter {name!r} of {notebook} expects {expected}, got {value!r}.")
-    return found
 
 
 class _ThisInterpreter(AsyncKernelManager):
@@ -161,7 +133,7 @@ def _execute(source: Path, chosen: dict[str, Any], home: Path, echo: TextIO | No
     except (PapermillException, RuntimeError, TimeoutError) as failure:
         error = f"the notebook could not be executed: {failure}"
     seconds = time.monotonic() - start
-    run = _run_folder(partial) if partial.exists() else None
+    run = run_of(partial) if partial.exists() else None
     kept = run.path / "notebook.ipynb" if run else home / source.name
     if partial.exists():
         partial.replace(kept)
@@ -187,7 +159,7 @@ def _sweep(home: Path) -> None:
             held.release()
 
 
-def _run_folder(notebook: Path) -> RunFolder | None:
+def run_of(notebook: Path) -> RunFolder | None:
     """The run that an executed notebook showed last, or None."""
     outputs = [output for cell in nbformat.read(notebook, as_version=4).cells for output in cell.get("outputs", [])]
     shown = [output.data[MIME_TYPE] for output in outputs if MIME_TYPE in output.get("data", {})]

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,18 +12,31 @@ from workbench.evaluation.numbers import number
 from workbench.evaluation.statistics import mean_interval
 from workbench.records.run_folder import RunFolder, read_table
 
+BRIEF_COLUMNS, BRIEF_ROWS = 6, 15  # what a page shows of a table before its reader asks for all of it
 NUMBERS = (int, float)  # the types that JSON has; a bool is none
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table ready to be shown: every cell is text; `numeric` columns are set flush right."""
+    """A table ready to be shown: every cell is text; `numeric` columns are set flush right, `brief` ones come first."""
 
     title: str
     note: str
     columns: tuple[str, ...]
     numeric: tuple[bool, ...]
     rows: tuple[tuple[str, ...], ...]
+    brief: tuple[int, ...]
+
+    @property
+    def short(self) -> "Table":
+        """At most `BRIEF_COLUMNS` columns and `BRIEF_ROWS` rows of it; all of it where they are no more."""
+        return replace(
+            self,
+            columns=tuple(self.columns[number] for number in self.brief),
+            numeric=tuple(self.numeric[number] for number in self.brief),
+            rows=tuple(tuple(row[number] for number in self.brief) for row in self.rows[:BRIEF_ROWS]),
+            brief=tuple(range(len(self.brief))),
+        )
 
 
 def table_names(runs: Sequence[RunFolder]) -> list[str]:
@@ -82,12 +95,16 @@ def aggregate(runs: Sequence[RunFolder], name: str) -> Table:
         if differences.notna().any():
             title = f"{column} − {baseline}"
             cells[title] = differences.groupby(row).agg(list).map(partial(cell, title, expected=len(runs), signed=True))
+    # Most telling: what names a row, then what is compared, with the differences.
+    told = [*index, *(column for column in cells if column.partition(" − ")[0] in first["paired"])]
+    brief = sorted([*cells].index(column) for column in [*dict.fromkeys([*told, *cells])][:BRIEF_COLUMNS])
     return Table(
         title=first["title"] or name,
         note=first["note"],
         columns=tuple(cells),
         numeric=tuple(bool(numeric.get(column, True)) for column in cells),
         rows=tuple(pd.DataFrame(cells).itertuples(index=False, name=None)),
+        brief=tuple(brief),
     )
 
 

@@ -9,11 +9,23 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.patches import Patch, Rectangle
 
 from workbench.evaluation.statistics import Interval
-from workbench.insight.style import BLUE, GREEN, ORANGE, PURPLE, RIGHT, SKY, VERMILLION, new_axes, tau_text
+from workbench.insight.style import (
+    BLUE,
+    FAINT,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    QUIET,
+    RIGHT,
+    SKY,
+    VERMILLION,
+    ink_on,
+    new_axes,
+    tau_text,
+)
 from workbench.records.score import Score
 from workbench.search.relaxation import Logits, softmax
 from workbench.spaces.network_spec import NetworkSpec
@@ -22,7 +34,7 @@ from workbench.spaces.space import SearchSpace
 OPERATION_COLOURS = (SKY, GREEN, BLUE, ORANGE)  # op ids 0 to 3 of the shuffle spaces
 DILATION_COLOURS = {1: SKY, 2: BLUE, 3: ORANGE}
 # How wide a layer is inside: an inverted residual times its input, a bottleneck as a share of its output.
-WIDTH_COLOURS = {1: "0.7", 3: SKY, 6: BLUE, 0.125: SKY, 0.25: BLUE}
+WIDTH_COLOURS = {1: QUIET, 3: SKY, 6: BLUE, 0.125: SKY, 0.25: BLUE}
 
 
 class Cell(NamedTuple):
@@ -54,8 +66,7 @@ def plot_strips(
             left, top = places[cell.stage], line + 0.9 - cell.height
             places[cell.stage] += 1
             ax.add_patch(Rectangle((left + 0.05, top), 0.9, cell.height, color=cell.colour))
-            ink = "black" if sum(to_rgb(cell.colour)) > 1.6 else "white"
-            ax.text(left + 0.5, line + 0.86, cell.text, ha="center", va="bottom", fontsize=8, color=ink)
+            ax.text(left + 0.5, line + 0.86, cell.text, ha="center", va="bottom", fontsize=8, color=ink_on(cell.colour))
         if notes is not None:
             ax.text(end, line + 0.6, notes[name], va="center", fontsize=9)
     for (stage, width), start in zip(widths.items(), starts, strict=True):
@@ -137,7 +148,7 @@ def plot_ranking(
     """Every allocation's score against its centre of mass, with the standard error of a score, and some named."""
     ax = ax or new_axes(7.5, 4.0)
     x, y = frame["centre of mass"], frame[metric]
-    ax.errorbar(x, y, yerr=frame[f"{metric}_error"], fmt="none", ecolor="0.8", zorder=1)
+    ax.errorbar(x, y, yerr=frame[f"{metric}_error"], fmt="none", ecolor=FAINT, zorder=1)
     ax.scatter(x, y, s=26, color=BLUE, zorder=2)
     places = dict(zip(frame["depths"], zip(x, y, strict=True), strict=True))
     names: dict[tuple[int, ...], list[str]] = {}
@@ -165,12 +176,12 @@ def plot_beam(scores: Sequence[Score], metric: str, width: int, names: Sequence[
             part = part[part["option"] == option]
             ax.scatter(part["step"] + 0.18 * (rate - 2), part[metric], s=42, facecolor=face, edgecolor=colour)
     tops = frame.groupby("step")[metric].max()
-    ax.plot(tops, color="0.5", linewidth=1, zorder=0)
+    ax.plot(tops, color=QUIET, linewidth=1, zorder=0)
     if f"{metric}_error" in frame:
         place = (-0.7, float(tops.median()))
-        ax.errorbar(*place, yerr=frame[f"{metric}_error"].median(), color="0.35", capsize=4)
+        ax.errorbar(*place, yerr=frame[f"{metric}_error"].median(), color=QUIET, capsize=4)
         ax.annotate("standard error\nof one score", place, xytext=(4, 10), textcoords="offset points", fontsize=8,
-                    color="0.35")  # fmt: skip
+                    color=QUIET)  # fmt: skip
     short = [name.replace("stage ", "s").replace(" block ", "b") for name in names]
     ax.set_xticks(range(len(names)), short, fontsize=9)
     ax.set(xlabel="block decided (stage and block)", ylabel=f"{metric} on the search split (0-1)")

@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 
 from workbench.insight.measured_field import Field
 from workbench.insight.receptive_field import LUO, area_side, moment_sigma, smoothed
-from workbench.insight.style import SERIES, new_axes
+from workbench.insight.style import QUIET, SERIES, new_axes
 
 
 def density(field: Field, smooth: int = 1) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -65,8 +65,8 @@ def plot_area_sides(
             ax.plot(list(points), list(points.values()), "o", color=colour, markersize=6, markerfacecolor="none")
         sigma = float(np.mean(moment_sigma(values)))
         ax.plot(thresholds, sigma * np.sqrt(2 * np.pi * np.log(1 / thresholds)), ":", color=colour, linewidth=1.2)
-    ax.axvline(LUO, color="0.6", linewidth=1)
-    ax.text(LUO, 0.03, "Luo's 4.55 %", transform=ax.get_xaxis_transform(), rotation=90, ha="right", color="0.35")
+    ax.axvline(LUO, color=QUIET, linewidth=1)
+    ax.text(LUO, 0.99, " Luo's 4.55 %", transform=ax.get_xaxis_transform(), va="top", fontsize=9)
     ax.set(xscale="log", xlabel="threshold t (share of the peak, log)", ylabel="A(t): side of the area above t (px)")
     ax.set_xticks([0.01, 0.1, 0.5], ["1 %", "10 %", "50 %"])
     ax.set_ylim(0, 1.15 * ax.get_ylim()[1])

@@ -9,14 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.patches import FancyBboxPatch, Patch
 
-from workbench.insight.style import BLUE, GREEN, ORANGE, PURPLE, new_axes, show
+from workbench.insight.style import BLUE, GREEN, ORANGE, PURPLE, QUIET, new_axes, show
 from workbench.records.ledger import Entry
 from workbench.records.progress import duration
 from workbench.records.run_folder import RunFolder
 
 Role = Literal["given", "trained", "searched", "measured"]
 COLOURS: dict[Role, Any] = {"given": PURPLE, "trained": BLUE, "searched": ORANGE, "measured": GREEN}
-QUIET = "#767676"  # reads on white and on black
 INK = "0.15"  # inside the boxes, whose fill is light in any theme
 
 

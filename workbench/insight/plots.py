@@ -15,12 +15,25 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from workbench.evaluation.statistics import Interval, losses_at, smoothed
-from workbench.insight.style import BLACK, BLUE, GREEN, ORANGE, RIGHT, SERIES, SKY, new_axes, tau_text, without_frame
+from workbench.insight.style import (
+    BLUE,
+    FAINT,
+    GREEN,
+    ORANGE,
+    QUIET,
+    RIGHT,
+    SERIES,
+    SKY,
+    ink_on,
+    new_axes,
+    tau_text,
+    without_frame,
+)
 from workbench.records.ledger import Entry
 from workbench.records.score import Score
 
 LEDGER_COLOURS = {"pretrain": SKY, "refresh": GREEN, "finetune": BLUE, "train": BLUE}
-LEDGER_COLOURS |= {"measure": BLACK, "search": ORANGE}
+LEDGER_COLOURS |= {"measure": QUIET, "search": ORANGE}
 SIZES = {"AP_rel_s": "small objects", "AP_rel_m": "middle objects", "AP_rel_l": "large objects"}
 PHASE_COLOURS = {"evolution": BLUE, "random": ORANGE, "DetNAS": BLUE, "FNA": BLUE, "best-scored random": ORANGE}
 
@@ -53,14 +66,14 @@ def plot_trajectory(searches: Mapping[str, Sequence[Score]], metric: str = "AP",
         colour = PHASE_COLOURS.get(label, f"C{index}")
         values = [score.metrics.get(metric, np.nan) for score in scores]
         count = np.arange(1, len(values) + 1)
-        ax.plot(count, values, ".", color=colour, alpha=0.45)
+        ax.plot(count, values, ".", color=colour, alpha=0.7)
         ax.step(count, np.fmax.accumulate([0.0, *values])[1:], where="post", color=colour, label=label)
     most = max([2, *(len(scores) for scores in searches.values())])
     good = pd.DataFrame([score.metrics for scores in searches.values() for score in scores])
     if f"{metric}_error" in good:  # how far one score would move with other search images
         level, error = good[[metric, f"{metric}_error"]].median()
         left = 1 - max(0.4, 0.03 * most)
-        ax.errorbar([left], [level], yerr=error, color="0.35", capsize=4, label="median score ± its standard error")
+        ax.errorbar([left], [level], yerr=error, color=QUIET, capsize=4, label="median score ± its standard error")
     ax.set_xticks([tick for tick in MaxNLocator(integer=True).tick_values(1, most) if 1 <= tick <= most])
     ax.set(xlabel="architectures evaluated", ylabel=f"{metric} on the search split (0-1)")
     ax.legend(**RIGHT)
@@ -89,9 +102,9 @@ def plot_epochs(
         if levels is not None:
             ax.axhline(levels[name] / scale, color=colour, ls=":", lw=1, label=f"{name}: seed network")
     if warm_epochs:
-        ax.axvspan(0.5, warm_epochs + 0.5, color="0.93", zorder=0)
+        ax.axvspan(0.5, warm_epochs + 0.5, color=FAINT, zorder=0)
         place = (0.5 + warm_epochs / 2, 1.01)  # above the axes, where no curve is
-        ax.text(*place, "alpha frozen", transform=ax.get_xaxis_transform(), ha="center", color="0.4", fontsize=9)
+        ax.text(*place, "alpha frozen", transform=ax.get_xaxis_transform(), ha="center", color=QUIET, fontsize=9)
     ax.set(xlabel="epoch", ylabel=ylabel)
     ax.legend(**RIGHT)
     return ax
@@ -115,7 +128,7 @@ def plot_correlation(
         ax.scatter(x, y, s=34, color=colour, marker=marker, label=f"{name}: {tau_text(taus[name])}")
     if diagonal:
         ends = np.array([min(ax.get_xlim()[0], ax.get_ylim()[0]), max(ax.get_xlim()[1], ax.get_ylim()[1])])
-        ax.plot(ends, ends, color="0.6", linestyle=":", linewidth=1, label="equal")
+        ax.plot(ends, ends, color=QUIET, linestyle=":", linewidth=1, label="equal")
         ax.set(xlim=ends, ylim=ends, aspect="equal")
     ax.set(xlabel=labels[0], ylabel=labels[1])
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), fontsize=9)
@@ -136,7 +149,7 @@ def plot_groups(
     for bars in ax.containers if numbers else ():
         ax.bar_label(bars, fmt="%.2f", fontsize=8)  # type: ignore[arg-type]
     if level is not None:
-        ax.axhline(level, color="0.4", linestyle=":", linewidth=1)
+        ax.axhline(level, color=QUIET, linestyle=":", linewidth=1)
     ax.set_xticks(range(len(frame)), [fill(str(name), 12) for name in frame.index], fontsize=9, rotation=0)
     ax.grid(False, axis="x")
     ax.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=9)
@@ -161,7 +174,7 @@ def plot_parts(
     """A bar for each row, made of a coloured part for each column, with a note behind it; some parts are hatched."""
     ax = ax or new_axes(8.0, 0.9 + 0.36 * len(frame))
     parts = frame[[part for part in colours if part in frame]].fillna(0.0)
-    parts.plot.barh(ax=ax, stacked=True, width=0.8, edgecolor="white", color=dict(colours), ylabel="")
+    parts.plot.barh(ax=ax, stacked=True, width=0.8, edgecolor="white", linewidth=0, color=dict(colours), ylabel="")
     for bars, part in zip(ax.containers, parts, strict=True):
         for bar, name in zip(bars, parts.index, strict=True):
             bar.set_hatch("///" if (name, part) in hatched else None)
@@ -196,7 +209,7 @@ def plot_comparison(frame: pd.DataFrame) -> Axes:
     """Test AP of each network with its bootstrap error over test images, MACs and params below the name."""
     ax = new_axes(8, 0.9 + 0.5 * len(frame))
     rows = np.arange(len(frame))
-    colours = [PHASE_COLOURS.get(str(name), "0.45") for name in frame["network"]]
+    colours = [PHASE_COLOURS.get(str(name), QUIET) for name in frame["network"]]
     ax.barh(rows, frame["AP"], xerr=frame["AP error"], color=colours, height=0.6, capsize=3)
     costs = zip(frame["network"], frame["MACs"] / 1e6, frame["params"] / 1e3, strict=True)
     names = [f"{name}\n{macs:.1f} MMACs, {params:.0f}k params" for name, macs, params in costs]
@@ -215,7 +228,7 @@ def plot_maps(
     for ax, (title, values) in zip(axes[0], maps.items(), strict=True):
         image = ax.imshow(values, cmap=cmap, vmin=-top if low is None else low, vmax=top)
         for row, column in zip(*np.nonzero(np.asarray(values) == 0), strict=True) if zeros else ():
-            ax.text(column, row, "0", ha="center", va="center", fontsize=8, color="0.6")
+            ax.text(column, row, "0", ha="center", va="center", fontsize=8, color=ink_on(image.cmap(image.norm(0))))
         ax.set_title(title, fontsize=9)
         without_frame(ax)
     figure.colorbar(image, ax=list(axes[0]), shrink=0.8, pad=0.02, label=label)
@@ -250,7 +263,9 @@ def plot_detections(
         text = categories[label - 1] + ("" if scores is None else f" {float(scores[index]):.2f}")
         patch = {"facecolor": colour, "edgecolor": "none", "pad": 0.6, "alpha": 0.85}
         left, top = float(box[0]), max(float(box[1]) - 1, 7)
-        ax.text(left, top, text, fontsize=6.5, color="black", va="bottom", clip_on=True, bbox=patch, parse_math=False)
+        ax.text(
+            left, top, text, fontsize=6.5, color=ink_on(colour), va="bottom", clip_on=True, bbox=patch, parse_math=False
+        )
     for (left, top, right, bottom), style in ((box.tolist(), style) for box, style in styles):
         ax.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, **style))
     without_frame(ax)

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from workbench.evaluation.statistics import mean_interval
 from workbench.evaluation.verdict import Comparison, Rival, Verdict, judge
-from workbench.insight.style import BLACK, BLUE, GREEN, ORANGE, RIGHT, SKY, VERMILLION
+from workbench.insight.style import BLUE, GREEN, ORANGE, QUIET, RIGHT, SKY, VERMILLION
 from workbench.insight.tables import DATA
 from workbench.records.files import base_folder, read_json
 from workbench.records.run_folder import RunFolder
@@ -31,7 +31,7 @@ PART_COLOURS = {
     "search": ORANGE,
     "random search": "0.75",
     "networks trained": BLUE,
-    "measuring": BLACK,
+    "measuring": QUIET,
 }
 SETTING = ["source", "task", "preset", "data"]  # only rows that agree in these are drawn together
 COSTS = {"MACs": "MMACs of the backbone", "params": "million parameters of the backbone"}

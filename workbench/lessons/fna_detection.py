@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from workbench.evaluation.statistics import pareto_front
 from workbench.insight.plots import plot_parts
-from workbench.insight.style import BLACK, BLUE, GREEN, ORANGE, RIGHT, SKY, new_axes
+from workbench.insight.style import BLUE, FAINT, GREEN, ORANGE, QUIET, RIGHT, SKY, new_axes
 from workbench.insight.tables import paper_table
 from workbench.lessons import whole_cost as costing
 from workbench.lessons.whole_cost import PARTS, WholeCost, whole_cost
@@ -32,7 +32,7 @@ from workbench.spaces.costs import ImageSize, backbone_cost
 from workbench.spaces.network_spec import NetworkSpec
 from workbench.spaces.space import SKIP, SearchSpace
 
-COST_COLOURS = dict(zip(PARTS, (SKY, BLUE, ORANGE, GREEN, BLACK), strict=True))
+COST_COLOURS = dict(zip(PARTS, (SKY, BLUE, ORANGE, GREEN, QUIET), strict=True))
 # Its phases by the column of FNA's cost table.
 PHASES = {
     "supernet pre-training": ("pretrain supernet",),
@@ -211,15 +211,15 @@ def plot_front(frame: pd.DataFrame, metric: str = "AP") -> Axes:
     for colour, (strength, rows) in zip(palette, frame.groupby("strength"), strict=True):
         ax.plot(rows["MACs"] / 1e6, rows[metric], "o", color=colour, alpha=0.55, markersize=5)
         means.append((rows["MACs"].mean() / 1e6, rows[metric].mean()))
-        ax.plot(*means[-1], "X", color=colour, markersize=9, label=f"λ = {strength:g} (n = {len(rows)})")
+        ax.plot(*means[-1], "X", color=colour, mec=QUIET, markersize=9, label=f"λ = {strength:g} (n = {len(rows)})")
     front = pareto_front([cost for cost, _ in means], [value for _, value in means])
-    ax.plot(*zip(*(means[index] for index in front), strict=True), color=BLACK, linewidth=1)
+    ax.plot(*zip(*(means[index] for index in front), strict=True), color=QUIET, linewidth=1)
     for column, marker in (("seed network", "s"), ("best-scored random", "^")):
         # Runs of one seed at several strengths share their seed network.
         known = frame.dropna(subset=[f"{column} {metric}"]).drop_duplicates([f"{column} MACs", f"{column} {metric}"])
         if len(known):
             label = f"{column} (n = {len(known)})"
-            ax.plot(known[f"{column} MACs"] / 1e6, known[f"{column} {metric}"], marker, color="0.55", markersize=5,
+            ax.plot(known[f"{column} MACs"] / 1e6, known[f"{column} {metric}"], marker, color=QUIET, markersize=5,
                     label=label, linestyle="none")  # fmt: skip
     ax.set(xlabel="backbone MMACs", ylabel=f"{metric} on the test split (0-1)")
     ax.legend(**RIGHT)
@@ -240,7 +240,7 @@ def plot_printed_cost() -> Axes:
     parts, whole = numbers[list(PARTS)].copy(), numbers["total GPU-days"]
     parts["parts not known"] = (whole - parts.sum(axis=1)).clip(lower=0).round(6)
     notes = [f"{days:g} GPU-days" for days in whole]
-    return plot_parts(parts, COST_COLOURS | {"parts not known": "0.8"}, "GPU-days, as printed", notes=notes)
+    return plot_parts(parts, COST_COLOURS | {"parts not known": FAINT}, "GPU-days, as printed", notes=notes)
 
 
 def plot_cost_curves(curves: Mapping[str, Sequence[WholeCost]]) -> Axes:

@@ -11,9 +11,9 @@ from matplotlib.colors import to_rgb
 from torch import Tensor, nn
 
 from workbench.evaluation.statistics import smoothed
-from workbench.insight.pipeline import INK, QUIET
+from workbench.insight.pipeline import INK
 from workbench.insight.plots import plot_parts
-from workbench.insight.style import BLUE, ORANGE, PURPLE, RIGHT, VERMILLION, new_axes
+from workbench.insight.style import BLUE, FAINT, ORANGE, PURPLE, QUIET, RIGHT, VERMILLION, new_axes
 from workbench.insight.tables import paper_table
 from workbench.lessons.fna_remap import crossed, printed_grid
 from workbench.networks.backbone import Backbone
@@ -50,7 +50,7 @@ def plot_width(norms: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> Axes:
     """
     _, axes = plt.subplots(len(norms), 1, figsize=(8, 1.5 * len(norms)), sharex=True, squeeze=False)
     for panel, (name, values) in zip(axes[:, 0], norms.items(), strict=True):
-        colours = [BLUE if chosen else "0.8" for chosen in kept[name]]
+        colours = [BLUE if chosen else FAINT for chosen in kept[name]]
         panel.bar(np.arange(len(values)), values.numpy(), color=colours, width=0.9)
         panel.set_ylabel(name, fontsize=9)
         panel.grid(False)
@@ -87,7 +87,7 @@ def plot_two_arrows(seed: NetworkSpec, space: SearchSpace, found: NetworkSpec, n
 
 def plot_report(reports: Mapping[str, RemapReport]) -> Axes:
     """Where the numbers of each network come from, in millions."""
-    colours = {"copied": BLUE, "duplicated": ORANGE, "zero": "0.8", "own": VERMILLION}
+    colours = {"copied": BLUE, "duplicated": ORANGE, "zero": FAINT, "own": VERMILLION}
     frame = pd.DataFrame({name: report.totals() for name, report in reports.items()}).T / 1e6
     return plot_parts(frame, colours, "numbers in the network, millions")
 
@@ -163,7 +163,7 @@ def plot_steps_to(losses: Mapping[str, Sequence[float]], window: int = 15) -> Ax
         reached = int(np.argmax(values <= level))  # the last value of each is there, at the latest
         ax.plot(values, color=f"C{index}", label=f"{name}: step {reached + 1}")
         ax.plot(reached, values[reached], "o", color=f"C{index}")
-    ax.axhline(level, color="0.5", linestyle=":", linewidth=1)
+    ax.axhline(level, color=QUIET, linestyle=":", linewidth=1)
     ax.set(xlabel="step", ylabel=f"loss (mean of {window} steps)")
     ax.legend(title="reaches the dotted loss at", **RIGHT)
     return ax

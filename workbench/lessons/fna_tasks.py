@@ -11,12 +11,12 @@ from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from workbench.insight.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, YELLOW, without_frame
+from workbench.insight.style import BLUE, GREEN, ORANGE, PURPLE, QUIET, SKY, VERMILLION, YELLOW, without_frame
 from workbench.spaces.arch import Arch
 from workbench.spaces.space import SearchSpace
 
 # Beyond the eight of Okabe and Ito, for data sets with more classes.
-CLASS_COLOURS = (SKY, YELLOW, BLUE, ORANGE, GREEN, VERMILLION, PURPLE, BLACK, *plt.get_cmap("tab20").colors)  # type: ignore[attr-defined]
+CLASS_COLOURS = (SKY, YELLOW, BLUE, ORANGE, GREEN, VERMILLION, PURPLE, QUIET, *plt.get_cmap("tab20").colors)  # type: ignore[attr-defined]
 VOID_COLOUR = (0.85, 0.85, 0.85)
 
 

@@ -13,13 +13,13 @@ from workbench.data.scenes.tasks import Scenes
 from workbench.evaluation.verdict import Verdict
 from workbench.insight import plots
 from workbench.insight.receptive_field import predicted_sigma, theoretical_field
-from workbench.insight.style import BLUE, ORANGE, RIGHT, new_axes
+from workbench.insight.style import BLUE, ORANGE, QUIET, RIGHT, new_axes
 from workbench.lessons.known_answers import METRIC, Case
 from workbench.methods import candidates, compare
 from workbench.methods.compare import Result
 from workbench.spaces.network_spec import NetworkSpec
 
-COLOURS = (BLUE, "0.35", ORANGE)
+COLOURS = (BLUE, QUIET, ORANGE)
 ROLES = ("found", "baseline", "best of random")
 
 
@@ -152,7 +152,7 @@ def plot_by_distance(cases: Sequence[Case], frame: pd.DataFrame, scenes: SceneCo
             beyond = row["reach"] > right - 3
             height, mark = 0.395 - 0.022 * place, ">" if beyond else "^"
             ax.plot(min(row["reach"], right - 2), height, mark, color=colour, markersize=6)
-        ax.axhline(1 / scenes.colours, color="0.6", linestyle="--", linewidth=1)
+        ax.axhline(1 / scenes.colours, color=QUIET, linestyle="--", linewidth=1)
         ax.set(title=case.method, xlabel="distance of the dot (px)", xlim=(10, right), ylim=(0.33, 1.02))
         ax.set_xticks(scenes.distances)
     axes[0][0].set(ylabel="accuracy on the test split (0-1)")
@@ -166,7 +166,7 @@ def plot_searches(cases: Sequence[Case]) -> Axes:
     for ax, case in zip(axes[0], cases, strict=True):
         name = next(iter(case.trajectories))
         plots.plot_trajectory({"search": case.trajectories[name], "random": case.trajectories["random"]}, METRIC, ax)
-        ax.axhline(case.scores[1].metrics[METRIC], color="0.35", linewidth=1, label="baseline")
+        ax.axhline(case.scores[1].metrics[METRIC], color=QUIET, linewidth=1, label="baseline")
         ax.set(title=f"{case.method}: {name}", ylabel="", xlabel="networks scored")
         ax.get_legend().remove()
     axes[0][-1].legend(**RIGHT)

@@ -16,7 +16,7 @@ from workbench.evaluation.latency import latencies_ms
 from workbench.evaluation.statistics import mean_interval
 from workbench.insight.plots import SIZES, plot_parts
 from workbench.insight.receptive_field import predicted_sigma
-from workbench.insight.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, YELLOW, new_axes
+from workbench.insight.style import BLUE, FAINT, GREEN, ORANGE, PURPLE, QUIET, SKY, VERMILLION, YELLOW, new_axes
 from workbench.methods.compare import Result
 from workbench.methods.experiment import Experiment, body_of, new_model
 from workbench.methods.nats.implementation import measured_on
@@ -80,7 +80,7 @@ def step_ratio(experiment: Experiment, model: nn.Module, turns: int = 5) -> floa
 
 # Square dilations from light to dark, the others in colours that no square has.
 DILATION_COLOURS: dict[str, Any] = {
-    "1x1": "0.85", "2x2": SKY, "3x3": BLUE, "4x4": PURPLE, "5x5": BLACK,
+    "1x1": FAINT, "2x2": SKY, "3x3": BLUE, "4x4": PURPLE, "5x5": QUIET,
     "1x3": ORANGE, "3x1": GREEN, "1x5": VERMILLION, "5x1": YELLOW,
 }  # fmt: skip
 # What a sweep varies, with the usual values: those of the tiny preset.
@@ -245,11 +245,11 @@ def plot_sweep(
         ax.plot([place] * len(gains), gains, "o", color=BLUE, alpha=0.5, markersize=5)
         if len(gains) > 1:
             mean = mean_interval(gains)
-            ax.errorbar(place, mean.value, [[mean.value - mean.low], [mean.high - mean.value]], fmt="_", color=BLACK,
+            ax.errorbar(place, mean.value, [[mean.value - mean.low], [mean.high - mean.value]], fmt="_", color=QUIET,
                         markersize=16, capsize=4)  # fmt: skip
     theirs = [known.get(value, np.nan) for value in present]
     ax.plot(theirs, "D", color=VERMILLION, markerfacecolor="none", label="paper, COCO")
-    ax.axhline(0, color="0.4", linewidth=1, linestyle=":")
+    ax.axhline(0, color=QUIET, linewidth=1, linestyle=":")
     ax.set_xticks(range(len(present)), present)
     ax.set(xlabel=column, ylabel="AP - AP of the baseline", xlim=(-0.5, len(present) - 0.5))
     return ax

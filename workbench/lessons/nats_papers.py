@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from workbench.insight.measured_field import Field
 from workbench.insight.plots import plot_parts
 from workbench.insight.receptive_field import area_side, smoothed
-from workbench.insight.style import BLACK, BLUE, GREEN, ORANGE, RIGHT, SERIES, SKY, VERMILLION, new_axes
+from workbench.insight.style import BLUE, GREEN, ORANGE, QUIET, RIGHT, SERIES, SKY, VERMILLION, new_axes
 from workbench.insight.tables import paper_table
 from workbench.lessons.receptive_fields import printed_area_sides
 from workbench.spaces.arch import Arch
@@ -28,7 +28,7 @@ TABLES = {
     "cost": "Table 1: cost of the search",
     "inconsistencies": "Where the paper contradicts itself",
 }
-AP_SIZES = {"AP": BLACK, "APs": SKY, "APm": GREEN, "APl": BLUE}
+AP_SIZES = {"AP": QUIET, "APs": SKY, "APm": GREEN, "APl": BLUE}
 KINDS = {"undilated": "0.85", "square": BLUE, "oblong": ORANGE}
 
 
@@ -136,7 +136,7 @@ def plot_field_ratios(pairs: Mapping[str, tuple[Field, Field]], smooth: int = 9)
     printed = printed_area_sides()
     for marker, name in (("o", "R50"), ("s", "R101")):
         ratios = {t: side / printed[name][t] for t, side in printed[f"NATS-{name}"].items()}
-        style: dict[str, Any] = {"color": BLACK, "markerfacecolor": "none", "linewidth": 0.8}
+        style: dict[str, Any] = {"color": QUIET, "markerfacecolor": "none", "linewidth": 0.8}
         ax.plot(list(ratios), list(ratios.values()), f"{marker}:", **style, label=f"paper, {name}")
     ax.axhline(1, color="0.5", linewidth=1)
     ax.set(xscale="log", xlabel="threshold t (share of the peak, log)", ylabel="A(t) / A(t) of the baseline")

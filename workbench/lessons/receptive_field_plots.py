@@ -13,7 +13,7 @@ from matplotlib.ticker import NullLocator, ScalarFormatter
 from workbench.insight.measured_field import Field
 from workbench.insight.plots import plot_groups
 from workbench.insight.receptive_field import gaussian_fit, smoothed
-from workbench.insight.style import RIGHT, SERIES, VERMILLION, new_axes
+from workbench.insight.style import FAINT, QUIET, RIGHT, SERIES, VERMILLION, new_axes
 from workbench.insight.tables import paper_table
 from workbench.lessons.receptive_fields import log_slope
 
@@ -59,7 +59,7 @@ def plot_depth_law(
     """Sizes against depth, both logarithmic; each label carries the slope from depth 5 on."""
     ax = ax or new_axes(5.6, 4.2)
     if theoretical:
-        ax.plot(*zip(*sorted(theoretical.items()), strict=True), "--", color="0.5", label="theoretical field")
+        ax.plot(*zip(*sorted(theoretical.items()), strict=True), "--", color=QUIET, label="theoretical field")
     for colour, marker, (label, points) in zip(SERIES, "os^Dvx*", sizes.items(), strict=False):
         slope = log_slope(points)
         style: dict[str, Any] = {"marker": marker, "markersize": 5, "color": colour}
@@ -77,10 +77,10 @@ def plot_sigma_agreement(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Measured against predicted sigma of every map (`sigma_table`); hollow where the input cuts the field off."""
     ax = ax or new_axes(5.0, 4.4)
     for colour, (name, rows) in zip(SERIES, table.groupby("network", sort=False), strict=False):
-        faces = ["white" if cut else colour for cut in rows["truncated"]]
+        faces = ["none" if cut else colour for cut in rows["truncated"]]
         ax.scatter(rows["predicted sigma"], rows["measured sigma"], c=faces, edgecolors=colour, s=40, label=str(name))
     low, high = 0.8 * table["predicted sigma"].min(), 1.25 * table["predicted sigma"].max()
-    ax.plot([low, high], [low, high], ":", color="0.5", linewidth=1)
+    ax.plot([low, high], [low, high], ":", color=QUIET, linewidth=1)
     ax.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), aspect="equal")
     for axis in (ax.xaxis, ax.yaxis):
         plain_ticks(axis, low, high)
@@ -109,7 +109,7 @@ def plot_fields_and_objects(sides: Sequence[float], fields: Mapping[str, Sequenc
     ax = new_axes(7.5, 3.0 + 0.3 * len(fields))
     lengths = np.concatenate([np.asarray(row, dtype=float) for row in (sides, *fields.values())])
     bins = np.geomspace(lengths.min() * 0.9, lengths.max() * 1.1, 45)
-    counts, _, _ = ax.hist(sides, bins=bins.tolist(), color="0.78")
+    counts, _, _ = ax.hist(sides, bins=bins.tolist(), color=FAINT)
     top = float(np.max(counts))
     for row, (colour, (name, sizes)) in enumerate(zip(SERIES, fields.items(), strict=False)):
         level = top * (1.15 + 0.16 * row)

@@ -12,8 +12,7 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from torch import Tensor, nn
 
-from workbench.insight.pipeline import QUIET
-from workbench.insight.style import BLUE, ORANGE
+from workbench.insight.style import BLUE, ORANGE, QUIET
 from workbench.insight.widgets.image_svg import WIDTH, Tile, sheet, title
 from workbench.insight.widgets.panel import Values, panel
 from workbench.lessons.fna_remap import changed

@@ -10,7 +10,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from workbench.evaluation.statistics import Interval
 from workbench.insight.pipeline import Step, seconds_of
-from workbench.insight.style import RIGHT, SERIES, new_axes, tau_text
+from workbench.insight.style import QUIET, RIGHT, SERIES, new_axes, tau_text
 from workbench.lessons.trust import TrustPlan
 from workbench.records.ledger import Entry
 from workbench.spaces.catalogue import space_named
@@ -62,11 +62,13 @@ def plot_table(scores: pd.DataFrame, sigma: Mapping[str, float], ax: Axes | None
     places = np.arange(len(means))
     for marker, seed in zip("x+1234", scores.columns, strict=False):
         values = scores.loc[means.index, seed]
-        ax.scatter(places, values, marker=marker, s=18, color="0.6", linewidths=0.8, label=f"seed {seed}")
+        ax.scatter(places, values, marker=marker, s=18, color=QUIET, linewidths=0.8, label=f"seed {seed}")
     colours = [sigma[choices] for choices in means.index]
-    dots = ax.scatter(places, means, c=colours, cmap="viridis", s=26, zorder=3, label="mean")
-    ax.axhline(CHANCE, color="0.4", linestyle=":", linewidth=1)
-    ax.text(len(means) - 1, CHANCE, "chance", ha="right", va="bottom", fontsize=9, color="0.4")
+    dots = ax.scatter(
+        places, means, c=colours, cmap="viridis", s=26, edgecolors=QUIET, linewidths=0.5, zorder=3, label="mean"
+    )
+    ax.axhline(CHANCE, color=QUIET, linestyle=":", linewidth=1)
+    ax.text(len(means) - 1, CHANCE, "chance", ha="right", va="bottom", fontsize=9, color=QUIET)
     ax.figure.colorbar(dots, ax=ax, label="predicted sigma of the field (px)", pad=0.02)
     ax.set(xlabel="network, the worst first", ylabel="test accuracy (0-1)")
     ax.legend(loc="upper left", fontsize=9)
@@ -82,7 +84,7 @@ def plot_distances(rows: pd.DataFrame, space: SearchSpace, networks: Sequence[st
         label = f"{kernels(space, choices)} (n = {len(values)})"
         ax.plot(list(columns), values.mean(), "o-", color=colour, markersize=4, label=label)
         ax.fill_between(list(columns), values.min(), values.max(), color=colour, alpha=0.15, linewidth=0)
-    ax.axhline(CHANCE, color="0.4", linestyle=":", linewidth=1)
+    ax.axhline(CHANCE, color=QUIET, linestyle=":", linewidth=1)
     ax.set(xlabel="distance of the dot (px)", ylabel="test accuracy (0-1)")
     ax.legend(title="kernels", title_fontsize=9, **RIGHT)
     return ax
@@ -119,7 +121,7 @@ def plot_regret(tables: Mapping[str, pd.DataFrame]) -> Axes:
     for ax, (title, table) in zip(axes[0], tables.items(), strict=True):
         for colour, (name, part) in zip(SERIES, table.groupby("search", sort=False), strict=False):
             if name == "no search":
-                ax.axhline(part["regret"].iloc[0], color="0.4", linestyle=":", linewidth=1, label=name)
+                ax.axhline(part["regret"].iloc[0], color=QUIET, linestyle=":", linewidth=1, label=name)
                 continue
             if len(part) == 1:
                 ax.vlines(part["evaluations"], part["low"], part["high"], color=colour, linewidth=1.5)

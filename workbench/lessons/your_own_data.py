@@ -17,7 +17,7 @@ from workbench.data.scenes.tasks import Scenes
 from workbench.evaluation.latency import latencies_ms
 from workbench.evaluation.statistics import pareto_front
 from workbench.insight.plots import PHASE_COLOURS
-from workbench.insight.style import BLACK, BLUE, GREEN, ORANGE, RIGHT, new_axes
+from workbench.insight.style import BLUE, GREEN, ORANGE, QUIET, RIGHT, new_axes
 from workbench.methods import candidates, gradient
 from workbench.methods.compare import Network, Result
 from workbench.methods.detnas import method as detnas
@@ -192,7 +192,7 @@ def plot_front(frame: pd.DataFrame, metric: str, group: str, ylabel: str) -> Axe
     `group` is the column that colours stand for.
     """
     ax = new_axes(7.4, 4.0)
-    spare = iter((BLACK, GREEN, BLUE, ORANGE))
+    spare = iter((QUIET, GREEN, BLUE, ORANGE))
     for marker, (name, rows) in zip("o^sDvP", frame.groupby(group, sort=False), strict=False):
         colour = PHASE_COLOURS.get(str(name)) or next(spare)
         sideways = rows[["ms low", "ms high"]].sub(rows["ms"], axis=0).abs().T.to_numpy()

@@ -16,7 +16,7 @@ from workbench.methods.phases import load_weights
 from workbench.networks.supernet import Supernet
 from workbench.records.files import read_json
 from workbench.records.ledger import Entry, peak_memory, reset_peak_memory
-from workbench.records.progress import duration, reporter
+from workbench.records.progress import announce, duration, reporter
 from workbench.records.score import Score
 from workbench.records.seeds import generator
 from workbench.search.exhaustive import ExhaustiveSearch
@@ -140,7 +140,7 @@ def search(
         plain = replace(judge, reuse=None)
         typical = plain(space.sample(rng), phase="timing", step=0).seconds
     left = evaluations - len(recorded)
-    print(f"{phase}: {left} evaluations to do, {duration(left * typical)}")
+    announce(f"{phase}: {left} evaluations to do, {duration(left * typical)}")
     reset_peak_memory(experiment.device)
     scores = run_search(
         searcher,

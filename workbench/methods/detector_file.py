@@ -52,11 +52,12 @@ def save_detector(
     write_json(folder / "arch.json", record)
 
 
-def load_detector(folder: Path) -> tuple[nn.Module, Detection, int]:
+def load_detector(folder: str | Path) -> tuple[nn.Module, Detection, int]:
     """The detector of a finished run in eval mode, its task, and the side its images had.
 
     ValueError when there is none.
     """
+    folder = Path(folder)
     path = folder / "arch.json"
     if not path.is_file():
         raise ValueError(f"{folder} holds no detector (arch.json is missing); give the folder of a finished run.")
@@ -79,13 +80,17 @@ def spec_of(record: object) -> NetworkSpec:
     return NetworkSpec.from_json(DETECTOR(record)["spec"])
 
 
-def predict_images(run: Path, images: Sequence[Path], out: Path, *, threshold: float = 0.3) -> list[Path]:
+def predict_images(run: Path, images: Sequence[Path], out: Path, *, threshold: float = 0.3) -> list[dict[str, Any]]:
     """Draws the run's detections on each image and saves them as PNG below `out`; all images are read first.
 
-    ValueError names an image that cannot be read, or that the detector cannot take.
+    Returns a JSON record for each image: its path, that of the drawing, and the detections of at least `threshold`,
+    each with its class, score and box (left, top, right, bottom) in pixels of the image. ValueError names an image that
+    cannot be read, or that the detector cannot take.
     """
     model, task, image_side = load_detector(run)
     read = [read_image(path, largest=max(LARGEST, image_side)) for path in images]
+    out.mkdir(parents=True, exist_ok=True)
+    told: list[dict[str, Any]] = []
     written: list[Path] = []
     for path, image in zip(images, read, strict=True):
         try:
@@ -102,7 +107,14 @@ def predict_images(run: Path, images: Sequence[Path], out: Path, *, threshold: f
         numbered = (f"{stem}_detections{suffix}.png" for suffix in ("", *(f"_{n}" for n in range(2, 10_000))))
         written.append(out / next(name for name in numbered if name not in names))
         write_bytes(written[-1], png_of(figure))
-    return written
+        rows = zip(found["labels"].tolist(), found["scores"].tolist(), found["boxes"].tolist(), strict=True)
+        boxes = [
+            {"class": task.categories[label - 1], "score": round(score, 4), "box": [round(side, 1) for side in box]}
+            for label, score, box in rows
+            if score >= threshold
+        ]
+        told.append({"image": str(path), "drawing": str(written[-1]), "detections": boxes})
+    return told
 
 
 def detect(model: nn.Module, image: Image.Image, image_side: int) -> dict[str, Tensor]:

@@ -10,7 +10,9 @@ from torch import nn
 
 from workbench.data.scenes.tasks import Scenes
 from workbench.networks.count import count_layers
-from workbench.records.files import base_folder
+from workbench.records.files import base_folder, write_json
+from workbench.records.parameters import injected
+from workbench.records.progress import headless, shell
 from workbench.records.run_folder import RunFolder
 from workbench.records.seeds import integer
 from workbench.tasks.classification import Classification
@@ -61,6 +63,11 @@ class Experiment:
         )
 
 
+def check_parameters() -> None:
+    """ValueError for a parameter that papermill set and this notebook does not have; for a notebook's first cells."""
+    injected()
+
+
 def start_experiment(
     notebook: str,
     parameters: Mapping[str, Any],
@@ -72,11 +79,28 @@ def start_experiment(
     runs: str,
     fresh: bool,
 ) -> Experiment:
-    """Opens the run folder of a notebook: the newest unfinished one of the same parameters and data, or the next."""
+    """Opens the run folder of a notebook: the newest unfinished one of the same parameters and data, or the next.
+
+    Where nobody is watching, the folder also gets the parameters that were set, and a cell that fails fails the run.
+    (`python -m workbench run` writes the same in the end, with the path of the notebook, and replaces it.)
+    """
     found = pick_device(device)
     resolved = {**parameters, "plan": as_plain(plan)}
     run = RunFolder.open(base_folder() / runs, notebook, resolved, seed=seed, data_digest=data.digest, fresh=fresh)
+    if headless() and shell() is not None:
+        given = injected()
+        who = "nbconvert, or papermill without parameters" if given is None else "papermill"
+        command = {"notebook": f"{notebook}.ipynb", "parameters": given or {}, "ran_by": who}
+        write_json(run.path / "command.json", command)
+        shell().events.register("post_run_cell", lambda result: _note_failure(run, result))
     return Experiment(run=run, plan=plan, data=data, seed=seed, device=found)
+
+
+def _note_failure(run: RunFolder, result: Any) -> None:
+    """After every cell: the run fails with its error, unless it was finished before."""
+    error = result.error_before_exec or result.error_in_exec
+    if error is not None and run.status == "running":
+        run.fail(f"cell In [{result.execution_count}]: {type(error).__name__}: {error}")
 
 
 def pick_device(name: str) -> torch.device:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from workbench.methods.experiment import Experiment, as_plain, forward_macs
 from workbench.records.files import compiled, digest, fields, lock, read_json, sweep, write_bytes, write_json
 from workbench.records.ledger import ENTRY, Entry, peak_memory, reset_peak_memory
-from workbench.records.progress import Progress, duration, reporter
+from workbench.records.progress import Progress, announce, duration, reporter
 from workbench.records.seeds import integer
 from workbench.training.checkpoint import assert_finite, steps_done
 from workbench.training.fit import AlphaSide, BeforeStep, fit, place
@@ -87,7 +87,7 @@ def train_phase(
         left = weights.steps - steps_done(folder / "checkpoint.pt")
         steps = f"{weights.steps} steps" if left == weights.steps else f"the last {left} of {weights.steps} steps"
         seconds = left * step_seconds(model, task, data, recipe, experiment.device, search=search, **options)
-        print(f"{name}: {steps} of {weights.batch_size} images, {duration(seconds)}")
+        announce(f"{name}: {steps} of {weights.batch_size} images, {duration(seconds)}")
         clock = PhaseClock(folder, reporter(name))
         reset_peak_memory(experiment.device)
         if prices is None:

@@ -1,12 +1,14 @@
-"""How long work takes: a bar for a person who watches, plain lines in a log."""
+"""How long work takes: a bar for a person who watches, one line for each phase in a log."""
 
 import os
+import sys
 import time
-from typing import Protocol
+from typing import Any, Protocol
 
 from tqdm.auto import tqdm
 
-HEADLESS_INTERVAL = 10.0  # seconds between two lines in a log
+HEADLESS_INTERVAL = 10.0  # seconds between two states of a line in a log
+WIDTH = 79  # to which these are filled up, so that each covers the one before it
 
 
 class Progress(Protocol):
@@ -19,15 +21,36 @@ def silent(done: int, total: int, text: str) -> None:
     """A progress that shows nothing."""
 
 
+def shell() -> Any:
+    """IPython's shell where this process runs cells, else None."""
+    ipython = sys.modules.get("IPython")  # where it runs cells it is there; else it would cost a second
+    return ipython.get_ipython() if ipython else None
+
+
 def headless() -> bool:
-    """True when nobody is watching (the variable WORKBENCH_HEADLESS is set)."""
-    return bool(os.environ.get("WORKBENCH_HEADLESS"))
+    """True when nobody is watching.
+
+    Either the variable WORKBENCH_HEADLESS is set, or who runs this cell would answer no question: papermill, nbconvert
+    and others that have no person say so with every cell, front ends for people say that they take input.
+    """
+    if os.environ.get("WORKBENCH_HEADLESS"):
+        return True
+    request: dict[str, Any] = getattr(shell(), "get_parent", dict)() or {}  # only a kernel's shell has one
+    return request.get("content", {}).get("allow_stdin") is False
+
+
+def announce(text: str) -> None:
+    """Prints what is about to be done and how long it will take; in a log the line of its `reporter` replaces it."""
+    if headless():
+        _print_over(text, "\r")
+    else:
+        print(text)
 
 
 def reporter(label: str) -> Progress:
     """A progress that shows a live curve in a notebook and a bar in a terminal.
 
-    In headless mode it prints at most a line every ten seconds, and the last one.
+    In headless mode it prints one line, which is written over every ten seconds.
     """
     start = printed = time.monotonic()
     before: int | None = None  # steps that were done when this began: of a continued phase
@@ -42,7 +65,8 @@ def reporter(label: str) -> Progress:
         printed = now
         left = (now - start) / max(done - before, 1) * (total - done)
         remark = f"{duration(left)} left" if done < total else f"took {duration(now - start)}"
-        print(f"{label}: {done}/{total}, {remark}{', ' + text if text else ''}", flush=True)
+        line = f"{label}: {done}/{total}, {remark}{', ' + text if text else ''}"
+        _print_over(line, "\r" if done < total else "\n")
 
     def move_bar(done: int, total: int, text: str) -> None:
         nonlocal bar
@@ -60,6 +84,11 @@ def reporter(label: str) -> Progress:
     from workbench.records.live import LiveLine, in_notebook  # needs IPython, which a log does not
 
     return LiveLine(label) if in_notebook() else move_bar
+
+
+def _print_over(line: str, end: str) -> None:
+    """After a carriage return the next line takes this one's place: on terminals, in JupyterLab, in pages of a site."""
+    print(line.ljust(WIDTH), end=end, flush=True)
 
 
 def duration(seconds: float) -> str:

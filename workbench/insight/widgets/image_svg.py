@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from workbench.insight.pipeline import QUIET
+from workbench.insight.style import QUIET
 
 WIDTH = 240  # of a tile, in units of the drawing; images are sent at most twice as large
 LINE = 17  # height of a line of text

@@ -16,8 +16,7 @@ import plotly.graph_objects as go
 from ipywidgets import Dropdown
 from matplotlib.colors import to_hex
 
-from workbench.insight.pipeline import QUIET
-from workbench.insight.style import BLUE, ORANGE, SKY, VERMILLION, new_axes
+from workbench.insight.style import BLUE, ORANGE, QUIET, SKY, VERMILLION, new_axes
 from workbench.insight.widgets.panel import panel
 from workbench.records.run_folder import RunFolder
 from workbench.records.score import Score
