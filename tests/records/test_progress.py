@@ -61,7 +61,7 @@ def test_time_left_after_a_resume_is_that_of_the_steps_that_are_done_now(monkeyp
     for step in range(901, 931):
         now = (step - 900) * 1.0
         progress(step, 1000, "")
-    assert capsys.readouterr().out.splitlines() == [
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == [
         "training: 910/1000, about 1 min 30 s left",
         "training: 920/1000, about 1 min 20 s left",
         "training: 930/1000, about 1 min 10 s left",

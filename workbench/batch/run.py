@@ -24,7 +24,7 @@ from workbench.records.parameters import fitting
 from workbench.records.run_folder import MIME_TYPE, RunFolder
 
 INTERRUPTED = "interrupted"
-LONGEST_NAME, LONGEST_VALUE = 200, 4000  # bytes of a file's name, characters of a parameter
+LONGEST_NAME = 200  # bytes of a file's name
 PACKAGE_HOME = str(Path(__file__).resolve().parents[2])
 
 

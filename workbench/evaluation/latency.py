@@ -1,5 +1,6 @@
 """How long networks take on this machine: the median of repeated calls, with its quartiles."""
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -7,7 +8,6 @@ from functools import partial
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.benchmark import Timer
 
 from workbench.evaluation.statistics import Interval
 from workbench.networks.count import evaluating
@@ -35,6 +35,10 @@ def timed_ms(calls: Sequence[Callable[[], object]], *, repeats: int = 30) -> lis
     The calls are made in turn, so that what else the machine does hits all of them alike, with PyTorch's threads as
     they are set here. `Timer` makes two calls that do not count before each one that does.
     """
+    # The timer imports PyTorch's compiler, which warns everybody who has CUDA's tools and no GPU.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    from torch.utils.benchmark import Timer
+
     timers = [Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads()) for call in calls]
     rounds = 1000 * np.array([[timer.timeit(1).mean for timer in timers] for _ in range(repeats)])
     low, median, high = np.percentile(rounds, [25, 50, 75], axis=0)

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from workbench.evaluation.statistics import mean_interval
 from workbench.evaluation.verdict import Comparison, Rival, Verdict, judge
-from workbench.insight.style import BLUE, GREEN, ORANGE, QUIET, RIGHT, SKY, VERMILLION
+from workbench.insight.style import BLUE, FAINT, GREEN, ORANGE, QUIET, RIGHT, SKY, VERMILLION
 from workbench.insight.tables import DATA
 from workbench.records.files import base_folder, read_json
 from workbench.records.run_folder import RunFolder
@@ -29,7 +29,7 @@ ROLES |= dict.fromkeys(("all 3x3", "baseline", "seed network", "undilated", "see
 PART_COLOURS = {
     "supernet": SKY,
     "search": ORANGE,
-    "random search": "0.75",
+    "random search": FAINT,
     "networks trained": BLUE,
     "measuring": QUIET,
 }
@@ -185,8 +185,8 @@ def plot_costs(table: pd.DataFrame, metric: str) -> Axes:
     axes[0].set(ylabel=f"{metric} on the test split (0-1)", ylim=(max(bottom, -0.02), min(top, 1.02)))
     handles = [Line2D([], [], color=COLOURS[str(name)], linewidth=3, label=name) for name in table["method"].unique()]
     for role, marker in MARKERS.items():
-        face = "0.3" if role == "found" else "white"
-        handles.append(Line2D([], [], color="0.3", marker=marker, linestyle="", markerfacecolor=face, label=role))
+        face = QUIET if role == "found" else "white"
+        handles.append(Line2D([], [], color=QUIET, marker=marker, linestyle="", markerfacecolor=face, label=role))
     axes[1].legend(handles=handles, **RIGHT)
     return axes[0]
 
@@ -207,7 +207,7 @@ def plot_gains(table: pd.DataFrame, printed: pd.DataFrame, metric: str) -> Axes:
     axes[1].barh(range(len(printed)), printed["gain"], color=[COLOURS[name] for name in printed["method"]], height=0.6)
     axes[1].set(title="as printed in the papers", xlabel="AP on COCO of the found network less the baseline's")
     for ax, labels in zip(axes, (names, printed["network"]), strict=True):
-        ax.axvline(0, color="0.4", linewidth=1, linestyle=":")
+        ax.axvline(0, color=QUIET, linewidth=1, linestyle=":")
         ax.locator_params(axis="x", nbins=5)
         ax.set_yticks(range(len(labels)), labels, fontsize=9)
         ax.invert_yaxis()

@@ -14,7 +14,7 @@ from workbench.evaluation.prefix_reuse import beam_macs, clocked
 from workbench.insight.architecture_plots import DILATION_COLOURS, Cell, plot_strips
 from workbench.insight.plots import SIZES
 from workbench.insight.receptive_field import predicted_sigma
-from workbench.insight.style import BLUE, PURPLE, SERIES, new_axes
+from workbench.insight.style import BLUE, PURPLE, QUIET, SERIES, new_axes
 from workbench.insight.tables import paper_table, stored_results
 from workbench.insight.widgets.allocation_desk import scores_in_words
 from workbench.methods.candidates import scorer
@@ -169,7 +169,7 @@ def plot_moves(frame: pd.DataFrame) -> Axes:
     for ax, (column, label) in zip(axes, labels.items(), strict=True):
         pairs = frame.pivot(index="network", columns="when", values=column).loc[frame["network"].unique()]
         for line, (before, after) in enumerate(zip(pairs["before"], pairs["after"], strict=True)):
-            ax.plot(before, line, "o", color="0.55")
+            ax.plot(before, line, "o", color=QUIET)
             ax.annotate("", (after, line), (before, line), arrowprops={"arrowstyle": "-|>", "color": BLUE, "lw": 1.6})
         ax.scatter(pairs["after"], range(len(pairs)), s=0)  # arrows do not count for the limits of the axes
         ax.set(xlabel=label, ylim=(len(pairs) - 0.5, -0.5))

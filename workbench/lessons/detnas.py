@@ -13,7 +13,7 @@ from workbench.data.scenes.scene import SceneConfig
 from workbench.data.scenes.tasks import Scenes
 from workbench.insight.architecture_plots import OPERATION_COLOURS, Cell, plot_strips
 from workbench.insight.plots import plot_parts
-from workbench.insight.style import BLUE, GREEN, ORANGE, SKY, VERMILLION, new_axes
+from workbench.insight.style import BLUE, GREEN, ORANGE, QUIET, SKY, VERMILLION, new_axes
 from workbench.insight.tables import paper_table
 from workbench.methods import candidates
 from workbench.methods.experiment import Experiment, new_model
@@ -142,7 +142,7 @@ def plot_paper_networks() -> Axes:
     ax, frame = new_axes(6.5, 3.2), paper_table("detnas_main")
     for row in frame.to_dict("records"):
         place = float(row["FLOPs"].rstrip("G")), float(row["AP"])
-        ax.plot(*place, "o", color=BLUE if row["backbone"].startswith("DetNAS") else "0.45")
+        ax.plot(*place, "o", color=BLUE if row["backbone"].startswith("DetNAS") else QUIET)
         ax.annotate(row["backbone"], place, xytext=(7, -3), textcoords="offset points", fontsize=9)
     ax.set(xlabel="GFLOPs of the backbone, as printed", ylabel="AP on COCO (0-1)", xlim=(0, 9.5), ylim=(0.36, 0.43))
     return ax

@@ -146,7 +146,7 @@ def plot_rules(frame: pd.DataFrame, metric: str) -> Axes:
     )
     theirs = [printed.get(name, np.nan) - printed["FNA"] for name in ours.index]
     ax.plot(theirs, rows, "D", color=VERMILLION, markerfacecolor="none", label="paper, Cityscapes")
-    ax.axvline(0, color="0.5", linestyle=":", linewidth=1)
+    ax.axvline(0, color=QUIET, linestyle=":", linewidth=1)
     ax.set_yticks(rows, list(ours.index), fontsize=9)
     ax.invert_yaxis()
     ax.set(xlabel=f"{metric} minus that of FNA's rule")

@@ -13,7 +13,7 @@ import torch
 from matplotlib.axes import Axes
 
 from workbench.data.scenes.tasks import Scenes
-from workbench.insight.style import BLUE, ORANGE, RIGHT, new_axes
+from workbench.insight.style import BLUE, ORANGE, QUIET, RIGHT, new_axes
 from workbench.methods.compare import Result
 from workbench.tasks.probe import CentreProbe, Probe, ProbeConfig
 from workbench.tasks.task import share_correct
@@ -62,7 +62,7 @@ def plot_control(table: pd.DataFrame, kinds: int) -> Axes:
     for name, label, colour in (("accuracy", "class: colour of the dot", BLUE), ("species", "species: shape", ORANGE)):
         error = table[f"{name}_error"]
         ax.errorbar(table[name], range(len(table)), xerr=error, fmt="o", color=colour, capsize=3, label=label)
-    ax.axvline(1 / kinds, color="0.6", linestyle="--", linewidth=1, label="chance")
+    ax.axvline(1 / kinds, color=QUIET, linestyle="--", linewidth=1, label="chance")
     ax.set_yticks(range(len(table)), table["network"].to_list(), fontsize=9)
     ax.set(xlabel="accuracy on the test split (0-1), with its standard error", ylim=(len(table) - 0.5, -0.5))
     ax.legend(**RIGHT)

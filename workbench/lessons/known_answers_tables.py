@@ -13,7 +13,7 @@ from workbench.data.scenes.tasks import Scenes
 from workbench.evaluation.verdict import Verdict
 from workbench.insight import plots
 from workbench.insight.receptive_field import predicted_sigma, theoretical_field
-from workbench.insight.style import BLUE, ORANGE, QUIET, RIGHT, new_axes
+from workbench.insight.style import BLUE, FAINT, ORANGE, QUIET, RIGHT, new_axes
 from workbench.lessons.known_answers import METRIC, Case
 from workbench.methods import candidates, compare
 from workbench.methods.compare import Result
@@ -37,13 +37,13 @@ def plot_bound(bounds: pd.DataFrame, scenes: SceneConfig, table: pd.DataFrame | 
     ax, groups = new_axes(7.5, 3.6), [] if table is None else list(table.groupby("method", sort=False))
     edges = [distance - scenes.dot_radius for distance in scenes.distances]  # where a field begins to touch the dot
     right = 1.25 * max(edges if table is None else [*edges, table["reach"].max()])
-    ax.stairs(bounds["bound"], [0, *edges, right], baseline=None, color="0.3", label="bound")
+    ax.stairs(bounds["bound"], [0, *edges, right], baseline=None, color=QUIET, label="bound")
     for (method, rows), marker in zip(groups, "os^D", strict=False):
         ax.scatter(rows["reach"], rows["accuracy"], c=list(COLOURS), marker=marker, s=34, zorder=3)
-        ax.scatter([], [], c="0.7", marker=marker, label=method)
+        ax.scatter([], [], c=FAINT, marker=marker, label=method)
     for colour, role in zip(COLOURS, ROLES, strict=True) if groups else ():
         ax.plot([], [], color=colour, linewidth=6, label=role)
-    ax.axhline(1 / scenes.colours, color="0.6", linestyle="--", linewidth=1, label="chance")
+    ax.axhline(1 / scenes.colours, color=QUIET, linestyle="--", linewidth=1, label="chance")
     ax.set(xlabel="reach of the network (px)", ylabel="accuracy (0-1)", xlim=(0, right))
     ax.legend(**RIGHT)
     return ax

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from workbench.insight.measured_field import Field
 from workbench.insight.plots import plot_parts
 from workbench.insight.receptive_field import area_side, smoothed
-from workbench.insight.style import BLUE, GREEN, ORANGE, QUIET, RIGHT, SERIES, SKY, VERMILLION, new_axes
+from workbench.insight.style import BLUE, FAINT, GREEN, ORANGE, QUIET, RIGHT, SERIES, SKY, VERMILLION, new_axes
 from workbench.insight.tables import paper_table
 from workbench.lessons.receptive_fields import printed_area_sides
 from workbench.spaces.arch import Arch
@@ -29,7 +29,7 @@ TABLES = {
     "inconsistencies": "Where the paper contradicts itself",
 }
 AP_SIZES = {"AP": QUIET, "APs": SKY, "APm": GREEN, "APl": BLUE}
-KINDS = {"undilated": "0.85", "square": BLUE, "oblong": ORANGE}
+KINDS = {"undilated": FAINT, "square": BLUE, "oblong": ORANGE}
 
 
 def printed_gains(name: str) -> pd.DataFrame:
@@ -57,7 +57,7 @@ def plot_tables() -> Axes:
         ax.set_title(TABLES[name], fontsize=10)
         if name == "cost":
             cost = paper_table("nats_cost").set_index("method")["GPU-days"].astype(float)
-            ax.barh(range(len(cost)), cost, color=[ORANGE if "NATS" in method else "0.7" for method in cost.index])
+            ax.barh(range(len(cost)), cost, color=[ORANGE if "NATS" in method else FAINT for method in cost.index])
             ax.set_yticks(range(len(cost)), list(cost.index), fontsize=8)
             ax.invert_yaxis()
             ax.set(xscale="log", xlabel="GPU-days (log)")
@@ -68,7 +68,7 @@ def plot_tables() -> Axes:
             face = "none" if size == "AP" else colour  # a ring, so that an equal value shows within it
             style: dict[str, Any] = {"color": colour, "markerfacecolor": face, "markersize": 8 if size == "AP" else 5}
             ax.plot(gains[size].to_numpy(), f"o{joined}", label=size, **style)
-        ax.axhline(0, color="0.5", linestyle=":", linewidth=1)
+        ax.axhline(0, color=QUIET, linestyle=":", linewidth=1)
         ax.set_xticks(range(len(gains)), [re.sub(r" |-(?=32)", "\n", label) for label in gains.index], fontsize=8)
         ax.set(xlim=(-0.4, len(gains) - 0.6), ylim=(-0.005, 0.042))
     axes[0, 0].set_ylabel("gain in AP (0-1), COCO")
@@ -92,7 +92,7 @@ def plot_contradictions() -> Axes:
     """How far the paper's two values for one number are apart, against its steps from one N to the next (dotted)."""
     gaps, steps = contradictions(), printed_gains("fixed_n")["AP"].diff().abs()
     ax = new_axes(7.0, 3.4)
-    ax.barh(range(len(gaps)), gaps, color="0.65")
+    ax.barh(range(len(gaps)), gaps, color=QUIET)
     ax.axvline(steps.median(), color=VERMILLION, linestyle=":", label="median step in AP from N to N (table 2)")
     ax.set_yticks(range(len(gaps)), list(gaps.index), fontsize=8)
     ax.invert_yaxis()
@@ -138,7 +138,7 @@ def plot_field_ratios(pairs: Mapping[str, tuple[Field, Field]], smooth: int = 9)
         ratios = {t: side / printed[name][t] for t, side in printed[f"NATS-{name}"].items()}
         style: dict[str, Any] = {"color": QUIET, "markerfacecolor": "none", "linewidth": 0.8}
         ax.plot(list(ratios), list(ratios.values()), f"{marker}:", **style, label=f"paper, {name}")
-    ax.axhline(1, color="0.5", linewidth=1)
+    ax.axhline(1, color=QUIET, linewidth=1)
     ax.set(xscale="log", xlabel="threshold t (share of the peak, log)", ylabel="A(t) / A(t) of the baseline")
     ax.set_xticks([0.05, 0.1, 0.25, 0.5], ["5 %", "10 %", "25 %", "50 %"])
     ax.minorticks_off()

@@ -199,7 +199,7 @@ def plot_front(frame: pd.DataFrame, metric: str, group: str, ylabel: str) -> Axe
         ax.errorbar(rows["ms"], rows[metric], rows[f"{metric} error"], sideways, marker, color=colour, label=name,
                     markersize=6, elinewidth=0.7, alpha=0.8)  # fmt: skip
     front = frame.iloc[pareto_front(frame["ms"].tolist(), frame[metric].tolist())]
-    ax.step(front["ms"], front[metric], where="post", color="0.4", linewidth=1.2, label="front", zorder=0)
+    ax.step(front["ms"], front[metric], where="post", color=QUIET, linewidth=1.2, label="front", zorder=0)
     ax.set(xlabel="milliseconds for one image (median; bars: quartiles)", ylabel=f"{ylabel} (0-1)")
     ax.legend(**RIGHT)
     return ax

@@ -11,6 +11,7 @@ from workbench.records.progress import shell
 # How a parameter's text is read, by the type of its default.
 READERS: dict[type, Callable[[str], Any]] = {int: int, float: float, str: str, list: ast.literal_eval}
 READERS[bool] = lambda text: {"true": True, "false": False}[text.lower()]
+LONGEST_VALUE = 4000  # characters of a parameter
 INJECTED = "# Parameters\n"  # how the cell begins that papermill puts below the parameters cell
 
 
@@ -20,6 +21,10 @@ def fitting(notebook: str, known: Mapping[str, Any], name: str, value: Any) -> A
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}."
         raise ValueError(f"{notebook} has no parameter {name!r}; {hint}")
+    if len(str(value)) > LONGEST_VALUE:
+        raise ValueError(
+            f"Parameter {name!r} of {notebook} has at most {LONGEST_VALUE} characters, got {value!s:.40}..."
+        )
     kind, found = type(known[name]), value
     if kind not in READERS:
         raise ValueError(f"Parameter {name!r} of {notebook} has no type that can be set; edit the notebook instead.")
@@ -28,6 +33,8 @@ def fitting(notebook: str, known: Mapping[str, Any], name: str, value: Any) -> A
             found = READERS[kind](value)
     if kind is float and type(found) is int:
         found = float(found)
+    if isinstance(found, str) and any("\ud800" <= character <= "\udfff" for character in found):
+        raise ValueError(f"Parameter {name!r} of {notebook} expects a text, got bytes that are none: {found!r}.")
     if type(found) is not kind:
         expected = f"{kind.__name__} (as {known[name]!r}){': true or false' if kind is bool else ''}"
         raise ValueError(f"Parameter {name!r} of {notebook} expects {expected}, got {value!r}.")

@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex, to_rgb
 
 from workbench.insight.architecture_plots import DILATION_COLOURS, Cell, plot_strips
 from workbench.insight.receptive_field import predicted_sigma
-from workbench.insight.style import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, YELLOW
+from workbench.insight.style import BLUE, FAINT, GREEN, ORANGE, PURPLE, SKY, VERMILLION, YELLOW
 from workbench.insight.widgets.frame import State
 from workbench.insight.widgets.touch import Scored, asked, explorable
 from workbench.records.score import Score
@@ -108,7 +108,7 @@ def colours(space: SearchSpace) -> dict[str, Any]:
     found = {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(names)}
     rates = {f"dilation {rate}": colour for rate, colour in DILATION_COLOURS.items()}
     skips = any(SKIP in decision.options for decision in space.decisions)
-    return found | {name: rates[name] for name in names if name in rates} | ({SKIP: "0.75"} if skips else {})
+    return found | {name: rates[name] for name in names if name in rates} | ({SKIP: FAINT} if skips else {})
 
 
 def looks(space: SearchSpace) -> dict[str, dict[str, str]]:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from scipy.signal import convolve2d
 
 from workbench.insight.receptive_field import LUO, Map, Pair, area_side
-from workbench.insight.style import BLUE
+from workbench.insight.style import BLUE, QUIET
 from workbench.insight.widgets.frame import State
 from workbench.insight.widgets.touch import explorable
 from workbench.networks.dilation_mixture import tap_positions
@@ -101,8 +101,8 @@ def plot_composite(found: Composite) -> Axes:
         ax.grid(False)
     spread = (found.sigma[0] * found.sigma[1]) ** 0.5
     axes[2].plot(THRESHOLDS, found.sides, color=BLUE)
-    axes[2].plot(THRESHOLDS, spread * np.sqrt(2 * np.pi * np.log(1 / THRESHOLDS)), ":", color="0.5")
-    axes[2].axvline(LUO, color="0.6", linewidth=1)
+    axes[2].plot(THRESHOLDS, spread * np.sqrt(2 * np.pi * np.log(1 / THRESHOLDS)), ":", color=QUIET)
+    axes[2].axvline(LUO, color=QUIET, linewidth=1)
     axes[2].set(xscale="log", xlabel="share t of the peak", ylabel="A(t) (px)", title="dotted: Gaussian", ylim=0)
     axes[2].set_xticks([0.01, 0.1, 0.5], ["1 %", "10 %", "50 %"])
     return axes[0]
