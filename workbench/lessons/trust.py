@@ -29,7 +29,7 @@ from workbench.methods.plan import ScoringPart
 from workbench.methods.presets import LADDER
 from workbench.networks.backbone import Backbone
 from workbench.networks.supernet import Supernet
-from workbench.records.files import digest, write_text
+from workbench.records.files import digest, read_csv, write_text
 from workbench.records.progress import Progress, reporter, silent
 from workbench.records.seeds import generator
 from workbench.search.evolution import EvolutionConfig
@@ -60,7 +60,7 @@ def train_table(plan: TablePlan, path: Path, seed: int, limit: int = 0, progress
     Networks come in one random order whatever the seed, so that unfinished tables of several seeds hold the same ones.
     """
     space = space_named(plan.space)
-    rows = pd.read_csv(path, dtype={"choices": str}).to_dict("records") if path.is_file() else []
+    rows = read_csv(path, dtype={"choices": str}).to_dict("records") if path.is_file() else []
     archs = list(space.all())
     order = [archs[place] for place in generator(0, "table order").permutation(len(archs))]
     known = {row["choices"] for row in rows}
