@@ -2,10 +2,11 @@
 
     python -m tests.traces FOLDER                 # run every notebook in smoke for seeds 0 and 1, keep FOLDER/*.json
     python -m tests.traces FOLDER 10 40           # only those whose names begin so
+    python -m tests.traces FOLDER --preset tiny   # the same in tiny
     python -m tests.traces FOLDER --compare OTHER # name every difference between two such folders; exit code 1 if any
 
-A trace holds evaluations, tables without clock columns, losses of every phase and a digest of the found weights that
-does not depend on tensor names. Seed 0 runs with the notebook's own controls, seed 1 with all of them.
+A trace holds evaluations, tables without clock columns, costs and losses of every phase and a digest of the found
+weights that does not depend on tensor names. Seed 0 runs with the notebook's own controls, seed 1 with all of them.
 """
 
 import argparse
@@ -35,12 +36,18 @@ def trace(run: Path) -> dict[str, Any]:
     losses = sorted([r["entry"]["phase"], r["losses"], r.get("alpha_losses", [])] for r in records if "losses" in r)
     weights = run / "weights.safetensors"
     tensors = load_file(weights).values() if weights.exists() else []
+    costs = [[e["phase"], e["images"], e["forward_macs"], e["backward_macs"]] for e in json.loads(_ledger_of(run))]
     return {
+        "costs": sorted(costs),
         "evaluations": [evaluation(json.loads(row)) for row in rows],
         "tables": {name: [without_clocks(row) for row in rows] for name, rows in tables.items()},
         "losses": losses,
         "weights": digest(sorted(hashlib.sha256(t.contiguous().numpy().tobytes()).hexdigest() for t in tensors)),
     }
+
+
+def _ledger_of(run: Path) -> str:
+    return (run / "ledger.json").read_text() if (run / "ledger.json").exists() else "[]"
 
 
 def evaluation(row: dict[str, Any]) -> list[Any]:
@@ -74,6 +81,7 @@ def main() -> int:
     parser.add_argument("notebooks", nargs="*", help="the first letters of their names; none: all of them")
     parser.add_argument("--compare", type=Path)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1])
+    parser.add_argument("--preset", default="smoke")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     if given.compare is not None:
@@ -94,7 +102,7 @@ def main() -> int:
     for notebook in sorted(path for path in NOTEBOOKS.glob("*.ipynb") if path.name.startswith(prefixes)):
         for seed in given.seeds:
             with tempfile.TemporaryDirectory() as runs:
-                parameters: dict[str, Any] = {"preset": "smoke", "seed": seed, "runs": runs}
+                parameters: dict[str, Any] = {"preset": given.preset, "seed": seed, "runs": runs}
                 if seed and "controls" in parameters_of(notebook):
                     parameters["controls"] = "all"
                 (done,) = run_notebooks([notebook], parameters=parameters)

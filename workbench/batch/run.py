@@ -76,7 +76,7 @@ def parameters_of(notebook: Path) -> dict[str, Any]:
     try:
         found = papermill.inspect_notebook(str(notebook))
     except Exception as error:  # nbformat, papermill and json each have errors of their own for a broken file
-        raise ValueError(f"{notebook} cannot be read as a notebook: {error}.") from error
+        raise ValueError(f"{notebook} cannot be read as a notebook ({error}); restore it.") from error
     if not found:
         raise ValueError(f"{notebook} has no parameters; tag a cell 'parameters' and assign literals there.")
     try:

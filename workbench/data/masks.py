@@ -61,9 +61,9 @@ def mask_classes(root: str | Path) -> Classes:
     content = read_json(path)
     try:
         compiled(_CLASSES, '{"classes": [names, from number 0 on], "void": number}')(content)
+        return Classes(names=tuple(content["classes"]), void=int(content.get("void", VOID)))
     except ValueError as error:
-        raise ValueError(f"{path} is {error}; correct it.") from error
-    return Classes(names=tuple(content["classes"]), void=int(content.get("void", VOID)))
+        raise ValueError(f"{path} does not fit ({error}); correct it.") from error
 
 
 class MaskFolder(Views):

@@ -15,6 +15,7 @@ import pandas as pd
 from scipy import stats
 
 from workbench.evaluation.statistics import Interval, rank_correlation
+from workbench.records.files import read_csv
 from workbench.spaces.arch import Arch
 from workbench.spaces.space import SearchSpace
 
@@ -29,7 +30,7 @@ def read_tables(folder: Path, space: SearchSpace) -> pd.DataFrame:
     """
     frames = [pd.DataFrame(columns=list(COLUMNS))]
     for path in sorted(folder.glob(f"{space.name}-seed*.csv")):
-        frame = pd.read_csv(path, dtype={"choices": str})
+        frame = read_csv(path, dtype={"choices": str})
         if lacking := sorted(set(COLUMNS) - set(frame.columns)):
             raise ValueError(f"{path} is no table of trainings: it lacks {', '.join(lacking)}; restore or delete it.")
         frames.append(frame)
@@ -37,7 +38,8 @@ def read_tables(folder: Path, space: SearchSpace) -> pd.DataFrame:
             try:
                 arch_of(space, choices)
             except ValueError as error:
-                raise ValueError(f"{path} holds a network that is not one of {space.name}: {error}") from error
+                text = f"{path} holds a network that is not one of {space.name}"
+                raise ValueError(f"{text}: {error} Delete that row.") from error
         numbers = frame[list(COLUMNS[1:])].apply(pd.to_numeric, errors="coerce")
         if not np.isfinite(numbers.to_numpy(dtype=float)).all() or not numbers["accuracy"].between(0, 1).all():
             raise ValueError(f"{path} holds an accuracy outside 0-1, or a number that is none; train that row again.")

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from workbench.evaluation.verdict import Stored
+from workbench.records.files import read_csv
 from workbench.records.score import Score
 from workbench.spaces.allocation import centre_of_mass, depths_of
 from workbench.spaces.catalogue import space_named
@@ -42,7 +43,7 @@ def stored_results(name: str, settings: Sequence[str]) -> tuple[pd.DataFrame, st
 
     `settings` are the columns that tell rows apart: of several runs that trained one setting, a seed counts once.
     """
-    frame = pd.read_csv(DATA / "results" / f"{name}.csv", dtype={"blocks": str, "dilations": str})
+    frame = read_csv(DATA / "results" / f"{name}.csv", dtype={"blocks": str, "dilations": str})
     frame = frame.drop_duplicates([*settings, "preset", "data", "seed"])
     first, counts = frame.iloc[0], frame.groupby(list(settings), dropna=False)["seed"].nunique()
     seeds = " to ".join(dict.fromkeys([str(counts.min()), str(counts.max())]))
@@ -59,7 +60,7 @@ def stored_seeds(name: str, metric: str) -> Stored | None:
     path = DATA / "results" / f"{name}.csv"
     if not path.is_file():
         return None
-    frame = pd.read_csv(path)
+    frame = read_csv(path, dtype={"preset": str, "data": str, "network": str})
     again = f"{path} does not fit: %s; write it again with `python -m workbench report RUNS --csv TABLE FILE`."
     if missing := sorted({"seed", "preset", "data", "network", metric} - set(frame)):
         raise ValueError(again % f"it has no column {missing[0]!r}")

@@ -14,7 +14,7 @@ from workbench.evaluation.benchmark import text_of
 from workbench.methods.experiment import body_of, new_model
 from workbench.methods.presets import GENTLE, LADDER, LADDER_DATA, LADDER_DETECTOR, PROBE
 from workbench.networks.backbone import Backbone
-from workbench.records.files import write_text
+from workbench.records.files import read_csv, write_text
 from workbench.records.progress import Progress, silent
 from workbench.records.seeds import generator
 from workbench.spaces.arch import Arch
@@ -58,7 +58,7 @@ def train_table(plan: TablePlan, path: Path, seed: int, limit: int = 0, progress
     ValueError when the rows that it holds were trained for another number of steps.
     """
     space = space_named(plan.space)
-    rows = pd.read_csv(path, dtype={"choices": str}).to_dict("records") if path.is_file() else []
+    rows = read_csv(path, dtype={"choices": str}).to_dict("records") if path.is_file() else []
     if other := {row.get("steps") for row in rows} - {plan.recipe.steps}:
         raise ValueError(f"{path} holds trainings of {other.pop()} steps, not {plan.recipe.steps}; name another.")
     low, high = plan.macs

@@ -67,7 +67,7 @@ def load_detector(folder: str | Path) -> tuple[nn.Module, Detection, int]:
         with torch.device("meta"):  # without memory, until it is known to be what the weights are of
             sketch = task.build(Backbone(spec))
     except Exception as error:  # layers refuse what does not go together in many ways
-        raise ValueError(f"{path} does not describe a detector ({error}); run the notebook again.") from error
+        raise ValueError(f"{path} does not describe a detector ({error!r:.300}); run the notebook again.") from error
     tensors = fitting_weights(sketch, folder / "weights.safetensors")
     model = task.build(Backbone(spec))
     model.load_state_dict(tensors)
@@ -98,7 +98,7 @@ def predict_images(run: Path, images: Sequence[Path], out: Path, *, threshold: f
         except RuntimeError as error:
             size = f"{image.width}x{image.height}"
             raise ValueError(
-                f"{path} cannot be examined at {size} pixels ({error}); cut it to another shape."
+                f"{path} cannot be examined at {size} pixels ({error!r:.300}); cut it to another shape."
             ) from error
         figure = Figure(figsize=(6, min(max(6 * image.height / image.width, 0.5), 12)), layout="constrained")
         plot_detections(to_tensor(image), found, task.categories, threshold=threshold, ax=figure.subplots())

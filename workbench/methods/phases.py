@@ -25,8 +25,8 @@ from workbench.training.parallel import synchronise_batch_norm, world
 from workbench.training.recipe import AlternatingRecipe, Recipe
 
 LOSSES = {"type": "array", "items": {"type": "number"}}
-PARTS = {"losses": LOSSES, "alpha_losses": LOSSES, "weights": "string"}
-PHASE = compiled(fields({"entry": ENTRY, "identity": "object"}, PARTS), "phase")
+OPTIONAL = {"alpha_losses": LOSSES, "weights": "string"}
+PHASE = compiled(fields({"entry": ENTRY, "identity": "object", "losses": LOSSES}, OPTIONAL), "phase")
 SECONDS = compiled({"type": "number", "minimum": 0}, "seconds")
 CODE_VERSION = 3  # raise it when training changes what it computes: old cached weights are then not used
 

@@ -9,10 +9,13 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 import fastjsonschema  # nbformat's own: jsonschema takes a second to import
 from filelock import FileLock, Timeout
+
+if TYPE_CHECKING:
+    import pandas
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
@@ -83,6 +86,17 @@ def read_json(path: str | Path, checked: Callable[[object], Any] | None = None, 
         return checked(value) if checked else value
     except ValueError as error:
         raise ValueError(f"{path} does not fit: {error}; delete it and run the notebook again.") from error
+
+
+def read_csv(path: str | Path, **options: Any) -> "pandas.DataFrame":
+    """The table in a CSV file, read with pandas' `options`; ValueError when it is none."""
+    import pandas  # most who read files do without
+
+    try:
+        return pandas.read_csv(path, **options)
+    except (OSError, ValueError, OverflowError) as error:
+        why = " ".join(str(error).split())
+        raise ValueError(f"{path} cannot be read as a table ({why}); restore it or delete it.") from error
 
 
 def parse_json(text: str | bytes, *, ours: bool) -> Any:

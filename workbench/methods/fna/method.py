@@ -192,5 +192,5 @@ def _refresh(experiment: Experiment, name: str, backbone: Backbone, origin: Mapp
                 forward_macs=forward_macs(model, task, data, experiment.device) * len(drawn),
                 peak_memory=peak_memory(experiment.device),
             )
-            keep_phase(experiment, folder, backbone, entry, before, {})
+            keep_phase(experiment, folder, backbone, entry, before, {"losses": []})
     backbone.cpu()
