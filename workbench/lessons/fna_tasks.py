@@ -1,17 +1,19 @@
 """Test images with what a network found: maps of classes, keypoints of persons."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
+from ipywidgets import Widget
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from workbench.insight.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, YELLOW, without_frame
+from workbench.insight.widgets.menus import editor
 
 # Beyond the eight of Okabe and Ito, for data sets with more classes.
 CLASS_COLOURS = (SKY, YELLOW, BLUE, ORANGE, GREEN, VERMILLION, PURPLE, BLACK, *plt.get_cmap("tab20").colors)  # type: ignore[attr-defined]
@@ -21,6 +23,24 @@ VOID_COLOUR = (0.85, 0.85, 0.85)
 def plot_results(data: Any, found: Sequence[Any], task: str, count: int = 4) -> Axes:
     """The first `count` test images: maps for segmentation, keypoints for pose."""
     return plot_masks(data, found, count) if task == "segmentation" else plot_poses(data, found, 2 * count)
+
+
+def results_viewer(results: Mapping[str, tuple[Any, Sequence[Any]]]) -> Axes | Widget:
+    """`plot_results` of each task's data and what was found there, with a menu of tasks and a slider over pages.
+
+    Headless: the second page of the first task.
+    """
+    tasks, counts = list(results), {"segmentation": 4, "pose": 8}
+    pages = max(-(-len(found) // counts[task]) for task, (_, found) in results.items())
+
+    def draw(chosen: list[int]) -> Axes:
+        task = tasks[chosen[0]]
+        (data, found), count = results[task], counts[task]
+        start = min(count * (chosen[1] - 1), (len(found) - 1) // count * count)
+        part = range(start, min(start + count, len(found)))
+        return plot_results(data.take(part), [found[index] for index in part], task)
+
+    return editor(draw, (0, min(2, pages)), {"task": tasks, "page": pages})
 
 
 def plot_masks(data: Any, found: Sequence[Any], count: int = 4) -> Axes:
