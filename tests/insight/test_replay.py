@@ -1,5 +1,6 @@
 """The replay: who is joined to whom, what a frame shows, and records that cannot be read."""
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -56,10 +57,15 @@ def test_frames_show_what_was_known_then() -> None:
         replay({"evolution": evolution()}, "mIoU")
 
 
-def test_it_is_an_image_where_plotly_is_not_known() -> None:
-    data, about = replay({"evolution": evolution()}, "AP")._repr_mimebundle_()
-    assert {*data} == {"application/vnd.plotly.v1+json", "image/png"} and about["image/png"]["alt"]
-    assert len(json.dumps(data["application/vnd.plotly.v1+json"])) < 20_000
+def test_headless_it_carries_an_image_for_static_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = replay({"evolution": evolution()}, "AP")
+    monkeypatch.delenv("WORKBENCH_HEADLESS", raising=False)
+    data, _ = made._repr_mimebundle_()
+    assert {*data} == {"application/vnd.plotly.v1+json", "text/plain"}
+    assert len(json.dumps(data)) < 20_000
+    monkeypatch.setenv("WORKBENCH_HEADLESS", "1")
+    data, about = made._repr_mimebundle_()
+    assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG") and "0.400" in about["image/png"]["alt"]
 
 
 def test_architectures_are_told_stage_by_stage() -> None:

@@ -29,3 +29,20 @@ def test_two_tasks_agree_in_the_layers_that_both_spaces_have():
     told = lesson.agreement_sentence(found)
     assert f"in {count - 3} of {count} layers; two random networks would in {sum(1 / n for n in layers):.1f}" in told
     assert "Only a was searched for" in lesson.agreement_sentence({"a": found["a"]})
+
+
+def test_the_viewer_pages_through_all_images(monkeypatch):
+    data = SceneMasks(SceneConfig(extras=("semantic",)), 0, "train", 6)
+    found = [data[index][1]["semantic"].to(torch.uint8) for index in range(6)]
+    monkeypatch.setenv("WORKBENCH_HEADLESS", "1")
+    lesson.results_viewer({"segmentation": (data, found)})
+    panels = plt.gcf().axes
+    assert len(panels) == 3 * 2  # the second page has the last two
+    assert np.array_equal(panels[0].images[0].get_array(), data[4][0].permute(1, 2, 0).numpy())
+    monkeypatch.delenv("WORKBENCH_HEADLESS")
+    row, _, image, _ = lesson.results_viewer({"segmentation": (data, found)}).children[0].children
+    menu, slider = row.children
+    assert (menu.value, slider.value, slider.max) == ("segmentation", 2, 2)
+    second = image.value
+    slider.value = 1
+    assert "page 1" in image.value and image.value != second

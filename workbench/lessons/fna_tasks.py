@@ -1,17 +1,22 @@
 """Test images with what a network found: maps of classes, keypoints of persons; and how two found networks agree."""
 
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
+from ipywidgets import Dropdown, IntSlider, Widget
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from workbench.insight.style import BLUE, GREEN, ORANGE, PURPLE, QUIET, SKY, VERMILLION, YELLOW, without_frame
+from workbench.insight.widgets.panel import Values, panel
+from workbench.records.progress import headless
+from workbench.records.run_folder import png_of
 from workbench.spaces.arch import Arch
 from workbench.spaces.space import SearchSpace
 
@@ -23,6 +28,32 @@ VOID_COLOUR = (0.85, 0.85, 0.85)
 def plot_results(data: Any, found: Sequence[Any], task: str, count: int = 4) -> Axes:
     """The first `count` test images: maps for segmentation, keypoints for pose."""
     return plot_masks(data, found, count) if task == "segmentation" else plot_poses(data, found, 2 * count)
+
+
+def results_viewer(results: Mapping[str, tuple[Any, Sequence[Any]]]) -> Axes | Widget:
+    """`plot_results` of each task's data and what was found there, with a menu of tasks and a slider over pages.
+
+    Headless: the second page of the first task.
+    """
+    tasks, counts = list(results), {"segmentation": 4, "pose": 8}
+    pages = max(-(-len(found) // counts[task]) for task, (_, found) in results.items())
+
+    def page_of(task: str, page: int) -> Axes:
+        (data, found), count = results[task], counts[task]
+        start = min(count * (page - 1), (len(found) - 1) // count * count)
+        part = range(start, min(start + count, len(found)))
+        return plot_results(data.take(part), [found[index] for index in part], task)
+
+    def draw(values: Values) -> str:
+        figure = page_of(values["task"], values["page"]).figure.get_figure(root=True)
+        assert figure is not None
+        plt.close(figure)
+        source = f"data:image/png;base64,{b64encode(png_of(figure)).decode()}"
+        return f'<img style="max-width: 100%" alt="{values["task"]}, page {values["page"]}" src="{source}">'
+
+    if headless():
+        return page_of(tasks[0], min(2, pages))
+    return panel({"task": Dropdown(options=tasks), "page": IntSlider(min(2, pages), 1, pages)}, draw)
 
 
 def plot_masks(data: Any, found: Sequence[Any], count: int = 4) -> Axes:

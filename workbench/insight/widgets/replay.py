@@ -18,6 +18,7 @@ from matplotlib.colors import to_hex
 
 from workbench.insight.style import BLUE, ORANGE, QUIET, SKY, VERMILLION, new_axes
 from workbench.insight.widgets.panel import panel
+from workbench.records.progress import headless
 from workbench.records.run_folder import RunFolder
 from workbench.records.score import Score
 from workbench.spaces.arch import Arch
@@ -34,15 +35,22 @@ JOINED = {
 
 
 class Replay:
-    """A plotly figure that plays without a kernel; its last frame is an image where nothing can show the figure."""
+    """A plotly figure that plays without a kernel. Headless it carries its last frame as an image, for static pages.
+
+    JupyterLab would show that image instead of the figure.
+    """
 
     def __init__(self, figure: go.Figure) -> None:
         self.figure = figure
 
+    def __repr__(self) -> str:
+        return str(self.figure.layout.title.text)
+
     def _repr_mimebundle_(self, **_: object) -> tuple[dict[str, Any], dict[str, Any]]:
-        plotly, image = json.loads(self.figure.to_json()), base64.b64encode(still(self.figure)).decode()
-        alt = {"image/png": {"alt": self.figure.layout.title.text}}
-        return {"application/vnd.plotly.v1+json": plotly, "image/png": image}, alt
+        data = {"application/vnd.plotly.v1+json": json.loads(self.figure.to_json()), "text/plain": repr(self)}
+        if headless():
+            data["image/png"] = base64.b64encode(still(self.figure)).decode()
+        return data, {"image/png": {"alt": repr(self)}}
 
 
 def replay(searches: Mapping[str, Sequence[Score]], metric: str, over: str = "") -> Replay:
@@ -114,8 +122,8 @@ def points(scores: Sequence[Score], metric: str, over: str) -> pd.DataFrame:
 
 def told(score: Score, metric: str) -> str:
     """A candidate in a few lines: what it is worth, what it costs, and its options stage by stage."""
-    error = score.metrics.get(f"{metric}_error", float("nan"))
-    head = [f"{score.phase}: {metric} {score.metrics[metric]:.3f} ± {error:.3f}"]
+    error = f" ± {score.metrics[f'{metric}_error']:.3f}" if f"{metric}_error" in score.metrics else ""
+    head = [f"{score.phase}: {metric} {score.metrics[metric]:.3f}{error}"]
     head += [f"{score.macs / 1e6:.2f} MMACs, {score.params / 1e3:.0f}k params"]
     return "<br>".join([*head, *strip_lines(score.arch)])
 
@@ -157,12 +165,12 @@ def dressed(figure: go.Figure, called: str, titles: Mapping[str, str]) -> go.Fig
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font_color=QUIET,
-        height=520,
-        margin={"t": 90, "r": 20, "b": 150},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+        height=560,
+        margin={"t": 50, "r": 20, "b": 220},
+        legend={"orientation": "h", "y": -0.55, "yanchor": "top"},
         hoverlabel={"align": "left"},
-        sliders=[{**slider, "x": 0.12, "len": 0.88, "y": -0.2}],
-        updatemenus=[{"type": "buttons", "showactive": False, "buttons": buttons, "x": 0.06, "y": -0.22}],
+        sliders=[{**slider, "x": 0.12, "len": 0.88, "y": -0.22}],
+        updatemenus=[{"type": "buttons", "showactive": False, "buttons": buttons, "x": 0.06, "y": -0.25}],
     )
 
 
@@ -178,7 +186,7 @@ def still(figure: go.Figure) -> bytes:
             ax.scatter(x, y, s=size, color=trace.marker.color, label=trace.name, marker=shape)
     ax.set(xlabel=figure.layout.xaxis.title.text, ylabel=figure.layout.yaxis.title.text)
     ax.set_title(figure.layout.title.text)
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, fontsize=9)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=9)
     buffer = io.BytesIO()
     plt.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
     plt.close()
