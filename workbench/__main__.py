@@ -1,4 +1,4 @@
-"""The command line: `python -m workbench {run,report,predict,doctor}`."""
+"""The command line: `python -m workbench {run,report,predict,published,doctor}`."""
 
 import argparse
 import os
@@ -67,6 +67,15 @@ def predict(arguments: argparse.Namespace) -> None:
         print(path)
 
 
+def published(arguments: argparse.Namespace) -> None:
+    """Print what the papers print of their networks next to what is counted here, and where their plans deviate."""
+    import json
+
+    from workbench.batch.published import as_json, as_markdown
+
+    print(json.dumps(as_json(), indent=2) if arguments.json else as_markdown(), end="")
+
+
 def doctor(arguments: argparse.Namespace) -> int:
     """Say in plain words what is installed and how healthy the data sets are; 1 for problems."""
     from workbench.batch.doctor import examine
@@ -109,6 +118,10 @@ def main(words: Sequence[str] | None = None) -> int:
     command.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
     command.add_argument("--out", type=Path, metavar="DIR", help="default RUN/predictions")
     command.set_defaults(command=predict)
+
+    command = commands.add_parser("published", help="the papers' networks: printed cost, counted cost, difference")
+    command.add_argument("--json", action="store_true", help="the same as JSON")
+    command.set_defaults(command=published)
 
     command = commands.add_parser("doctor", help="versions, device, data set health")
     folder = os.environ.get("WORKBENCH_DATA") or None  # argparse reads a text as the type says
