@@ -1,4 +1,4 @@
-"""The command line: `python -m workbench {run,report,site,runs,predict,doctor}`."""
+"""The command line: `python -m workbench {run,report,site,runs,predict,published,doctor}`."""
 
 import argparse
 import json
@@ -114,6 +114,16 @@ def predict(arguments: argparse.Namespace) -> None:
         say("\n".join(record["drawing"] for record in told))
 
 
+def published(arguments: argparse.Namespace) -> None:
+    """Print what the papers print of their networks next to what is counted here, and where their plans deviate."""
+    from workbench.batch.published import as_json, as_markdown
+
+    if arguments.json:
+        _print_json(as_json())
+    else:
+        print(as_markdown(), end="")
+
+
 def doctor(arguments: argparse.Namespace) -> int:
     """Say in plain words what is installed and how healthy the data sets are; 1 for problems."""
     from workbench.batch.doctor import examine
@@ -178,6 +188,10 @@ def main(words: Sequence[str] | None = None) -> int:
     command.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
     command.add_argument("--out", type=Path, metavar="DIR", help="default RUN/predictions")
     command.set_defaults(command=predict)
+
+    command = commands.add_parser("published", help="the papers' networks: printed cost, counted cost, difference")
+    command.add_argument("--json", action="store_true", help="the same as JSON")
+    command.set_defaults(command=published)
 
     command = commands.add_parser("doctor", help="versions, device, data set health")
     folder = os.environ.get("WORKBENCH_DATA") or None  # argparse reads a text as the type says

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import v2
 
 from tests.data.test_checks import write_image
 from workbench.data import classification
+from workbench.data.augmentation import augmentation
 from workbench.data.classification import ClassFolder
 from workbench.data.sets import split_train
+from workbench.tasks.classification import Classification
 
 SAMPLES = Path(os.environ.get("WORKBENCH_DATA", Path(__file__).parents[2] / "../shared/data"))
 
@@ -46,6 +49,26 @@ def test_the_centre_square_is_kept(tmp_path: Path) -> None:
     Image.fromarray(pixels).save(tmp_path / "train" / "one" / "wide.png")
     assert ClassFolder(tmp_path, "train", side=20)[0][0].eq(200).all()
     assert ClassFolder(tmp_path, "train", side=10)[0][0][:, :, 1:-1].eq(200).all()  # the filter blends the rim
+
+
+def test_imagenet_is_cropped_from_the_whole_image(tmp_path: Path) -> None:
+    """Augmentations start from the whole file; without one it is a short side of 256 and the centre of 224."""
+    pixels = np.random.default_rng(0).integers(0, 255, (256, 400, 3), dtype=np.uint8)
+    (tmp_path / "train" / "one").mkdir(parents=True)
+    Image.fromarray(pixels).save(tmp_path / "train" / "one" / "wide.png")
+    data = ClassFolder(tmp_path, "train", side=224, whole=True)
+    whole = torch.from_numpy(pixels).permute(2, 0, 1)
+    assert torch.equal(data[0][0], whole[:, 16:240, 88:312])
+    assert torch.equal(data.uncropped(0)[0], whole) and data.take([0]).uncropped(0)[1] == 0
+    square = ClassFolder(tmp_path, "train", side=224)
+    assert torch.equal(square.uncropped(0)[0], square[0][0]) and square.digest != data.digest
+    crop = augmentation("classify", 224)
+    assert crop is not None and isinstance(crop.transforms[0], v2.RandomResizedCrop)
+    assert tuple(crop.transforms[0].scale) == (0.08, 1.0)
+    task = Classification(categories=data.categories)
+    seeds = range(20)
+    seen = [task.batch(data, [0], torch.device("cpu"), crop, seed)[0][0] for seed in seeds]
+    assert {image.shape for image in seen} == {(3, 224, 224)}
 
 
 def test_digest_follows_files_side_and_split(root: Path) -> None:

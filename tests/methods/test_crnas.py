@@ -241,10 +241,11 @@ def test_published_recipes():
     plan = paper_plan("resnet50")
     assert (plan.stages.pretrain.batch_size, plan.stages.pretrain.lr) == (1024, 0.4)
     assert plan.stages.pretrain.steps == 150 * 1281167 // 1024 and plan.stages.pretrain.schedule == "cosine"
-    assert plan.finetune.lr == pytest.approx(0.02) and plan.finetune.steps == 13 * 118287 // 16
+    assert plan.finetune.lr == pytest.approx(0.02) and plan.finetune.steps == 13 * 117_266 // 16
     assert plan.finetune.milestones == (8 / 13, 11 / 13)
     assert plan.stages.finetune.milestones == (16 / 25, 22 / 25)
-    assert plan.stages.finetune.steps == 25 * 113287 // 16
+    assert plan.stages.finetune.steps == 25 * 112_309 // 16  # 117,266 of 118,287 have objects
+    assert plan.classifier.hidden == 0 and (plan.head.head_convs, plan.head.head_linears) == (0, 2)
     assert plan.budget == 16 and plan.other_budgets == (8.0, 33.0)  # one supernet serves several depths
     assert plan.head.input_size(480, 640) == (800, 1088)
     half = space_named("allocation-resnet50-half")

@@ -169,7 +169,7 @@ def test_resnets_choose_kernel_dilation_width_and_depth():
         ("layers-mobilenetv2-4.4.4", "6 searched stages"),
         ("layers-mobilenetv2-4.4.4.4.4.0", "1 to 60 layers"),
         ("layers-mobilenetv3-4.4.4.4.4.1", "A seed network is one of mobilenetv2"),
-        ("layers-resnet50-3.4.6.3-ssd", "SSDLite reads stages that resnet50 does not have"),
+        ("layers-resnet50-3.4.6.3-ssd", "SSDLite reads stages that resnet50 3.4.6.3 does not have"),
     ],
 )
 def test_names_that_mean_nothing_are_refused(name, message):

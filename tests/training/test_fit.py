@@ -56,6 +56,8 @@ def test_weight_decay_and_bias_rate_follow_the_recipe():
         (1, 0.5, 1.0),
         (2, 0.0, 2.0),
     ]
+    every = make_optimizer(model.named_parameters(), replace(recipe, decay_bias=True)).param_groups
+    assert [g["weight_decay"] for g in every] == [0.5, 0.5, 0.5]
 
 
 def test_frozen_parameters_stay_frozen():

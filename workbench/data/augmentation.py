@@ -8,6 +8,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from workbench.data.images import IMAGE_MEAN
 from workbench.data.sets import Target
 
 
@@ -22,14 +23,15 @@ def augmentation(name: str, side: int) -> v2.Transform | None:
     """A named augmentation for uint8 images (and boxes); randomness is torch's own generator, seeded for each image.
 
     `none`, `flip`, `crop` (photometric distortion, zoom-out, IoU-preserving crop, flip; for detection of
-    photographs), `classify` (random resized crop to `side`, colour jitter, flip: DetNAS's pre-training), `scale` (flip,
-    then one of FNA's six scales from 0.75 to 2 and a crop of `side`; for masks), `turn` (turned by up to 30 degrees,
-    scaled by 0.7 to 1.3, flipped; for poses), `ssd` (photometric distortion, zoom-out up to 4, IoU-preserving crop of
-    at least 0.3, flip: SSD's own).
+    photographs), `classify` (a crop of 0.08 to 1 of the image resized to `side`, colour jitter, flip: DetNAS's
+    pre-training), `scale` (flip, then one of FNA's six scales from 0.75 to 2 and a crop of `side`; for masks), `turn`
+    (turned by up to 30 degrees, scaled by 0.7 to 1.3, flipped; for poses), `ssd` (photometric distortion, zoom-out up
+    to 4 on the mean colour, IoU-preserving crop of at least 0.3, flip: SSD's own).
     """
     flip = v2.RandomHorizontalFlip(0.5)
     whole_boxes = v2.SanitizeBoundingBoxes(labels_getter=lambda inputs: inputs[1]["labels"])
     fill: Any = {tv_tensors.Mask: 255, "others": 110}
+    mean = [round(255 * share) for share in IMAGE_MEAN]
     steps: dict[str, list[v2.Transform]] = {
         "none": [],
         "flip": [flip],
@@ -41,9 +43,9 @@ def augmentation(name: str, side: int) -> v2.Transform | None:
             v2.RandomShortestSize(min_size=[side], max_size=side),
             whole_boxes,
         ],
-        "classify": [v2.RandomResizedCrop(side, scale=(0.25, 1.0)), v2.ColorJitter(0.4, 0.4, 0.4), flip],
+        "classify": [v2.RandomResizedCrop(side), v2.ColorJitter(0.4, 0.4, 0.4), flip],
         # torchvision's defaults are SSD's
-        "ssd": [v2.RandomPhotometricDistort(), v2.RandomZoomOut(fill=110), v2.RandomIoUCrop(), flip, whole_boxes],
+        "ssd": [v2.RandomPhotometricDistort(), v2.RandomZoomOut(fill=mean), v2.RandomIoUCrop(), flip, whole_boxes],
         "scale": [
             flip,
             v2.RandomChoice([v2.Lambda(partial(_scaled, factor)) for factor in (0.75, 1.0, 1.25, 1.5, 1.75, 2.0)]),
@@ -62,14 +64,18 @@ def _scaled(factor: float, part: Tensor) -> Tensor:
     return v2.functional.resize(part, size, antialias=True)
 
 
-def augment_detection(image: Tensor, target: Target, augment: v2.Transform | None) -> tuple[Tensor, Target]:
-    """Image and boxes transformed together; only boxes that can be learned (no crowds) stay in the target."""
+def augment_detection(
+    image: Tensor, target: Target, augment: v2.Transform | None, *, masks: bool = False
+) -> tuple[Tensor, Target]:
+    """Image, boxes and `masks` transformed together; only what can be learned (no crowds) stays in the target."""
     keep = target["iscrowd"] == 0
-    boxes, labels = target["boxes"][keep], target["labels"][keep]
+    learned = {name: target[name][keep] for name in ("boxes", "labels", *(("masks",) if masks else ()))}
     if augment is None:
-        return image, {"boxes": boxes, "labels": labels}
-    boxes = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(image.shape[-2], image.shape[-1]))
-    image, target = augment(tv_tensors.Image(image), {"boxes": boxes, "labels": labels})
+        return image, learned
+    learned["boxes"] = tv_tensors.BoundingBoxes(learned["boxes"], format="XYXY", canvas_size=tuple(image.shape[-2:]))
+    if masks:
+        learned["masks"] = tv_tensors.Mask(learned["masks"])
+    image, target = augment(tv_tensors.Image(image), learned)
     return image, target
 
 

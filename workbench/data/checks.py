@@ -76,7 +76,7 @@ def read_coco(
     if keypoints:
         problems += _check_keypoints(content, str(path))
     years = [root / "images" / split, root / split, root / "images" / f"{split}2017", root / f"{split}2017"]
-    folders = [*years, root / "images"]
+    folders = [*years, root / "images", root]
     names = [image["file_name"] for image in content["images"]]
     home = next((folder for name in names for folder in folders if isfile(folder / name)), None)
     if home is None:

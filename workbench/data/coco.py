@@ -4,7 +4,7 @@ import hashlib
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from workbench.data.checks import read_coco, refusal
 from workbench.data.images import read_image, served_size, to_tensor
+from workbench.data.instance_masks import draw_masks, mask_flaws
 from workbench.data.sets import Views, coco_truth
 from workbench.records.files import plain
 
@@ -22,13 +23,14 @@ class Annotated:
     """One image's file, its size (width, height) as annotated and as served, and its M objects in pixels as served.
 
     `objects` are `boxes` (M, 4) xyxy, `labels` (M,) in 1..K, `area` (M,), `iscrowd` (M,), and where they were asked for
-    `keypoints` (M, K, 3) x, y, visibility.
+    `keypoints` (M, K, 3) x, y, visibility. `segmentations` are the masks as annotated, if asked for.
     """
 
     path: Path
     stored_size: tuple[int, int]
     size: tuple[int, int]
     objects: dict[str, NDArray[Any]]
+    segmentations: tuple[Any, ...] | None = None
 
     def read(self) -> Tensor:
         return to_tensor(read_image(self.path, self.stored_size), self.size)
@@ -39,7 +41,8 @@ class CocoFolder(Views):
 
     Category ids, however sparse, become labels 1..K in id order. `max_size` shrinks the long side of larger images.
     With `keypoints` the annotations (`person_keypoints_<split>.json`, or `instances_<split>.json`) must have them;
-    targets then have `keypoints` (M, K, 3), and `keypoint_names` names them.
+    targets then have `keypoints` (M, K, 3), and `keypoint_names` names them. With `masks` targets have `masks` uint8
+    (M, H, W), drawn from the annotations' `segmentation`.
     Everything is checked first: ValueError lists the problems. Boxes that have no area or leave their image are dropped
     and listed in `dropped` while they are "few" (at most one in a hundred of this split, one always), all of them with
     `bad_boxes="drop"`, none with "error".
@@ -53,8 +56,11 @@ class CocoFolder(Views):
         max_size: int | None = None,
         bad_boxes: str = "few",
         keypoints: bool = False,
+        masks: bool = False,
     ) -> None:
         files, problems = read_coco(root, split, decode=False, keypoints=keypoints, max_size=max_size)
+        if files is not None and masks:
+            problems += mask_flaws(files.content["annotations"], str(files.annotations))
         if files is None or problems:
             raise refusal([*(files.bad_boxes.values() if files else ()), *problems], f"{root} ({split})")
         content, bad = files.content, files.bad_boxes
@@ -72,7 +78,7 @@ class CocoFolder(Views):
                 row["label"] = labels[row["category_id"]]
                 rows[row["image_id"]].append(row)
         self._images = {
-            image["id"]: _annotated(image, rows[image["id"]], path, max_size, len(self.keypoint_names))
+            image["id"]: _annotated(image, rows[image["id"]], path, max_size, len(self.keypoint_names), masks)
             for image, path in zip(content["images"], self.files, strict=True)
         }
         learned = {row["label"] for image in rows.values() for row in image if not row.get("iscrowd", 0)}
@@ -85,7 +91,7 @@ class CocoFolder(Views):
             "max_size": max_size,
             "bad_boxes": "drop" if bad else "error",  # what was done, not what might have been
         }
-        source |= {"keypoints": True} if keypoints else {}
+        source |= ({"keypoints": True} if keypoints else {}) | ({"masks": True} if masks else {})
         names = (category["name"] for category in categories)
         super().__init__(f"{Path(root).resolve().name}-{split}", names, self._images, source)
 
@@ -95,10 +101,17 @@ class CocoFolder(Views):
 
     def target(self, index: int) -> dict[str, Any]:
         """The target alone; no image is decoded."""
-        number = self.ids[index]
-        columns = {name: torch.tensor(column) for name, column in self._images[number].objects.items()}
+        number, image = self.ids[index], self._images[self.ids[index]]
+        columns = {name: torch.tensor(column) for name, column in image.objects.items()}
         target = {name: column.float() if column.is_floating_point() else column for name, column in columns.items()}
+        if image.segmentations is not None:
+            target["masks"] = draw_masks(image.segmentations, image.stored_size, image.size)
         return {**target, "image_id": number}
+
+    def with_objects(self) -> Self:
+        """A view without the images that have no object besides crowds: nothing in them can be trained."""
+        seen = (self._images[number].objects["iscrowd"] for number in self.ids)
+        return self.take([index for index, crowds in enumerate(seen) if (crowds == 0).any()])
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
@@ -126,7 +139,7 @@ def most_dropped(bad_boxes: str, boxes: int) -> int:
 
 
 def _annotated(
-    image: dict[str, Any], rows: list[dict[str, Any]], path: Path, max_size: int | None, keypoints: int
+    image: dict[str, Any], rows: list[dict[str, Any]], path: Path, max_size: int | None, keypoints: int, masks: bool
 ) -> Annotated:
     """One checked image entry and its annotations, scaled to `max_size` and clipped to the image."""
     stored = (image["width"], image["height"])
@@ -144,4 +157,5 @@ def _annotated(
     if keypoints:
         points = np.array([row["keypoints"] for row in rows], dtype=np.float64).reshape(-1, keypoints, 3)
         objects["keypoints"] = points * np.array([*scale, 1.0])
-    return Annotated(path=path, stored_size=stored, size=size, objects=objects)
+    segmentations = tuple(row["segmentation"] for row in rows) if masks else None
+    return Annotated(path=path, stored_size=stored, size=size, objects=objects, segmentations=segmentations)

@@ -16,6 +16,7 @@ from workbench.data.masks import Classes, MaskFolder
 from workbench.data.scenes.scene import SceneConfig
 from workbench.data.scenes.tasks import SceneCrops, SceneMasks, Scenes
 from workbench.data.sets import split_train
+from workbench.data.splits import IMAGENET, SPLITS, SplitName
 from workbench.records.files import base_folder, digest, plain
 
 ClassificationSet = ClassFolder | SceneCrops
@@ -40,10 +41,13 @@ class DataPlan:
     crops: int = 0
     # What scenes show; their image size and extras are the loader's to say.
     scenes: SceneConfig = field(default_factory=SceneConfig)
-    search_share: float = 0.15  # folders: share of train cut away for the search
+    search_share: float = 0.15  # folders: share of train cut away for the search, without a `split`
+    split: SplitName | None = None  # folders: cut as a paper does
+    masks: bool = False  # targets of detection have the mask of every object
     # Class folders: share of train that is not trained on, so that searches can rank by accuracy on unseen images.
     # 0 trains on all, as the papers do; such searches then rank by a hundredth that training sees, too.
     crops_search_share: float = 0.1
+    crops_whole: bool = False  # class folders: augmentation and evaluation as of ImageNet, see `ClassFolder`
     pose_crop: tuple[int, int] = (256, 192)  # height and width of one person
 
 
@@ -90,9 +94,9 @@ def load_data(
     if "scenes" in (data, pretrain_data or data) and plan.train_images == 0:
         raise ValueError(
             "This preset has no number of scenes to draw; it needs data and pretrain_data to be folders"
-            f" (of the task's format; class folders), got {data!r} and {pretrain_data!r}."
+            f" (of the task's format; class folders), got {data!r} and {pretrain_data!r}.{_official(plan)}"
         )
-    folder = None if data == "scenes" else find_folder(data)
+    folder = None if data == "scenes" else find_folder(data, _official(plan))
     sets = _folder(plan, task, folder, seed, classes, void, bad_boxes) if folder else _scenes(plan, task, seed)
     dropped = [box for name in ("full_train", "test") for box in sets[name].dropped]
     absent = list(map(plain, sets["full_train"].absent))
@@ -119,12 +123,18 @@ def load_data(
     return Data(**sets, digest=digest([part.digest for part in sets.values()]), description=described + said)
 
 
+def _official(plan: DataPlan) -> str:
+    """Where the data sets of a paper's plan come from, in a sentence; empty for other plans."""
+    return f" It is made for {SPLITS[plan.split].made_for}; and {IMAGENET}." if plan.split else ""
+
+
 def _config(plan: DataPlan, *extras: str) -> SceneConfig:
     return replace(plan.scenes, image_size=plan.image_side or 128, extras=extras)
 
 
 def _scenes(plan: DataPlan, task: TaskName, seed: int) -> dict[str, Any]:
-    config = _config(plan, "keypoints") if task == "pose" else _config(plan)
+    extras = ["keypoints"] if task == "pose" else ["masks"] if plan.masks else []
+    config = _config(plan, *extras)
     kind = SceneMasks if task == "segmentation" else Scenes
     sizes = {"train": plan.train_images, "search": plan.search_images, "test": plan.test_images}
     sets = {split: kind(config, seed, split, size) for split, size in sizes.items()}
@@ -140,9 +150,13 @@ def _folder(
     else:
         pose = task == "pose"  # people are cut out at full size
         size = None if pose else plan.image_side or None
-        read = partial(CocoFolder, folder, max_size=size, bad_boxes=bad_boxes, keypoints=pose)
+        read = partial(CocoFolder, folder, max_size=size, bad_boxes=bad_boxes, keypoints=pose, masks=plan.masks)
     whole, unseen = _both(folder, read)
-    train, search = split_train(whole, plan.search_share, seed)
+    if plan.split is None:
+        train, search = split_train(whole, plan.search_share, seed)
+    else:
+        train, search = SPLITS[plan.split].cut(whole, folder, seed)
+        whole = whole if task == "segmentation" else whole.with_objects()
     for name, part in (("train", train), ("search", search), ("val", unseen)):
         if isinstance(part, CocoFolder) and not part.objects:
             advice = "the search split is cut from train: take another seed, or more images with objects"
@@ -170,7 +184,9 @@ def _crops(plan: DataPlan, name: str, seed: int, runs: str) -> tuple[dict[str, A
         said = f"; pre-training on {seen.name} ({len(seen)} images at {plan.crop_side} px)" if name else ""
     else:
         folder, cache = find_folder(name), base_folder() / runs / "cache" if runs else None
-        whole, reported = _both(folder, partial(ClassFolder, folder, side=plan.crop_side, cache=cache))
+        whole, reported = _both(
+            folder, partial(ClassFolder, folder, side=plan.crop_side, cache=cache, whole=plan.crops_whole)
+        )
         rest, ranked = split_train(whole, plan.crops_search_share or 0.01, seed)
         seen = rest if plan.crops_search_share else whole
         also = f"{len(ranked)} {'more kept unseen' if seen is rest else 'of them also'} for searches by accuracy"
@@ -196,13 +212,15 @@ def _both(folder: Path, read: Callable[[str], Any]) -> tuple[Any, Any]:
     return train, test
 
 
-def find_folder(name: str) -> Path:
+def find_folder(name: str, advice: str = "") -> Path:
     """The folder `name`: as given, from the repository's root, or below WORKBENCH_DATA; else a ValueError."""
     tried = _places(name)
     if found := [path for path in tried if isdir(path)]:
         return found[0]
     places = " and ".join(str(path) for path in dict.fromkeys(tried))
-    raise ValueError(f"The data folder {name!r} was not found (looked at {places}); give scenes or an existing folder.")
+    raise ValueError(
+        f"The data folder {name!r} was not found (looked at {places}); give scenes or an existing folder.{advice}"
+    )
 
 
 def find_file(name: str) -> Path:

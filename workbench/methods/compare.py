@@ -28,7 +28,7 @@ from workbench.spaces.network_spec import NetworkSpec
 SHOWN = {
     "mIoU": ("mIoU", "pixel accuracy"),
     "accuracy": ("accuracy",),
-    "AP": ("top1", "AP", "AP50", "AP75", *SIZES, "AR", "PCK"),
+    "AP": ("top1", "AP", "AP50", "AP50 VOC07", "AP50 VOC10", "AP75", *SIZES, "AR", "mask AP", "mask AP50", "PCK"),
 }
 
 
@@ -235,7 +235,8 @@ def comparison_table(results: Sequence[Result]) -> pd.DataFrame:
             "params": result.params,
             "detector params": result.detector_params,
             **{name: result.metrics.get(name) for name in shown},
-            f"{main} error": result.metrics[f"{main}_error"],
+            # AP50 has an error where it is what was searched for (Pascal VOC).
+            **{f"{n} error": result.metrics[f"{n}_error"] for n in (main, "AP50") if f"{n}_error" in result.metrics},
             "training seconds": round(result.seconds, 1),
         }
         for result in results
@@ -245,8 +246,8 @@ def comparison_table(results: Sequence[Result]) -> pd.DataFrame:
     costs = ["MACs", "params", "detector params"]
     means[costs] = means[costs].round().astype(int)
     means.insert(list(means).index(main) + 1, f"{main} sd", groups[main].std().to_numpy())  # empty for one network
-    # What nobody has: accuracy where everybody started from given weights, sizes of objects in poses.
-    optional = [name for name in ("top1", "PCK", *SIZES) if name in means and means[name].isna().all()]
+    # What nobody has: accuracy where everybody started from given weights, sizes of objects in poses, VOC's metrics.
+    optional = [name for name in shown if means[name].isna().all()]
     means["network"] = [f"{name} (mean of {sizes[name]})" if sizes[name] > 1 else name for name in means["network"]]
     return means.drop(columns=optional)
 

@@ -24,7 +24,7 @@ from workbench.methods.phases import Trained, train_phase
 from workbench.methods.plan import CostPenalty
 from workbench.networks.backbone import Backbone
 from workbench.networks.dilation_mixture import use
-from workbench.networks.pretrained import load_torchvision, read_state
+from workbench.networks.pretrained import SOURCES, load_torchvision, published_state, read_state
 from workbench.networks.supernet import Supernet
 from workbench.records.score import Score
 from workbench.search.limits import Limit
@@ -49,12 +49,23 @@ class SeedNetwork:
 
 
 def read_seed(
-    spec: NetworkSpec, name: str, load: Callable[[Backbone, Mapping[str, Tensor]], None] = load_torchvision
+    spec: NetworkSpec,
+    name: str,
+    network: str,
+    load: Callable[[Backbone, Mapping[str, Tensor]], None] = load_torchvision,
 ) -> SeedNetwork:
-    """A network with the weights of the file `name`, and a digest of them; ValueError when they do not match."""
-    path, backbone = find_file(name), Backbone(spec)
-    load(backbone, read_state(path))
-    return SeedNetwork(backbone=backbone, origin={"weights": hashlib.sha256(path.read_bytes()).hexdigest()[:16]})
+    """A network with the weights of the file `name`, and a digest of them; ValueError when they do not match.
+
+    Instead of a file `name` may be one of `pretrained.SOURCES`, which are asked for ImageNet weights of `network`.
+    """
+    backbone, origin = Backbone(spec), {"weights": name, "network": network}
+    if name in SOURCES:
+        load(backbone, published_state(name, network))
+    else:
+        path = find_file(name)
+        load(backbone, read_state(path))
+        origin = {"weights": hashlib.sha256(path.read_bytes()).hexdigest()[:16]}
+    return SeedNetwork(backbone=backbone, origin=origin)
 
 
 @dataclass(frozen=True, kw_only=True)

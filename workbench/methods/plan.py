@@ -20,7 +20,7 @@ class ClassifierPart:
     """How a backbone is trained as a classifier before it goes into a detector; the head on top is DetNAS's."""
 
     recipe: Recipe
-    hidden: int = 1024
+    hidden: int = 1024  # channels of the convolution before the linear layer; 0: none, as in a ResNet
     dropout: float = 0.0
     label_smoothing: float = 0.0
     image_mean: tuple[float, ...] = IMAGE_MEAN
@@ -78,6 +78,7 @@ class Plan:
     random_networks: int  # unscored ones among the controls
     frozen_control: bool = False  # also train the head on a frozen random backbone
     rerank: RerankPart | None = None  # None: the search's best is taken, as in the papers
+    deviations: tuple[str, ...] = ()  # of a paper's plan from the paper, each with its reason
 
 
 def preset_named(presets: Mapping[str, Any], name: str) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 from workbench.data.images import IMAGE_MEAN, IMAGE_STD
 from workbench.data.loader import DataPlan
 from workbench.data.scenes.scene import SceneConfig
+from workbench.data.splits import TRAIN2017, TRAINABLE
 from workbench.methods.plan import ClassifierPart, ScoringPart
 from workbench.tasks.detection import DetectorConfig
 from workbench.training.recipe import Recipe
@@ -88,5 +89,5 @@ TINY_SCORING = ScoringPart(calibration_images=64, calibration_batch=32)
 LITE_INPUT: dict[str, Any] = {"image_mean": (0.5, 0.5, 0.5), "image_std": (0.5, 0.5, 0.5)}
 IMAGENET_INPUT: dict[str, Any] = {"image_mean": IMAGE_MEAN, "image_std": IMAGE_STD}
 
-COCO_IMAGES = 118_287  # of train2017
+COCO_IMAGES, COCO_TRAINABLE = TRAIN2017, TRAINABLE
 IMAGENET_IMAGES = 1_281_167

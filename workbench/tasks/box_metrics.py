@@ -58,12 +58,12 @@ def evaluate_boxes(
     ValueError for detections that do not fit the ground truth or are not finite.
     """
     rows = detection_rows(truth, detections)
-    metrics = _summary(truth, rows)
+    metrics = summary(truth, rows)
     if grouped:
-        scaled = _summary(*_to_relative_size(truth, rows))
+        scaled = summary(*_to_relative_size(truth, rows))
         metrics |= {f"AP_rel_{size}": scaled[f"AP{size}"] for size in "sml" if f"AP{size}" in scaled}
         for distance in sorted({row["distance"] for row in truth["annotations"] if "distance" in row}):
-            at = _summary(_only_at(truth, distance), rows)
+            at = summary(_only_at(truth, distance), rows)
             metrics |= {f"{name} at {distance} px": at[name] for name in ("AP", "AP50")}
     if rng is not None:
         if not truth["annotations"]:
@@ -129,7 +129,7 @@ def weighted_ap(matches: Sequence[Matches], weights: Counts) -> Floats:
             counted = columns[:, ~ignored]
             at = np.flatnonzero(hit[~ignored])  # precision peaks and recall grows at hits only
             precision += _mean_precision(counted[:, at].cumsum(axis=1), counted.cumsum(axis=1)[:, at], objects)
-        per_class.append(np.where(objects > 0, precision / len(IOU_THRESHOLDS), np.nan))
+        per_class.append(np.where(objects > 0, precision / len(match.hit), np.nan))
     table = np.array(per_class).reshape(-1, len(weights))
     present = np.isfinite(table)
     # A class without objects in a resample is left out of its mean, as COCO does.
@@ -221,8 +221,8 @@ def _only_at(truth: Truth, distance: int) -> Truth:
     return {**truth, "annotations": rows}
 
 
-def _summary(ground_truth: Truth, rows: Sequence[Row]) -> dict[str, float]:
-    """COCO's summary by a library; numbers that it reports as -1 (no such object) are left out."""
+def summary(ground_truth: Truth, rows: Sequence[Row], of: str = "bbox") -> dict[str, float]:
+    """COCO's summary by a library, of boxes or masks ("segm"); what it reports as -1 (no such object) is left out."""
     truth, found = COCO(), COCO()
     for coco, annotations in ((truth, ground_truth["annotations"]), (found, rows)):
         # The library writes into the rows it is given.
@@ -230,7 +230,7 @@ def _summary(ground_truth: Truth, rows: Sequence[Row]) -> dict[str, float]:
     with contextlib.redirect_stdout(io.StringIO()):
         truth.createIndex()
         found.createIndex()
-        evaluation = COCOeval_faster(truth, found, "bbox")
+        evaluation = COCOeval_faster(truth, found, of)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

@@ -17,16 +17,19 @@ from workbench.tasks.task import AnyBackbone, Images, Measured, Outputs, Sample,
 class Classifier(nn.Module):
     """The backbone's last map -> 1x1 convolution, batch norm, ReLU -> dropout -> mean over the map -> linear layer.
 
+    With `hidden` 0 there is nothing before the dropout, as in the classifier of a ResNet.
     Images have one size; targets are {"label": 0-d int64}; in eval mode it returns {"scores": (classes,)} for each.
     """
 
     def __init__(self, backbone: AnyBackbone, task: "Classification") -> None:
         super().__init__()
         self.backbone = backbone
-        convolution = nn.Conv2d(backbone.channels[-1], task.hidden, 1)
-        self.embed = nn.Sequential(convolution, nn.BatchNorm2d(task.hidden), nn.ReLU(inplace=True))
+        width, self.embed = backbone.channels[-1], nn.Sequential()
+        if task.hidden:
+            convolution, width = nn.Conv2d(width, task.hidden, 1), task.hidden
+            self.embed = nn.Sequential(convolution, nn.BatchNorm2d(width), nn.ReLU(inplace=True))
         self.dropout = nn.Dropout2d(task.dropout)
-        self.linear = nn.Linear(task.hidden, len(task.categories))
+        self.linear = nn.Linear(width, len(task.categories))
         self.label_smoothing = task.label_smoothing
         self.normalise = v2.Normalize(list(task.image_mean), list(task.image_std))
 

@@ -1,4 +1,4 @@
-"""Object detection: torchvision's RetinaNet and Faster R-CNN with a feature pyramid on any backbone, and SSDLite."""
+"""Object detection on any backbone: torchvision's RetinaNet, Faster, Mask and Cascade R-CNN, and SSDLite."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -6,8 +6,11 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN, RetinaNet
+from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.ssd import SSD
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
@@ -17,10 +20,13 @@ from workbench.data.augmentation import augment_detection
 from workbench.data.images import IMAGE_MEAN, IMAGE_STD
 from workbench.data.loader import DetectionSet
 from workbench.tasks.box_metrics import evaluate_boxes
+from workbench.tasks.mask_metrics import encoded, evaluate_masks
 from workbench.tasks.necks import Extra, PyramidBackbone
 from workbench.tasks.retina_head import BatchRetinaHead, BoxLoss
+from workbench.tasks.roi_heads import BOX_WEIGHTS, AgnosticPredictor, DetectronProposals, StagedRoIHeads
 from workbench.tasks.ssdlite import SSDLiteBackbone, default_boxes, ssdlite_head
 from workbench.tasks.task import AnyBackbone, Images, Measured, Outputs, Sample, Targets, Task
+from workbench.tasks.voc_metrics import voc_metrics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +45,23 @@ class DetectorConfig:
     pyramid_levels: int = 3  # how many of the backbone's last maps it reads
     pyramid_extra: Extra = "p6p7"
     pyramid_norm: bool = False
+    pyramid_cells: int = 0  # blocks of NAS-FPN in the pyramid's place (7 at 384 channels are published); 0: none
     anchor_scale: float = 4.0  # anchor side = scale x stride of its level (8 for Faster R-CNN: 32 at stride 4)
     anchor_octaves: int = 3
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
     match_iou: tuple[float, float] = (0.5, 0.4)  # RetinaNet: foreground from the first on, background below the second
-    head_convs: int = 4
+    head_convs: int = 4  # of RetinaNet's towers, of each box head
+    head_linears: int = 1  # of each box head, behind its convolutions; 2 without any is the usual 2fc
     head_norm: bool = False
-    box_loss: BoxLoss = "l1"
+    box_loss: BoxLoss = "l1"  # of RetinaNet, as are its weight and what the targets are scaled by
     box_loss_weight: float = 1.0
+    box_scale: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
+    box_beta: float = 1 / 9  # where smooth L1 of boxes turns straight
+    box_iou: tuple[float, ...] = (
+        0.5,
+    )  # from which a region is an object; one box head for each: several are a cascade
+    masks: bool = False  # Mask R-CNN; targets then have masks
+    detectron_proposals: bool = False
     score_threshold: float = 0.01  # low: average precision wants the tail
     nms_threshold: float = 0.5
     detections: int = 100
@@ -87,6 +102,8 @@ def build_detector(backbone: AnyBackbone, classes: int, config: DetectorConfig) 
     }
     mean, std, size = list(config.image_mean), list(config.image_std), config.image_size
     foreground, background = config.match_iou
+    if config.kind != "faster_rcnn" and (config.masks or len(config.box_iou) > 1):
+        raise ValueError(f"Masks and cascades of box heads stand on faster_rcnn; got the detector {config.kind}.")
     if config.kind == "ssdlite":
         if size is None or size[0] != size[1]:
             raise ValueError(f"SSDLite takes square images, such as image_size (320, 320); got {size}.")
@@ -96,47 +113,87 @@ def build_detector(backbone: AnyBackbone, classes: int, config: DetectorConfig) 
         return SSD(maps, default_boxes(size[0]), size, classes + 1, mean, std, head, **limits, **matching)
     width, levels = config.pyramid_channels, config.pyramid_levels
     pyramid = PyramidBackbone(
-        backbone, channels=width, levels=levels, extra=config.pyramid_extra, norm=config.pyramid_norm
+        backbone,
+        channels=width,
+        levels=levels,
+        extra=config.pyramid_extra,
+        norm=config.pyramid_norm,
+        cells=config.pyramid_cells,
     )
     octaves = [2 ** (step / config.anchor_octaves) for step in range(config.anchor_octaves)]
     sizes = tuple(tuple(config.anchor_scale * stride * octave for octave in octaves) for stride in pyramid.strides)
     anchors = AnchorGenerator(sizes, (config.anchor_ratios,) * len(sizes))
     detector: FasterRCNN | RetinaNet
     if config.kind == "retinanet":
+        towers = BatchRetinaHead(
+            width,
+            anchors.num_anchors_per_location()[0],
+            classes,
+            convs=config.head_convs,
+            norm=config.head_norm,
+            box_loss=config.box_loss,
+            box_loss_weight=config.box_loss_weight,
+            box_beta=config.box_beta,
+        )
         detector = LabelledRetinaNet(
             pyramid,
             classes,
             anchor_generator=anchors,
-            head=BatchRetinaHead(
-                width,
-                anchors.num_anchors_per_location()[0],
-                classes,
-                convs=config.head_convs,
-                norm=config.head_norm,
-                box_loss=config.box_loss,
-                box_loss_weight=config.box_loss_weight,
-            ),
+            head=towers,
             fg_iou_thresh=foreground,
             bg_iou_thresh=background,
             topk_candidates=config.candidates,
             **limits,
         )
+        detector.box_coder = towers.regression_head.box_coder = BoxCoder(config.box_scale)
     else:
-        detector = FasterRCNN(
-            pyramid,
-            rpn_anchor_generator=anchors,
-            # DetNAS's box head 4conv1fc: RoIAlign 7x7, four convolutions, one linear layer.
-            box_roi_pool=MultiScaleRoIAlign([str(level) for level in range(levels)], 7, sampling_ratio=2),
-            box_head=FastRCNNConvFCHead(
-                (width, 7, 7), [width] * config.head_convs, [4 * width], norm_layer=nn.BatchNorm2d
-            ),
-            box_predictor=FastRCNNPredictor(4 * width, classes + 1),
-            rpn_pre_nms_top_n_test=config.candidates,
-            rpn_post_nms_top_n_test=config.candidates,
-            **{f"box_{name}": limit for name, limit in limits.items()},
-        )
+        detector = _region_detector(pyramid, classes, config, anchors, limits)
     transform = KeepSize if size is None else GeneralizedRCNNTransform
     detector.transform = transform(*(size or (1, 1)), mean, std, size_divisible=config.stride_padding)
+    return detector
+
+
+def _region_detector(
+    pyramid: PyramidBackbone, classes: int, config: DetectorConfig, anchors: AnchorGenerator, limits: dict[str, Any]
+) -> FasterRCNN:
+    """Faster R-CNN, with DetNAS's box head 4conv1fc unless the configuration says otherwise; a cascade; masks."""
+    width = config.pyramid_channels
+    levels = [str(level) for level in range(config.pyramid_levels)]
+    predictor = FastRCNNPredictor if len(config.box_iou) == 1 else AgnosticPredictor
+
+    def box_head() -> tuple[nn.Module, nn.Module]:
+        convs, linears = [width] * config.head_convs, [4 * width] * config.head_linears
+        head = FastRCNNConvFCHead((width, 7, 7), convs, linears, norm_layer=nn.BatchNorm2d)
+        return head, predictor(4 * width, classes + 1)
+
+    pool, first = MultiScaleRoIAlign(levels, 7, sampling_ratio=2), box_head()
+    detector = FasterRCNN(
+        pyramid,
+        rpn_anchor_generator=anchors,
+        box_roi_pool=pool,
+        box_head=first[0],
+        box_predictor=first[1],
+        rpn_pre_nms_top_n_test=config.candidates,
+        rpn_post_nms_top_n_test=config.candidates,
+    )
+    if config.detectron_proposals:
+        rpn = detector.rpn
+        counts = (rpn._pre_nms_top_n, rpn._post_nms_top_n)
+        detector.rpn = DetectronProposals(anchors, rpn.head, 0.7, 0.3, 256, 0.5, *counts, rpn.nms_thresh)
+    # Of torchvision: 512 regions of an image, a quarter of them objects.
+    stages = [
+        (pool, *(box_head() if number else first), iou, iou, 512, 0.25, tuple((number + 1) * w for w in BOX_WEIGHTS))
+        for number, iou in enumerate(config.box_iou)
+    ]
+    masks: dict[str, Any] = {}
+    if config.masks:
+        masks = {
+            "mask_roi_pool": MultiScaleRoIAlign(levels, 14, sampling_ratio=2),
+            "mask_head": MaskRCNNHeads(width, [width] * 4, 1),
+            "mask_predictor": MaskRCNNPredictor(width, width, classes + 1),
+        }
+    later = [RoIHeads(*stage, **limits) for stage in stages[1:]]
+    detector.roi_heads = StagedRoIHeads(*stages[0], **limits, **masks, later=later, beta=config.box_beta)
     return detector
 
 
@@ -151,8 +208,8 @@ class Detection(Task):
         return build_detector(backbone, len(self.categories), self.config)
 
     def prepare(self, image: Tensor, target: dict[str, Any], augment: v2.Transform | None) -> Sample:
-        """Targets are {"boxes", "labels"}; crowd boxes are not trained on."""
-        return augment_detection(image, target, augment)
+        """Targets are {"boxes", "labels"}, and with masks {"masks"}; crowds are not trained on."""
+        return augment_detection(image, target, augment, masks=self.config.masks)
 
     def run_layers(self, model: nn.Module, images: Images) -> None:
         """Leaves out the slow search for boxes where it can."""
@@ -165,10 +222,21 @@ class Detection(Task):
     def summarise(self, data: DetectionSet, outputs: Outputs, rng: np.random.Generator, quick: bool) -> Measured:
         """COCO box metrics, on the ladder also by distance, AP_error by resampling images, and the detections.
 
-        They are on the CPU: image_id, boxes (M, 4) xyxy in pixels, scores (M,), labels (M,) in 1..K.
+        They are on the CPU: image_id, boxes (M, 4) xyxy in pixels, scores (M,), labels (M,) in 1..K, and with masks
+        their run lengths, of which there are metrics, too. Where AP50 is the main metric there are VOC's own.
         """
         found: list[dict[str, Any]] = []
-        for index, _, output in outputs:
-            found.append({"image_id": data.ids[index], **{name: value.cpu() for name, value in output.items()}})
-        truth = data.ground_truth()
-        return evaluate_boxes(truth, found, grouped=not quick, rng=rng, resamples=self.resamples(quick)), found
+        masks: list[dict[str, Any]] = []
+        for index, target, output in outputs:
+            row: dict[str, Any] = {name: value.cpu() for name, value in output.items() if name != "masks"}
+            if self.config.masks:
+                row["masks"] = encoded(output["masks"][:, 0])
+                masks += encoded(target["masks"])
+            found.append({"image_id": data.ids[index], **row})
+        truth, resamples = data.ground_truth(), self.resamples(quick)
+        metrics = evaluate_boxes(truth, found, grouped=not quick, rng=rng, resamples=resamples)
+        if self.metric == "AP50":
+            metrics |= voc_metrics(truth, found, rng, resamples)
+        if self.config.masks:
+            metrics |= evaluate_masks(truth, masks, found)
+        return metrics, found

@@ -18,7 +18,7 @@ class BatchRetinaHead(RetinaNetHead):
     Output k stands for label k + 1. Losses are computed for all images together, which is faster on small images, and
     are divided by the foreground anchors of the whole batch, so that an image without objects weighs as much as it
     has anchors and no more. `convs` of the 4 tower convolutions are kept, each followed by group norm if `norm`;
-    `box_loss` picks the regression loss (smooth L1 with beta 1/9).
+    `box_loss` picks the regression loss (smooth L1 turns straight at `box_beta`).
     """
 
     def __init__(
@@ -31,6 +31,7 @@ class BatchRetinaHead(RetinaNetHead):
         norm: bool = False,
         box_loss: BoxLoss = "l1",
         box_loss_weight: float = 1.0,
+        box_beta: float = 1 / 9,
     ) -> None:
         super().__init__(channels, anchors, classes, norm_layer=partial(nn.GroupNorm, 8) if norm else None)
         self.classification_head.conv = self.classification_head.conv[:convs]
@@ -41,6 +42,7 @@ class BatchRetinaHead(RetinaNetHead):
                     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
         self.box_loss = box_loss
         self.box_loss_weight = box_loss_weight
+        self.box_beta = box_beta
 
     def compute_loss(
         self,
@@ -73,6 +75,6 @@ class BatchRetinaHead(RetinaNetHead):
             loss = generalized_box_iou_loss(coder.decode_single(deltas[foreground], picked), boxes, reduction="sum")
         else:
             encoded = coder.encode_single(boxes, picked)
-            beta = 1 / 9 if self.box_loss == "smooth_l1" else 0.0  # beta 0 is plain L1
+            beta = self.box_beta if self.box_loss == "smooth_l1" else 0.0  # beta 0 is plain L1
             loss = F.smooth_l1_loss(deltas[foreground], encoded, reduction="sum", beta=beta)
         return {"classification": classification, "bbox_regression": self.box_loss_weight * loss / count}

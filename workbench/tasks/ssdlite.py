@@ -38,7 +38,11 @@ class SSDLiteBackbone(nn.Module):
         self.out_channels = [*backbone.channels, *EXTRA_CHANNELS]
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        maps = self.body(images)
+        return self.extend(self.body(images))
+
+    def extend(self, maps: list[Tensor]) -> dict[str, Tensor]:
+        """The backbone's maps, and those of the extra blocks."""
+        maps = list(maps)
         for block in self.extra:
             maps.append(block(maps[-1]))
         return OrderedDict((str(level), features) for level, features in enumerate(maps))

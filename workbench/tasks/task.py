@@ -68,10 +68,11 @@ class Task(ABC):
         nothing else, neither on the images before it nor on the process that makes it.
         """
         samples = []
+        read = data.__getitem__ if augment is None else getattr(data, "uncropped", data.__getitem__)
         for index in indices:
             if seed is not None:
                 torch.random.manual_seed(seed + index)
-            image, target = data[index]
+            image, target = read(index)
             samples.append(self.prepare(image, target, augment))
         targets = [{name: value.to(device) for name, value in target.items()} for _, target in samples]
         return stack_images([image for image, _ in samples], device), targets

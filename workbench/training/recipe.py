@@ -23,7 +23,8 @@ class Recipe:
     momentum: float = 0.9
     betas: tuple[float, float] = (0.9, 0.999)  # of adam and adamw
     weight_decay: float = 1e-4
-    decay_norm: bool = False  # weight decay on the scales of norm layers; biases have none
+    decay_norm: bool = False  # weight decay on the scales of norm layers, too
+    decay_bias: bool = False  # and on biases
     bias_lr_factor: float = 1.0  # 2 in DetNAS's detectors
     eps: float = 1e-8  # added to the denominators of adam, adamw and rmsprop
     schedule: Literal["constant", "step", "cosine", "linear", "poly"] = "cosine"  # poly: (1 - progress) ** 0.9
@@ -103,7 +104,8 @@ def make_optimizer(parameters: Iterable[tuple[str, nn.Parameter]], recipe: Recip
     decay = recipe.weight_decay
     weights: dict[str, Any] = {"params": [], "weight_decay": decay, "lr_factor": 1.0}
     norms = {**weights, "params": [], "weight_decay": decay if recipe.decay_norm else 0.0}
-    biases: dict[str, Any] = {"params": [], "weight_decay": 0.0, "lr_factor": recipe.bias_lr_factor}
+    biases = {**norms, "params": [], "weight_decay": decay if recipe.decay_bias else 0.0}
+    biases["lr_factor"] = recipe.bias_lr_factor
     for name, parameter in parameters:
         kind = biases if name.endswith("bias") else norms if parameter.ndim == 1 else weights
         kind["params"].append(parameter)

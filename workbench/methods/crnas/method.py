@@ -147,13 +147,15 @@ def beam(experiment: Experiment, scorer: Scorer, *, phase: str, reuse: bool = Tr
 
 
 def beam_search(experiment: Experiment, scorer: Scorer) -> BeamSearch:
-    """The beam over the dilations of the scorer's supernet, with at most one completion for each batch of images."""
+    """The beam over the dilations of the scorer's supernet, with at most one completion for each scored batch.
+
+    Calibration has fewer batches: it averages the statistics of as many of the completions.
+    """
     part = experiment.plan.beam
-    batches = min(len(scorer.calibration), len(scorer.scored))
     return BeamSearch(
         scorer.supernet.space,
         width=part.width,
-        completions=min(part.completions, batches),
+        completions=min(part.completions, len(scorer.scored)),
         seed=experiment.seed,
         metric=scorer.task.metric,
     )

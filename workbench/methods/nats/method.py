@@ -68,7 +68,7 @@ def check_plan(plan: NATSPlan, data: Data, seed_weights: str = "") -> str:
             except ValueError:
                 beyond.add(size)
     if seed_weights:
-        read_seed(base_spec(space), seed_weights)
+        read_seed(base_spec(space), seed_weights, plan.backbone)
     text = (
         f"{space.name}: {len(layers)} searched convolutions, {len(space.decisions)} groups, {logits(space)} logits;"
         f" a usual image enters with {usual[0]} x {usual[1]} px"
@@ -85,7 +85,7 @@ def seed_network(experiment: Experiment, seed_weights: str = "") -> SeedNetwork:
     """
     plan: NATSPlan = experiment.plan
     if seed_weights:
-        return read_seed(base_spec(space_named(plan.space)), seed_weights)
+        return read_seed(base_spec(space_named(plan.space)), seed_weights, plan.backbone)
     spec, name = base_spec(space_of(experiment)), "seed network"
     backbone, trained, accuracy = train_classifier(
         experiment, spec, f"pretrain {name}", stream=name, origin={"spec": spec.to_json()}
