@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from torch import nn
@@ -37,8 +37,7 @@ class Scorable(Protocol):
     def key(self) -> str: ...  # of the phase that trained it
 
 
-@dataclass(frozen=True, kw_only=True)
-class KeptSupernet:
+class KeptSupernet(NamedTuple):
     """A supernet that a run trained for its task, read back from its folder."""
 
     model: nn.Module

@@ -19,7 +19,6 @@ from workbench.spaces.allocation import allocation, allocation_space, depths_of
 from workbench.spaces.arch import Arch
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.costs import ImageSize, backbone_cost, height_width
-from workbench.spaces.network_spec import NetworkSpec
 from workbench.spaces.residual import DEEPEST, layout_named, residual_spec
 
 Depths = tuple[int, ...]
@@ -95,15 +94,11 @@ def desk_data(backbone: str, depths: Sequence[int], image_size: ImageSize) -> di
 
 def desk_numbers(backbone: str, depths: Sequence[int], image_size: ImageSize) -> dict[str, Any]:
     """`params`, `macs` at `image_size`, nominal `cost`, and the predicted `sigma` (pixels) behind each stage."""
-    spec = residual_spec(backbone, depths)
-    cost = backbone_cost(spec, image_size)
-    sigma = [max(pair) for pair in predicted_sigma(_tapped(spec, layout_named(backbone).searched))]
-    return {**cost._asdict(), "cost": layout_named(backbone).budget(depths), "sigma": sigma}
-
-
-def _tapped(spec: NetworkSpec, stages: Sequence[int]) -> NetworkSpec:
+    spec, layout = residual_spec(backbone, depths), layout_named(backbone)
     ends = {block.stage: index for index, block in enumerate(spec.blocks)}
-    return replace(spec, taps=tuple(ends[stage] for stage in stages))
+    tapped = replace(spec, taps=tuple(ends[stage] for stage in layout.searched))
+    cost = backbone_cost(spec, image_size)
+    return {**cost._asdict(), "cost": layout.budget(depths), "sigma": [max(pair) for pair in predicted_sigma(tapped)]}
 
 
 def allocation_line(backbone: str, depths: Sequence[int], image_size: ImageSize) -> str:

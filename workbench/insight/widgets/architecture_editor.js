@@ -28,7 +28,7 @@ export function render({ model, el }) {
     h("button", { type: "button", class: "block", onclick: () => edit(place) }));
   const strip = stages(decisions).map(([stage, places]) =>
     h("div", { class: "stage" }, h("span", {}, `stage ${stage}`), places.map((place) => blocks[place])));
-  const options = h("div", { class: "row", role: "group", "aria-live": "polite" });
+  const options = h("div", { class: "row", style: "align-items: center", role: "group", "aria-live": "polite" });
   const facts = h("table", { "aria-live": "polite" });
   const score = scoring(model);
 

@@ -77,11 +77,11 @@ def facts(
 
 def facts_line(space: SearchSpace, arch: Arch, image_size: ImageSize, limits: Mapping[str, float] | None = None) -> str:
     """The same in one line, for titles and captions."""
-    found = facts(space, arch, image_size, limits)
-    words = {fact["name"]: "over" if fact["over"] else "within" for fact in found if "limit" in fact}
-    limits = {fact["name"]: fact["limit"] for fact in found if "limit" in fact}
-    notes = {name: f" ({word} the limit of {limits[name]})" for name, word in words.items()}
-    return ", ".join(f"{fact['name']} {fact['text']}{notes.get(fact['name'], '')}" for fact in found)
+    parts = []
+    for fact in facts(space, arch, image_size, limits):
+        note = f" ({'over' if fact['over'] else 'within'} the limit of {fact['limit']})" if "limit" in fact else ""
+        parts.append(f"{fact['name']} {fact['text']}{note}")
+    return ", ".join(parts)
 
 
 def quantity_text(name: str, value: float) -> str:

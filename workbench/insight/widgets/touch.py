@@ -4,6 +4,7 @@ import html
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import anywidget
@@ -19,16 +20,6 @@ from workbench.spaces.arch import Arch
 
 FOLDER = Path(__file__).parent
 Scored = Callable[[Score], object]  # is told of every new score, for example to add it to a trajectory
-PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{label}</title>
-<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">
-<style>body {{ margin: 0 }} {css}</style><body><script type="module">
-{module}
-const [data, state] = {values};
-render({{ model: offline(data, state), el: document.body }});
-new ResizeObserver(() => {{
-  if (window.frameElement) window.frameElement.style.height = `${{document.body.scrollHeight + 4}}px`;
-}}).observe(document.body);
-</script></body></html>"""
 
 
 class Touch(anywidget.AnyWidget):
@@ -41,19 +32,20 @@ class Touch(anywidget.AnyWidget):
     answer = traitlets.Dict().tag(sync=True)
 
 
+def text_of(*files: str) -> str:
+    return "".join((FOLDER / file).read_text(encoding="utf-8") for file in files)
+
+
 def module_text(name: str) -> str:
     """The ES module `name`.js behind what all of them share: browsers get one file."""
-    return "".join((FOLDER / f"{file}.js").read_text(encoding="utf-8") for file in ("touch", name))
-
-
-def css_text() -> str:
-    return (FOLDER / "touch.css").read_text(encoding="utf-8")
+    return text_of("touch.js", f"{name}.js")
 
 
 def page(name: str, data: State, state: State, label: str) -> str:
     """The explorable as a whole HTML page that needs no kernel and no network."""
     values = json.dumps([data, state], allow_nan=False, separators=(",", ":")).replace("</", "<\\/")
-    return PAGE.format(label=html.escape(label), css=css_text(), module=module_text(name), values=values)
+    parts = {"label": html.escape(label), "css": text_of("touch.css"), "module": module_text(name), "values": values}
+    return Template(text_of("templates/page.html")).substitute(parts)
 
 
 def framed_page(name: str, data: State, state: State, label: str) -> str:
@@ -86,7 +78,7 @@ def explorable(
             display(HTML(framed_page(name, data, start, label)))
         return twin(start)
     texts: list[str] = []  # what the supernet answered
-    view = Touch(_esm=module_text(name), _css=css_text(), data=data, state=start)
+    view = Touch(_esm=module_text(name), _css=text_of("touch.css"), data=data, state=start)
 
     def follow(_change: object = None, mistake: str = "") -> None:
         answer: dict[str, Any] = {}
