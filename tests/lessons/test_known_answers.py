@@ -83,13 +83,12 @@ def test_the_bound_counts_dots_that_the_field_touches(experiment):
 
 
 def test_the_species_is_told_on_the_spot_by_networks_of_any_reach(nats, experiment):
-    """Two networks differ much in the class, little in the species; both know more of it than chance."""
+    """Two networks differ more in the class than in the species, which nobody taught them."""
     results = compare.train_all(nats.experiment, nats.networks[:2])
     data = experiment.data
     found, plain = control.species_table(results, data.train, data.test, experiment.device).to_dict("records")
-    assert found["accuracy"] - plain["accuracy"] > 0.05
-    assert min(found["species"], plain["species"]) > 0.6
-    print(found, plain)
+    of_class, of_species = (found[name] - plain[name] for name in ("accuracy", "species"))
+    assert of_class > 0.05 and abs(of_species) < of_class
 
 
 def test_the_bound_is_a_staircase_over_the_trained_networks(experiment):
