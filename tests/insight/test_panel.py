@@ -43,6 +43,7 @@ def test_a_pasted_state_is_taken_whole_or_not_at_all(monkeypatch: pytest.MonkeyP
         '{"number": 1, "word": "c"}': "c",
         '{"number": 99, "word": "a"}': "number cannot be 99",
         '{"number": "many", "word": "a"}': "many",
+        '{"number": 1, "word": null}': "word cannot be None",
         '{"number": 13, "word": "a"}': "another number",
         '{"choices": [0, 1]}': "Expected a state of number, word, got choices",
     }.items():

@@ -1,7 +1,7 @@
 """Test images with the truth and what a detector found there, by kind of error."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -30,6 +30,7 @@ def detection_viewer(data: Any, found: Sequence[Detection], *, score: float = 0.
     for row in truth["annotations"]:
         truths[row["image_id"]].append(Mark(corners(row), "white", dashed=True, faint=True))
     errors, metrics = box_errors(truth, found), evaluate_boxes(truth, found, grouped=True)
+    records: list[Row] = errors.to_dict("records")
     names = {"AP": "all objects", **SIZES}
     whole = ", ".join(f"{name} {metrics[key]:.2f}" for key, name in names.items() if key in metrics)
 
@@ -46,14 +47,14 @@ def detection_viewer(data: Any, found: Sequence[Detection], *, score: float = 0.
 
     def draw(state: Values) -> str:
         rows: list[Row] = [{**row, "kind": MISSED} for row in missed(truth, errors, state["score"])]
-        rows += errors[errors["score"] >= state["score"]].to_dict("records")
-        counts = {kind: sum(row["kind"] == kind for row in rows) for kind in KINDS}
-        chosen = [row["image_id"] for row in rows if state["kind"] in (EVERYTHING, row["kind"])]
+        rows += [row for row in records if row["score"] >= state["score"]]
+        counts = Counter(row["kind"] for row in rows)
+        chosen = Counter(row["image_id"] for row in rows if state["kind"] in (EVERYTHING, row["kind"]))
         numbers = [number for number in data.ids if state["kind"] == EVERYTHING or number in chosen]
         pages = max(1, math.ceil(len(numbers) / ON_A_PAGE))
         page = min(state["page"], pages)
-        lines = [f"AP of {whole} (all scores)."]
-        lines += [f"From score {state['score']:.2f} on, {state['kind']}: {len(chosen)} boxes, page {page} of {pages}."]
+        shown = f"{state['kind']}: {chosen.total()} boxes, page {page} of {pages}"
+        lines = [f"AP of {whole} (all scores).", f"From score {state['score']:.2f} on, {shown}."]
         tiles = []
         for number in numbers[ON_A_PAGE * (page - 1) : ON_A_PAGE * page]:
             here = [mark_of(row, data.categories, state["kind"]) for row in rows if row["image_id"] == number]

@@ -55,8 +55,8 @@ def panel(controls: Mapping[str, widgets.ValueWidget], draw: Callable[[Values], 
         before = read()
         try:
             put(state)
-            # A slider cuts off what is too much.
-            if wrong := [name for name, value in read().items() if value != state[name]]:
+            # A slider cuts off what is too much, and a menu takes nothing at all.
+            if wrong := [name for name, value in read().items() if value is None or value != state[name]]:
                 raise ValueError(f"{wrong[0]} cannot be {state[wrong[0]]!r} here; choose a value that its control has.")
             show()
         except (TraitError, ValueError) as error:
