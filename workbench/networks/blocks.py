@@ -68,7 +68,7 @@ class SamePaddedConv2d(nn.Conv2d):
         for axis in (1, 0):  # F.pad counts from the last dimension
             side, stride = input.shape[2 + axis], self.stride[axis]
             reach = (self.kernel_size[axis] - 1) * self.dilation[axis] + 1
-            total = max((-(-side // stride) - 1) * stride + reach - side, 0)
+            total = max(reach - (side % stride or stride), 0)  # a constant for sides that the stride divides
             margins += [total // 2, total - total // 2]
         return F.conv2d(F.pad(input, margins), weight, bias, self.stride, 0, self.dilation, self.groups)
 
