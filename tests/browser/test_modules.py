@@ -95,6 +95,8 @@ def test_units_and_stored_fields(call: Any) -> None:
     assert call("field_probe", "lookup", data, {}, state, 0) == stored[1]
     answer = {"fields": [{}, {"of": "two|0", "unit": [48, 16]}]}
     assert call("field_probe", "lookup", data, answer, state, 1) == answer["fields"][1]
+    empty = {**data, "fields": {"two|0": []}}  # its ReLUs are all dead
+    assert call("field_probe", "lookup", empty, {}, state, 1) is None
     late = {**state, "unit": [80, 80]}  # Python has not answered yet
     assert call("field_probe", "lookup", data, answer, late, 1) is None
 

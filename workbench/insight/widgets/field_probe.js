@@ -28,7 +28,7 @@ function spread(chain, step, first, changes, dilates) {
 // The stored field whose unit is nearest to a pixel; where none is stored what Python answered, if it is of this unit.
 export function lookup(data, answer, state, pane, size = data.size) {
   const { network, level } = state.panes[pane], name = `${network}|${level}`, stored = data.fields[name];
-  if (!stored) {
+  if (!stored?.length) {
     const found = answer.fields?.[pane], unit = nearest(state.unit, data.networks[network].levels[level].stride, size);
     return found?.of === name && String(found.unit) === String(unit) ? found : undefined;
   }
@@ -109,7 +109,7 @@ export function render({ model, el }) {
       const sigma = predict(known, level, now.change);
       const unit = record ? record.unit : nearest(now.unit, stride, size());
       overlay(part.canvas, record, unit, anchor, sigma);
-      const measured = record ? `sigma ${record.sigma[0].toFixed(1)} px${record.cut ? " (cut by the image)" : ""}, ${Math.round(100 * record.inside)} % within the anchor of ${anchor} px; ` : "measuring; ";
+      const measured = record ? `sigma ${record.sigma[0].toFixed(1)} px${record.cut ? " (cut by the image)" : ""}, ${Math.round(100 * record.inside)} % within the anchor of ${anchor} px; ` : "no field yet; ";
       part.text.textContent = `Unit at row ${unit[0]}, column ${unit[1]}: ${measured}predicted sigma ${sigma[0].toFixed(1)} px`;
       part.canvas.setAttribute("aria-label", `${network}: ${part.text.textContent}`);
     });

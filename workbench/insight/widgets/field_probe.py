@@ -4,8 +4,10 @@ import base64
 import io
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +90,11 @@ def widget(
         found: dict[str, list[dict[str, Any]]] = {}
         for name, network in networks.items():
             for level, stride in enumerate(network.spec.strides):
-                rows, columns = (_spread_out(-(-side // stride), grid) for side in given.shape[1:])
-                found[f"{name}|{level}"] = [record("", name, level, row, column) for row in rows for column in columns]
+                sides = (_spread_out(-(-side // stride), grid) for side in given.shape[1:])
+                stored = found[f"{name}|{level}"] = []
+                for row, column in product(*sides):
+                    with suppress(ValueError):  # a unit whose ReLUs are all dead has no field
+                        stored.append(record("", name, level, row, column))
         return found
 
     def respond(state: State) -> dict[str, Any]:
