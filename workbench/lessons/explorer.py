@@ -1,28 +1,36 @@
 """The lesson that trains nothing: networks to probe, and finished runs whose supernets can be asked."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from torch import nn
+
 from workbench.data.loader import load_data
+from workbench.data.scenes.tasks import Scenes
 from workbench.insight.widgets.field_probe import Probed, structural
 from workbench.lessons import receptive_fields
 from workbench.methods import candidates
 from workbench.methods.crnas import method as crnas
 from workbench.methods.crnas import presets as crnas_presets
+from workbench.methods.detector_file import load_detector
 from workbench.methods.detnas import method as detnas
 from workbench.methods.detnas import presets as detnas_presets
 from workbench.methods.experiment import Experiment, as_plain, pick_device
 from workbench.methods.fna.method import seed_network
 from workbench.methods.fna.paper import plan_named
 from workbench.methods.plan import preset_named, shortened
-from workbench.methods.presets import LITE_INPUT
+from workbench.methods.presets import LITE_INPUT, TINY_DETECTOR
+from workbench.networks.backbone import Backbone
 from workbench.networks.supernet import Supernet
 from workbench.records.files import base_folder
 from workbench.records.run_folder import RunFolder
 from workbench.records.score import Score
 from workbench.spaces.arch import Arch
+from workbench.spaces.network_spec import NetworkSpec
 from workbench.spaces.residual import residual_spec
+from workbench.tasks.detection import Detection
 
 DETNAS, CRNAS = "10_detnas", "40_crnas"
 UNITS = {"smoke": 3, "tiny": 5}  # along each side of a map whose fields a page without a kernel holds, by preset
@@ -92,3 +100,14 @@ def scores_of(run: str, phase: str) -> list[Score]:
 def _folder(run: str) -> RunFolder:
     path = Path(run).expanduser()
     return RunFolder(path if path.is_dir() else base_folder() / path)
+
+
+def newest_detector(runs: Path, scenes: Scenes, untrained: NetworkSpec) -> tuple[nn.Module, Detection]:
+    """The detector of the newest run below `runs` that knows the classes of `scenes`; else one that learned nothing."""
+    for path in sorted(runs.glob("*/*/arch.json"), key=lambda path: -path.stat().st_mtime):
+        with suppress(ValueError):  # damaged, or not a detector
+            model, task, _ = load_detector(path.parent)
+            if task.categories == scenes.categories:
+                return model, task
+    task = Detection(categories=scenes.categories, config=TINY_DETECTOR)
+    return task.build(Backbone(untrained)).eval(), task
