@@ -36,6 +36,8 @@ def examine(data: Path | None) -> Iterator[tuple[str, bool]]:
             nothing, where = False, f"{root}, {what}"
             try:
                 problems = check()
+            except ValueError as error:
+                problems = [str(error)]
             except Exception as error:  # what nobody thought of is a problem, too, and the rest is still examined
                 problems = [f"{where} cannot be examined ({error!r})."]
             yield str(refusal(problems, where, "repair them")) if problems else f"{where}: {healthy}", bool(problems)
@@ -62,6 +64,10 @@ def _checks(root: Path, whole: bool) -> Iterator[tuple[str, Callable[[], Sequenc
         [path.stem.removeprefix(kind) for path in sorted(root.glob(f"annotations/{kind}*.json"))]
         for kind in ("instances_", "person_keypoints_")
     )
+
+    def of_masks(split: str) -> list[str]:
+        return masks.read_masks(root, split, masks.mask_classes(root))[1]
+
     masked = [split for split in ("train", "val", "test") if checks.mask_folders(root, split)]
     streets = [split for split in ("train", "val") if isdir(root / "leftImg8bit" / split)]
     known = boxes or poses or masked or streets
@@ -78,11 +84,11 @@ def _checks(root: Path, whole: bool) -> Iterator[tuple[str, Callable[[], Sequenc
         yield f"Cityscapes {split}", partial(masks.check_cityscapes, root, split), "healthy images with masks."
     for split in in_classes:
         yield split, partial(checks.check_classes, root, split), "healthy class folders."
-    if masked and not isfile(root / "classes.json"):  # no problem: a notebook may name the classes
+    named = isfile(root / "classes.json")
+    if masked and not named:  # no problem: a notebook may name the classes
         yield "masks", list, f"{root} does not say what the numbers in its masks mean, in a classes.json."
-        masked = []
-    for split in masked:
-        yield split, partial(masks.check_masks, root, split), "healthy images with masks."
+    for split in masked if named else ():
+        yield split, partial(of_masks, split), "healthy images with masks."
     if splits := boxes or poses or masked or in_classes:
         check = partial(checks.check_splits, root, splits, keypoints=not boxes)
         yield f"between {', '.join(splits)}", check, "nothing shared."

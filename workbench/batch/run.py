@@ -111,7 +111,7 @@ class _ThisInterpreter(AsyncKernelManager):
 def _execute(source: Path, chosen: dict[str, Any], home: Path, echo: TextIO | None) -> Executed:
     _sweep(home)
     partial = home / f".{uuid.uuid4().hex}.ipynb"  # hidden until its run folder is known
-    alive = lock(partial.with_suffix(".lock"))
+    alive = lock(partial.with_suffix(".lock"))  # so that no other runner sweeps it
     start, error = time.monotonic(), None
     try:
         papermill.execute_notebook(

@@ -106,7 +106,7 @@ def load_data(
         sets = {name: people[part] for name, part in sets.items()}
         side, counted = "crops of {} x {} px".format(*plan.pose_crop), "instances"
     kind = {"detection": "", "segmentation": "semantic maps of ", "pose": "single people or animals of "}[task]
-    source = folder.name if folder else "generated scenes"
+    source = plain(folder.name) if folder else "generated scenes"
     parts = [sets[name] for name in ("train", "search", "test")]
     counts = " / ".join(str(len(part)) for part in parts)
     described = f"{kind}{source}, {side} ({counts} {counted})"

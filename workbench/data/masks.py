@@ -148,14 +148,6 @@ def check_cityscapes(root: str | Path, split: str) -> list[str]:
     return [f"{file} {flaw}." for file, flaw in flaws if flaw is not None]
 
 
-def check_masks(root: str | Path, split: str) -> list[str]:
-    """Every problem of one split and of what the folder says of its classes. Never raises."""
-    try:
-        return read_masks(root, split, mask_classes(root))[1]
-    except ValueError as error:
-        return [str(error)]
-
-
 def read_masks(root: str | Path, split: str, classes: Classes) -> tuple[list[tuple[Path, Path]], list[str], set[int]]:
     """Every image of one split with its mask, in alphabetical order, every problem, and the numbers in the masks.
 

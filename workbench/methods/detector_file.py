@@ -25,8 +25,9 @@ from workbench.tasks.detection import Detection, DetectorConfig
 DETECTOR = compiled(
     fields(
         {
-            "spec": "object",
-            "detector": fields_of(DetectorConfig, most=4096),
+            # Bounds, so that nothing is built that no machine could hold.
+            "spec": fields_of(NetworkSpec, 16_384, length=512, kernel=31, stride=8, expansion=64, stage=64),
+            "detector": fields_of(DetectorConfig, 4096, length=64),
             "categories": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 16_384},
             "image_side": {"type": "integer", "minimum": 0, "maximum": 8192},
         },

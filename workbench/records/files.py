@@ -7,6 +7,7 @@ import os
 import secrets
 import unicodedata
 from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
@@ -121,24 +122,29 @@ def fields(required: Mapping[str, Any], optional: Mapping[str, Any] | None = Non
     return {"type": "object", "required": list(required), "properties": schemas, "additionalProperties": False}
 
 
-def fields_of(kind: type, most: float) -> dict[str, Any]:
-    """The JSON schema of a frozen dataclass of numbers (none above `most`), texts, choices and tuples of these."""
-    return fields({}, {name: _schema(hint, most) for name, hint in get_type_hints(kind).items()})
+def fields_of(kind: type, most: float, **of: float) -> dict[str, Any]:
+    """The JSON schema of a frozen dataclass of texts, choices, tuples, dataclasses, and numbers from 0 to `most`.
+
+    Fields named in `of` have bounds of their own.
+    """
+    hints = get_type_hints(kind)
+    return fields({}, {name: _schema(hint, of.get(name, most), of) for name, hint in hints.items()})
 
 
-def _schema(hint: Any, most: float) -> dict[str, Any]:
-    parts = get_args(hint)
+def _schema(hint: Any, most: float, of: Mapping[str, float]) -> dict[str, Any]:
+    parts = [_schema(part, most, of) for part in get_args(hint) if part is not ... and get_origin(hint) is not Literal]
     if get_origin(hint) is Literal:
-        return {"enum": list(parts)}
+        return {"enum": list(get_args(hint))}
     if get_origin(hint) is tuple:
-        items = [_schema(part, most) for part in parts if part is not ...]
-        if ... in parts:
-            return {"type": "array", "items": items[0], "minItems": 1, "maxItems": 64}
-        return {"type": "array", "items": items, "minItems": len(items), "maxItems": len(items)}
+        whole = ... not in get_args(hint)
+        lengths = (len(parts), len(parts)) if whole else (0, of.get("length", most))
+        return {"type": "array", "items": parts if whole else parts[0], "minItems": lengths[0], "maxItems": lengths[1]}
     if parts:  # a union
-        return {"anyOf": [_schema(part, most) for part in parts]}
+        return {"anyOf": parts}
+    if isinstance(hint, type) and is_dataclass(hint):
+        return fields_of(hint, most, **of)
     if hint in (int, float):
-        return {"type": "integer" if hint is int else "number", "minimum": -most, "maximum": most}
+        return {"type": "integer" if hint is int else "number", "minimum": 0, "maximum": most}
     return {"type": {bool: "boolean", str: "string", type(None): "null"}[hint]}
 
 
