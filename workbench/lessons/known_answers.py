@@ -31,6 +31,7 @@ from workbench.spaces.arch import Arch
 from workbench.spaces.channel_dilation import base_spec, same_everywhere
 from workbench.spaces.network_spec import NetworkSpec
 from workbench.spaces.space import SKIP, SearchSpace
+from workbench.tasks.probe import ProbeConfig
 from workbench.training.recipe import Recipe
 
 METRIC = "accuracy"
@@ -230,3 +231,15 @@ def names_of(method: str, baseline: str) -> tuple[str, str, str]:
 def train_cases(cases: Sequence[Case]) -> list[Result]:
     """Every network of every case by its own method's recipe, each tested once."""
     return [result for case in cases for result in compare.train_all(case.experiment, case.networks)]
+
+
+def both_questions(case: Case) -> list[Result]:
+    """The matched control: the found network and its baseline, trained by the same recipe on two questions at once.
+
+    The species of an animal is told by its own shape, where it lies, so that a larger field is no help; its accuracy is
+    the metric `species accuracy`.
+    """
+    kinds = case.experiment.data.train.config.kinds
+    plan = replace(case.experiment.plan, head=ProbeConfig(questions=(("species", len(kinds)),)))
+    networks = [replace(network, name=f"{network.name} on both questions") for network in case.networks[:2]]
+    return compare.train_all(replace(case.experiment, plan=plan), networks)

@@ -37,80 +37,56 @@ def four_methods(preset: str) -> dict[str, list[Step]]:
 def detnas_steps(plan: DetNASPlan, entries: Sequence[Entry] = ()) -> list[Step]:
     """DetNAS: one supernet, an evolution over its paths, and a training from the beginning."""
     part, size = plan.supernet, f"{many(space_named(plan.space).size)} networks"
-    tuned = seconds_of(entries, "finetune supernet", "DetNAS supernet")
-    searched = seconds_of(entries, "evolution", "DetNAS evolution", *reranking_phases(entries))
-    scored = (f"{plan.evaluations:,} paths scored", f"{plan.macs_limit / 1e6:,.4g} MMACs at most")
-    pretrain = Step(
-        name="Pre-train the supernet",
-        role="trained",
-        facts=(size, f"{part.pretrain.steps:,} steps", *seconds_of(entries, "pretrain supernet")),
-        hands_on="shared weights",
+    first = (size, f"{part.pretrain.steps:,} steps", *seconds_of(entries, "pretrain supernet"))
+    second = (
+        "one path a step" if plan.classifier else size,
+        f"{part.finetune.steps:,} steps",
+        *seconds_of(entries, "finetune supernet", "DetNAS supernet"),
     )
-    finetune = Step(
-        name="Fine-tune it as a detector" if plan.classifier else "Train the supernet",
-        role="trained",
-        facts=("one path a step" if plan.classifier else size, f"{part.finetune.steps:,} steps", *tuned),
-        hands_on="shared weights, fixed",
+    scored = (
+        f"{plan.evaluations:,} paths scored",
+        f"{plan.macs_limit / 1e6:,.4g} MMACs at most",
+        *_reranked(plan),
+        *seconds_of(entries, "evolution", "DetNAS evolution", *reranking_phases(entries)),
     )
-    search = Step(
-        name="Evolution",
-        role="searched",
-        facts=(*scored, *_reranked(plan), *searched),
-        hands_on="one network",
-        dropped="the supernet, all its weights",
-    )
-    trained = _trained(plan, entries, "from random weights", "detnas")
-    return [*([pretrain] if plan.classifier else []), finetune, search, *trained]
+    pretrain = Step(name="Pre-train the supernet", role="trained", facts=first, hands_on="shared weights")
+    name = "Fine-tune it as a detector" if plan.classifier else "Train the supernet"
+    dropped = "the supernet, all its weights"
+    return [
+        *([pretrain] if plan.classifier else []),
+        Step(name=name, role="trained", facts=second, hands_on="shared weights, fixed"),
+        Step(name="Evolution", role="searched", facts=scored, hands_on="one network", dropped=dropped),
+        *_trained(plan, entries, "from random weights", "detnas"),
+    ]
 
 
 def nats_steps(plan: NATSPlan, entries: Sequence[Entry] = (), seed_weights: str = "") -> list[Step]:
     """NATS: a mixture of dilations on pretrained kernels, which are then cut; `seed_weights` as in its notebook."""
     space = space_named(plan.space)
     alphas = f"{len(searched_layers(space))} layers, {logits(space):,} alphas"
+    mixed = (alphas, *_alternating(plan.search), *_searched(entries, f"search {plan.groups}", "NATS search"))
+    group, dropped = "a dilation for each group", "the mixture, all its weights"
+    cut = ("same params and MACs", "nothing is trained")
     return [
         _seed(None if seed_weights else plan.classifier, entries, plan.backbone),
-        Step(
-            name="Train weights and alpha in turn",
-            role="searched",
-            facts=(alphas, *_alternating(plan.search), *_scored(entries, f"search {plan.groups}", "NATS search")),
-            hands_on="a dilation for each group",
-            dropped="the mixture, all its weights",
-        ),
-        Step(
-            name="Cut the seed's kernels",
-            role="given",
-            facts=("same params and MACs", "nothing is trained"),
-            hands_on="the found network",
-        ),
+        Step(name="Train weights and alpha in turn", role="searched", facts=mixed, hands_on=group, dropped=dropped),
+        Step(name="Cut the seed's kernels", role="given", facts=cut, hands_on="the found network"),
         *_trained(plan, entries, "from the cut kernels", "nats"),
     ]
 
 
 def fna_steps(plan: FNAPlan, entries: Sequence[Entry] = ()) -> list[Step]:
     """FNA: a seed network remapped into a supernet, a gradient search with a price on MACs, the seed remapped again."""
-    space, price = space_named(plan.space), f"MACs cost: λ = {plan.penalty.strength:g}"
-    searched = _scored(entries, "search", f"search {plan.task}", "FNA search")
+    price, networks = f"MACs cost: λ = {plan.penalty.strength:g}", f"{many(space_named(plan.space).size)} networks"
+    phases, dropped = ("search", f"search {plan.task}", "FNA search"), "the supernet, all its weights"
+    adapted = (price, *_alternating(plan.search), *_searched(entries, *phases))
+    first, again = (networks, "nothing is trained"), ("by depth, width and kernel", "nothing is trained")
+    turns = "Train paths and alpha in turn"
     return [
         _seed(None, entries, plan.seed_network),
-        Step(
-            name="Remap it into a supernet",
-            role="given",
-            facts=(f"{many(space.size)} networks", "nothing is trained"),
-            hands_on="remapped weights",
-        ),
-        Step(
-            name="Train paths and alpha in turn",
-            role="searched",
-            facts=(price, *_alternating(plan.search), *searched),
-            hands_on="one network",
-            dropped="the supernet, all its weights",
-        ),
-        Step(
-            name="Remap the seed once more",
-            role="given",
-            facts=("by depth, width and kernel", "nothing is trained"),
-            hands_on="the found network",
-        ),
+        Step(name="Remap it into a supernet", role="given", facts=first, hands_on="remapped weights"),
+        Step(name=turns, role="searched", facts=adapted, hands_on="one network", dropped=dropped),
+        Step(name="Remap the seed once more", role="given", facts=again, hands_on="the found network"),
         *_trained(plan, entries, "from the remapped weights", "fna", f"fna-{plan.task}"),
     ]
 
@@ -120,32 +96,23 @@ def crnas_steps(plan: CRNASPlan, entries: Sequence[Entry] = ()) -> list[Step]:
     stages = space_named(PREFIX + plan.supernet_backbone)
     dilations = space_named(dilation_space_name(plan.supernet_backbone, plan.deeper))  # of any allocation of the budget
     beam = BeamSearch(dilations, width=plan.beam.width, completions=1, seed=0, metric="")
-    ranked = seconds_of(entries, "stages", "CR-NAS ranking", *reranking_phases(entries))
+    ranked = (
+        f"{len(eligible(stages, plan.budget))} allocations of {plan.budget:g} blocks",
+        *_reranked(plan),
+        *seconds_of(entries, "stages", "CR-NAS ranking", *reranking_phases(entries)),
+    )
+    scored = (
+        f"{beam.evaluations} prefixes scored",
+        f"best {plan.beam.width} kept a step",
+        *seconds_of(entries, "beam", "CR-NAS beam"),
+    )
+    places, rates = "blocks of each stage", "dilation of each block"
+    dropped = [f"the {name} supernet" for name in ("stage", "operation")]
     return [
         _supernet(plan, plan.stages, entries, "stage", stages.size),
-        Step(
-            name="Rank all allocations",
-            role="searched",
-            facts=(
-                f"{len(eligible(stages, plan.budget))} allocations of {plan.budget:g} blocks",
-                *_reranked(plan),
-                *ranked,
-            ),
-            hands_on="blocks of each stage",
-            dropped="the stage supernet",
-        ),
+        Step(name="Rank all allocations", role="searched", facts=ranked, hands_on=places, dropped=dropped[0]),
         _supernet(plan, plan.operations, entries, "operation", dilations.size),
-        Step(
-            name="Beam over dilations",
-            role="searched",
-            facts=(
-                f"{beam.evaluations} prefixes scored",
-                f"best {plan.beam.width} kept a step",
-                *seconds_of(entries, "beam", "CR-NAS beam"),
-            ),
-            hands_on="dilation of each block",
-            dropped="the operation supernet",
-        ),
+        Step(name="Beam over dilations", role="searched", facts=scored, hands_on=rates, dropped=dropped[1]),
         *_trained(plan, entries, "from random weights", "cr-nas"),
     ]
 
@@ -166,19 +133,15 @@ def _seed(classifier: ClassifierPart | None, entries: Sequence[Entry], name: str
 def _supernet(plan: CRNASPlan, part: OneShotPart, entries: Sequence[Entry], name: str, size: int) -> Step:
     steps = part.finetune.steps + (part.pretrain.steps if plan.classifier else 0)
     phases = (f"pretrain {name} supernet", f"finetune {name} supernet", f"CR-NAS {name} supernet")
-    return Step(
-        name=f"{name.capitalize()} supernet",
-        role="trained",
-        facts=(f"{many(size)} networks", f"{steps:,} steps", *seconds_of(entries, *phases)),
-        hands_on="shared weights",
-    )
+    facts = (f"{many(size)} networks", f"{steps:,} steps", *seconds_of(entries, *phases))
+    return Step(name=f"{name.capitalize()} supernet", role="trained", facts=facts, hands_on="shared weights")
 
 
 def _alternating(recipe: AlternatingRecipe) -> tuple[str, ...]:
     return f"{recipe.weights.steps:,} steps", f"alpha from epoch {recipe.warm_epochs + 1}"
 
 
-def _scored(entries: Sequence[Entry], *phases: str) -> tuple[str, ...]:
+def _searched(entries: Sequence[Entry], *phases: str) -> tuple[str, ...]:
     """The seconds of a gradient search and of scoring its epochs."""
     return seconds_of(entries, *phases, *(f"score {phase}" for phase in phases))
 
@@ -190,14 +153,9 @@ def _reranked(plan: Plan) -> tuple[str, ...]:
 def _trained(plan: Plan, entries: Sequence[Entry], begins: str, *names: str) -> list[Step]:
     """The last two steps: the found network trained as its baselines are, and tested."""
     anew = plan.classifier if begins == "from random weights" else None
-    steps = [f"{anew.recipe.steps:,} + " if anew else "", f"{plan.finetune.steps:,} steps"]
-    spent = seconds_of(entries, *(f"{verb} {name}" for verb in ("pretrain", "finetune") for name in names))
+    steps = (f"{anew.recipe.steps:,} + " if anew else "") + f"{plan.finetune.steps:,} steps"
+    facts = (begins, steps, *seconds_of(entries, *(f"{v} {name}" for v in ("pretrain", "finetune") for name in names)))
     return [
-        Step(
-            name="Train the winner",
-            role="trained",
-            facts=(begins, "".join(steps), *spent),
-            hands_on="a trained network",
-        ),
+        Step(name="Train the winner", role="trained", facts=facts, hands_on="a trained network"),
         Step(name="Test", role="measured", facts=("unseen images, once", "with its baselines")),
     ]

@@ -21,31 +21,17 @@ CHANCE = 0.5
 
 def trust_steps(plan: TrustPlan, rows: pd.DataFrame, name: str, entries: Sequence[Entry] = ()) -> list[Step]:
     """The lesson as a pipeline; `name` is that of the supernet's recipe."""
-    trainings = f"{len(rows)} trainings of {rows['choices'].nunique()} networks"
-    networks = space_named(plan.table.space).size
-    train, score = (seconds_of(entries, f"{verb} supernet ({name})") for verb in ("train", "search"))
+    table = (f"{len(rows)} trainings of {rows['choices'].nunique()} networks",)
+    trained = (f"{plan.supernet.steps:,} steps, {name}", *seconds_of(entries, f"train supernet ({name})"))
+    scored = (f"{space_named(plan.table.space).size} networks", *seconds_of(entries, f"search supernet ({name})"))
+    orders, runs = ("tau with the table", "and of what is free"), (f"{plan.runs:,} runs of each", "regret")
+    score, noise = "Score every network", "noise of a score"
     return [
-        Step(name="Stored table", role="given", facts=(trainings,), hands_on="the truth"),
-        Step(
-            name="Train a supernet",
-            role="trained",
-            facts=(f"{plan.supernet.steps:,} steps, {name}", *train),
-            hands_on="shared weights",
-        ),
-        Step(
-            name="Score every network",
-            role="measured",
-            facts=(f"{networks} networks", *score),
-            hands_on="scores",
-            dropped="the supernet",
-        ),
-        Step(
-            name="Compare orders",
-            role="measured",
-            facts=("tau with the table", "and of what is free"),
-            hands_on="noise of a score",
-        ),
-        Step(name="Simulate searches", role="searched", facts=(f"{plan.runs:,} runs of each", "regret")),
+        Step(name="Stored table", role="given", facts=table, hands_on="the truth"),
+        Step(name="Train a supernet", role="trained", facts=trained, hands_on="shared weights"),
+        Step(name=score, role="measured", facts=scored, hands_on="scores", dropped="the supernet"),
+        Step(name="Compare orders", role="measured", facts=orders, hands_on=noise),
+        Step(name="Simulate searches", role="searched", facts=runs),
     ]
 
 
