@@ -27,7 +27,7 @@ METHODS = {
 }
 NUMBER = r"[+-]?\d+\.\d+"
 OWN_WARNING = "The input patch is smaller than the field"  # smoke measures on small ones, and says so
-SHOWN = {"text/html", "text/markdown", "text/latex", "image/png"}  # in place of a plain text
+SHOWN = {"text/html", "text/markdown", "text/latex", "image/png", "image/svg+xml"}  # in place of a plain text
 
 
 def check_verdicts(run: RunFolder) -> None:

@@ -205,7 +205,7 @@ def test_boxes_that_pass_have_an_area_when_training_sees_them(corner, extent, wi
     if box_flaw(box, size, served_size(size, max_size)) is not None:
         return
     row = {"bbox": box, "label": 1}
-    image = _annotated({"width": width, "height": height}, [row], Path(), max_size, 0)
+    image = _annotated({"width": width, "height": height}, [row], Path(), max_size, 0, False)
     (x1, y1, x2, y2) = torch.tensor(image.objects["boxes"]).float()[0]
     assert x1 < x2 and y1 < y2
     assert image.size[0] - x2 < image.size[0] - x1  # mirrored, too

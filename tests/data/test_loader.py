@@ -42,6 +42,7 @@ def test_scenes_are_those_of_the_plan_at_the_side_of_the_plan() -> None:
     drawn = replace(asked, image_size=96, extras=())
     for split, size in (("train", 24), ("search", 8), ("test", 8)):
         assert getattr(data, split).digest == Scenes(drawn, 3, split, size).digest
+    assert data.crops.digest == data.train.digest  # whole scenes: a crop would cut off the dots
     assert data.crops.config == drawn and data.crops.categories == data.train.categories == ("red dot", "yellow dot")
     people = load_data(replace(SMOKE, scenes=asked), "pose", "scenes", seed=3).train
     assert people.source.config == replace(drawn, extras=("keypoints",))

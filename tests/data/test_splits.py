@@ -68,7 +68,7 @@ def annotations(numbers: list[int], boxes: dict[int, list[list[float]]]) -> dict
 @pytest.fixture
 def coco(tmp_path: Path) -> Path:
     """COCO 2017 in miniature: its names, an image without an object, and its two boxes without height."""
-    boxes: dict[int, list[list[float]]] = {number: [[1.0, 1, 20, 20]] for number in range(1, 7)}
+    boxes: dict[int, list[list[float]]] = {number: [[1.0, 1, 20, 20]] for number in (*range(1, 7), 11)}
     boxes[2].append([3.0, 9, 12, 0])
     boxes[5].append([7.0, 7, 10, 0])
     for split, numbers in (("train", list(range(1, 9))), ("val", [11, 12])):

@@ -35,10 +35,7 @@ def test_the_viewer_pages_through_all_images(monkeypatch):
     data = SceneMasks(SceneConfig(extras=("semantic",)), 0, "train", 6)
     found = [data[index][1]["semantic"].to(torch.uint8) for index in range(6)]
     monkeypatch.setenv("WORKBENCH_HEADLESS", "1")
-    lesson.results_viewer({"segmentation": (data, found)})
-    panels = plt.gcf().axes
-    assert len(panels) == 3 * 2  # the second page has the last two
-    assert np.array_equal(panels[0].images[0].get_array(), data[4][0].permute(1, 2, 0).numpy())
+    assert 'alt="segmentation, page 2"' in lesson.results_viewer({"segmentation": (data, found)}).data
     monkeypatch.delenv("WORKBENCH_HEADLESS")
     row, _, image, _ = lesson.results_viewer({"segmentation": (data, found)}).children[0].children
     menu, slider = row.children

@@ -30,7 +30,7 @@ def test_the_paper_presets_show_the_papers_numbers() -> None:
 
 PHASES = {
     "DetNAS": "pretrain supernet|finetune supernet|evolution|pretrain detnas|finetune detnas",
-    "NATS": "pretrain seed network|search n8|score search n8|finetune nats",
+    "NATS": "pretrain seed network|search n16|score search n16|finetune nats",
     "FNA": "search|score search|finetune fna",
     "CR-NAS": "pretrain stage supernet|finetune stage supernet|stages|pretrain operation supernet"
     "|finetune operation supernet|beam|pretrain cr-nas|finetune cr-nas",

@@ -41,8 +41,8 @@ def run(tmp_path: Path) -> Path:
 def test_images_of_any_shape_have_a_result(run: Path, tmp_path: Path, size: tuple[int, int]) -> None:
     path = tmp_path / f"{'ü' * 120}.png"  # a name of 244 bytes
     Image.new("RGB", size, (90, 120, 30)).save(path)
-    (drawn,) = predict_images(run, [path], tmp_path / "out", threshold=0.0)
-    with Image.open(drawn) as figure:
+    (told,) = predict_images(run, [path], tmp_path / "out", threshold=0.0)
+    with Image.open(told["drawing"]) as figure:
         assert figure.width == 900 and 75 <= figure.height <= 1800
 
 

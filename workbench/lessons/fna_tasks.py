@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
+from IPython.display import HTML
 from ipywidgets import Dropdown, IntSlider, Widget
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
@@ -30,7 +31,7 @@ def plot_results(data: Any, found: Sequence[Any], task: str, count: int = 4) -> 
     return plot_masks(data, found, count) if task == "segmentation" else plot_poses(data, found, 2 * count)
 
 
-def results_viewer(results: Mapping[str, tuple[Any, Sequence[Any]]]) -> Axes | Widget:
+def results_viewer(results: Mapping[str, tuple[Any, Sequence[Any]]]) -> HTML | Widget:
     """`plot_results` of each task's data and what was found there, with a menu of tasks and a slider over pages.
 
     Headless: the second page of the first task.
@@ -52,7 +53,7 @@ def results_viewer(results: Mapping[str, tuple[Any, Sequence[Any]]]) -> Axes | W
         return f'<img style="max-width: 100%" alt="{values["task"]}, page {values["page"]}" src="{source}">'
 
     if headless():
-        return page_of(tasks[0], min(2, pages))
+        return HTML(draw({"task": tasks[0], "page": min(2, pages)}))
     return panel({"task": Dropdown(options=tasks), "page": IntSlider(min(2, pages), 1, pages)}, draw)
 
 
