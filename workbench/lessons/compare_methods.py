@@ -139,17 +139,16 @@ def verdicts(rows: pd.DataFrame) -> list[Verdict]:
 
 
 def seconds_by_part(runs: Sequence[RunFolder]) -> pd.DataFrame:
-    """Mean seconds of runs of one notebook by method (index) and by what they were for (`PART_COLOURS`)."""
+    """Mean seconds of the runs of each method (index), by what they were for (`PART_COLOURS`)."""
     rows = []
     for run in runs:
         for entry in run.ledger.entries:
             phase = entry.phase.lower()
             method = NOTEBOOKS[run.notebook] or next((name for name in COLOURS if name.lower() in phase), "all")
             rows.append({"run": run.path, "method": method, "part": part_of(phase), "seconds": entry.seconds})
-    sums = pd.DataFrame(rows).groupby(["method", "run", "part"], sort=False)["seconds"].sum()
-    return (
-        sums.unstack().fillna(0.0).groupby("method", sort=False).mean().reindex(columns=[*PART_COLOURS], fill_value=0.0)
-    )
+    sums = pd.DataFrame(rows).groupby(["method", "run", "part"], sort=False)["seconds"].sum().unstack()
+    means = sums.fillna(0.0).groupby("method", sort=False).mean()
+    return means.reindex(columns=[*PART_COLOURS], fill_value=0.0)
 
 
 def part_of(phase: str) -> str:

@@ -63,8 +63,9 @@ def folder_of(data: str, plan: Plan, seed: int, runs: str) -> str:
 
 def class_table(data: Data) -> pd.DataFrame:
     """Each class: its boxes and images, and the sizes of its objects (root of the area, pixels) at the input."""
-    parts = {"training": data.full_train, "test": data.test}
-    boxes = {name: pd.DataFrame(part.ground_truth()["annotations"]) for name, part in parts.items()}
+    truth = {"training": data.full_train.ground_truth(), "test": data.test.ground_truth()}
+    columns = ["category_id", "image_id", "area"]
+    boxes = {name: pd.DataFrame(content["annotations"], columns=columns) for name, content in truth.items()}
     rows = []
     for label, name in enumerate(data.train.categories, start=1):
         own = {part: frame[frame["category_id"] == label] for part, frame in boxes.items()}
@@ -163,11 +164,8 @@ def lightest(frame: pd.DataFrame, metric: str) -> Arch:
     By MACs and not by the clock: the same seed must give the same network on a busy day.
     """
     best = frame.loc[frame[metric].idxmax()]
-    arch: Arch = (
-        frame[frame[metric] >= best[metric] - best[f"{metric} error"]]
-        .sort_values(["MACs", "params"], kind="stable")["arch"]
-        .iloc[0]
-    )
+    within = frame[frame[metric] >= best[metric] - best[f"{metric} error"]]
+    arch: Arch = within.sort_values(["MACs", "params"], kind="stable")["arch"].iloc[0]
     return arch
 
 
