@@ -82,7 +82,7 @@ def test_the_bound_counts_dots_that_the_field_touches(experiment):
 
 
 def test_the_matched_control_asks_both_questions_of_one_network(nats):
-    """After a short training the species is known with either field; the class only with the larger one."""
+    """A larger field helps with the class, and less with the species, which is told on the spot."""
     plan = nats.experiment.plan
     short = replace(nats.experiment, plan=replace(plan, finetune=replace(plan.finetune, steps=80)))
     found, plain = lesson.both_questions(replace(nats, experiment=short))
@@ -90,8 +90,8 @@ def test_the_matched_control_asks_both_questions_of_one_network(nats):
         "NATS on both questions",
         "NATS: undilated on both questions",
     ]
-    assert min(result.metrics["species accuracy"] for result in (found, plain)) > 0.75
-    assert found.metrics["accuracy"] > plain.metrics["accuracy"] + 0.05
+    of_class, of_species = (found.metrics[name] - plain.metrics[name] for name in ("accuracy", "species accuracy"))
+    assert of_class > 0.05 and of_species < of_class
 
 
 def test_the_bound_is_a_staircase_over_the_trained_networks(experiment):

@@ -126,8 +126,8 @@ def expected_tau(q: float, first: float = 1, second: float = 1) -> float:
 
     2 / pi * asin(rho) with the correlation rho, q^2 / (1 + q^2) for two single seeds.
     """
-    if np.isinf(q):
-        return 1.0
+    if q == 0 or np.isinf(q):
+        return float(q > 0)
     rho = q**2 / np.sqrt((q**2 + 1 / first) * (q**2 + 1 / second))
     return float(2 / np.pi * np.arcsin(rho))
 

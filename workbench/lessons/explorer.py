@@ -28,7 +28,7 @@ from workbench.records.files import base_folder
 from workbench.records.run_folder import RunFolder
 from workbench.records.score import Score
 from workbench.spaces.arch import Arch
-from workbench.spaces.network_spec import NetworkSpec
+from workbench.spaces.catalogue import space_named
 from workbench.spaces.residual import residual_spec
 from workbench.tasks.detection import Detection
 
@@ -102,12 +102,12 @@ def _folder(run: str) -> RunFolder:
     return RunFolder(path if path.is_dir() else base_folder() / path)
 
 
-def newest_detector(runs: Path, scenes: Scenes, untrained: NetworkSpec) -> tuple[nn.Module, Detection]:
+def newest_detector(runs: Path, scenes: Scenes) -> tuple[nn.Module, Detection]:
     """The detector of the newest run below `runs` that knows the classes of `scenes`; else one that learned nothing."""
     for path in sorted(runs.glob("*/*/arch.json"), key=lambda path: -path.stat().st_mtime):
         with suppress(ValueError):  # damaged, or not a detector
             model, task, _ = load_detector(path.parent)
             if task.categories == scenes.categories:
                 return model, task
-    task = Detection(categories=scenes.categories, config=TINY_DETECTOR)
-    return task.build(Backbone(untrained)).eval(), task
+    space, task = space_named("shuffle-tiny"), Detection(categories=scenes.categories, config=TINY_DETECTOR)
+    return task.build(Backbone(space.spec(space.uniform(0)))).eval(), task
