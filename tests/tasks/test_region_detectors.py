@@ -31,7 +31,7 @@ DATA = Scenes(
     4,
 )
 CPU = torch.device("cpu")
-FASTER = replace(TINY.head, kind="faster_rcnn", pyramid_extra="pool")
+FASTER = replace(TINY.head, kind="faster_rcnn", pyramid_extra="pool", head_regions=64)
 DETECTORS: dict[str, DetectorConfig] = {
     "mask": replace(FASTER, masks=True),
     "cascade": replace(FASTER, box_iou=(0.5, 0.6, 0.7)),
@@ -89,6 +89,7 @@ def test_one_box_head_and_masks_are_torchvisions_own():
         mask_head=heads.mask_head,
         mask_predictor=heads.mask_predictor,
         box_detections_per_img=task.config.detections,
+        box_batch_size_per_image=64,
     )
     theirs.rpn, theirs.transform = model.rpn, model.transform
     images, targets = task.batch(DATA, range(4), CPU)

@@ -6,11 +6,12 @@ why. MACs follow the project's rule (`spaces/costs.py`) unless the note says tha
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import torch
 
+from workbench.lessons import transfer
 from workbench.methods.crnas import presets as crnas
 from workbench.methods.detnas import presets as detnas
 from workbench.methods.fna import paper as fna
@@ -19,7 +20,7 @@ from workbench.networks.backbone import Backbone
 from workbench.networks.count import count_backbone
 from workbench.networks.supernet import Supernet
 from workbench.spaces.catalogue import space_named
-from workbench.spaces.channel_dilation import channel_dilation_name
+from workbench.spaces.channel_dilation import channel_dilation_name, equal_split
 from workbench.spaces.costs import Cost, ImageSize, backbone_cost, classifier_cost
 from workbench.spaces.layers import ssd_form, with_output_stride
 from workbench.spaces.mbconv import fna_spec
@@ -34,24 +35,22 @@ LARGE = (800, 1088)  # height and width at which the papers count their detector
 _UNITS = {"M": 1e6, "G": 1e9, "B": 1e9}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
+class Row(NamedTuple):
     """A network: what of it is counted, at which image size, what is printed (empty: nothing) and what was counted."""
 
     network: str
     counted: str
     image_size: ImageSize
-    printed_macs: str = ""
-    macs: int
-    printed_params: str = ""
-    params: int
+    printed_macs: str
+    printed_params: str
+    cost: Cost
     source: str
     note: str = ""
 
     @property
     def pairs(self) -> list[tuple[str, int]]:
         """Printed and counted, of MACs and of params."""
-        return [(self.printed_macs, self.macs), (self.printed_params, self.params)]
+        return [(self.printed_macs, self.cost.macs), (self.printed_params, self.cost.params)]
 
 
 def difference(printed: str, counted: int) -> float:
@@ -83,7 +82,9 @@ def rows() -> Iterator[Row]:
 
 
 def _detnas() -> Iterator[Row]:
-    limited = [backbone_cost(net.spec, 224).macs for net in DETNAS if net.printed_macs == "300M"]
+    limited = ", ".join(
+        f"{backbone_cost(net.spec, 224).macs / 1e6:.1f}M" for net in DETNAS if net.printed_macs == "300M"
+    )
     notes = {
         "DetNASNet (3.8)": "3.8G is neither the backbone (3.94G) nor the whole. The printed params fit a last"
         " convolution of 1024 channels, which is counted here; that of the released weights has 1728 (31.4M).",
@@ -92,17 +93,13 @@ def _detnas() -> Iterator[Row]:
     for net in DETNAS:
         backbone, head = backbone_cost(net.spec, 224), classifier_cost(net.spec, 224)
         if net.printed_macs == "300M":
-            listed = ", ".join(f"{macs / 1e6:.1f}M" for macs in limited)
-            notes[net.name] = (
-                f"300M is the search's limit on the backbone alone, which has {listed}; for VOC it must have"
-            )
-            notes[net.name] += " been another one."
+            notes[net.name] = f"300M is the search's limit on the backbone alone, which has {limited}; not so for VOC."
         cost = Cost(backbone.macs + head.macs, backbone.params + head.params)
         printed = (net.printed_macs, net.printed_params)
-        yield _row(net.name, "ImageNet network", 224, *printed, cost, net.source, notes.get(net.name, ""))
+        yield Row(net.name, "ImageNet network", 224, *printed, cost, net.source, notes.get(net.name, ""))
     whole = _detector(DETNAS[0].spec, detnas.paper_plan(space="shuffle-40").head, (800, 1200))
     note = "Quoted with 1,000 proposals; what else that paper counts it does not say."
-    yield _row("DetNASNet", "Faster R-CNN, 4conv1fc", (800, 1200), "254.1G", "28.45M", whole, "Hit-Detector", note)
+    yield Row("DetNASNet", "Faster R-CNN, 4conv1fc", (800, 1200), "254.1G", "28.45M", whole, "Hit-Detector", note)
 
 
 def _fna() -> Iterator[Row]:
@@ -111,15 +108,15 @@ def _fna() -> Iterator[Row]:
     source = "FNA's README"
     for name, macs, params in (("MobileNetV2", "133.05B", "11.49M"), ("FNA RetinaNet", "133.03B", "11.73M")):
         cost = _detector(fna_spec(name), retina, LARGE, bias=True)
-        yield _row(name, "RetinaNet", LARGE, macs, params, cost, source, bias)
+        yield Row(name, "RetinaNet", LARGE, macs, params, cost, source, bias)
     for name, macs, params in (("MobileNetV2", "0.8B", "4.3M"), ("FNA SSDLite", "0.9B", "4.6M")):
         cost = _detector(ssd_form(fna_spec(name, last=1280)), ssd, 320, bias=True)
-        yield _row(name, "SSDLite", 320, macs, params, cost, source, bias)
+        yield Row(name, "SSDLite", 320, macs, params, cost, source, bias)
     for name, macs, params in (("MobileNetV2", "24.52B", "2.57M"), ("FNA DeepLabv3", "24.17B", "2.47M")):
         with torch.device("meta"):
             model = DeepLabV3(Backbone(with_output_stride(fna_spec(name), 16)), 19, SegmenterConfig())
             cost = _sum(model_costs(model, (1024, 2048), bias=True))
-        yield _row(name, "DeepLabv3, output stride 16", (1024, 2048), macs, params, cost, source, bias)
+        yield Row(name, "DeepLabv3, output stride 16", (1024, 2048), macs, params, cost, source, bias)
     small = space_named("shuffle-20")
     quoted = {
         "ShuffleNetV2-20": (small.spec(small.uniform(0)), "132.76B", "13.19M"),
@@ -128,7 +125,7 @@ def _fna() -> Iterator[Row]:
     for name, (spec, macs, params) in quoted.items():
         note = f"{bias} The printed params are not those of the released architectures with this pyramid and head; FNA"
         note += " probably quotes other ones of an early version of DetNAS."
-        yield _row(name, "RetinaNet", LARGE, macs, params, _detector(spec, retina, LARGE, bias=True), source, note)
+        yield Row(name, "RetinaNet", LARGE, macs, params, _detector(spec, retina, LARGE, bias=True), source, note)
 
 
 def _crnas() -> Iterator[Row]:
@@ -150,10 +147,10 @@ def _crnas() -> Iterator[Row]:
             masks = parts.pop("masks")
             whole = _sum(parts)
             told = sign if net.printed_macs != net.baseline_macs else note
-            yield _row(label, "Faster R-CNN", LARGE, f"{printed}G", "", whole, source, told)
+            yield Row(label, "Faster R-CNN", LARGE, f"{printed}G", "", whole, source, told)
             if label in masked:
                 both = Cost(whole.macs + masks.macs, whole.params + masks.params)
-                yield _row(label, "Mask R-CNN", LARGE, masked[label], "", both, "CR-NAS, table 3", _TRANSPOSED)
+                yield Row(label, "Mask R-CNN", LARGE, masked[label], "", both, "CR-NAS, table 3", _TRANSPOSED)
 
 
 # Of 100 detections, a kernel of 2 x 2 at stride 2: it meets each of the 28 x 28 output pixels once, not four times.
@@ -167,10 +164,9 @@ _TRANSPOSED = (
 def _dilated_by_channel() -> Iterator[Row]:
     """NATS and two relatives, of which no cost is printed: dilations by channel are free."""
     space = space_named(channel_dilation_name("resnet50", "n16", "C"))
-    equal = space.arch([group % len(decision.options) for group, decision in enumerate(space.decisions)])
     networks = {
         "R50": ("NATS", residual_spec("resnet50")),
-        "R50, 16 groups, dilations split equally": ("NATS, section 3.4", space.spec(equal)),
+        "R50, 16 groups, dilations split equally": ("NATS, section 3.4", space.spec(equal_split(space))),
         "R101": ("NATS", residual_spec("resnet101")),
         "X101-32x4d": ("NATS", residual_spec("resnext101")),
         "R50, dilated as IC-Conv": ("IC-Conv", channel_dilation_stand_in("resnet50")),
@@ -178,7 +174,7 @@ def _dilated_by_channel() -> Iterator[Row]:
     note = "Nothing is printed: parts of a convolution cost what it costs, so all rows of a backbone are equal."
     for name, (source, spec) in networks.items():
         cost = count_backbone(lambda spec=spec: Backbone(spec), LARGE)  # type: ignore[misc]
-        yield _row(name, "backbone", LARGE, "", "", cost, source, note)
+        yield Row(name, "backbone", LARGE, "", "", cost, source, note)
 
     def searched() -> Supernet:
         supernet = Supernet(space_named("dilation-resnet50"), "shared")
@@ -187,16 +183,7 @@ def _dilated_by_channel() -> Iterator[Row]:
 
     cost = count_backbone(searched, LARGE)
     note = "In the search every 3x3 convolution runs at three dilations with one kernel; afterwards it costs one."
-    yield _row("R50 as RF-Next searches it", "backbone", LARGE, "", "", cost, "RF-Next", note)
-
-
-def _row(
-    network: str, counted: str, size: ImageSize, macs: str, params: str, cost: Cost, source: str, note: str
-) -> Row:
-    return Row(
-        network=network, counted=counted, image_size=size, source=source, note=note,
-        printed_macs=macs, macs=cost.macs, printed_params=params, params=cost.params,
-    )  # fmt: skip
+    yield Row("R50 as RF-Next searches it", "backbone", LARGE, "", "", cost, "RF-Next", note)
 
 
 def _detector(spec: NetworkSpec, head: Any, size: ImageSize, *, bias: bool = False) -> Cost:
@@ -217,6 +204,7 @@ def deviations() -> dict[str, tuple[str, ...]]:
     """By the names of the plans that share them."""
     presets: dict[str, Any] = {"DetNAS": detnas.PRESETS, "NATS": nats.PRESETS, "CR-NAS": crnas.PRESETS}
     plans: dict[str, Any] = {f"{of}: {name}": plan for of, named in presets.items() for name, plan in named.items()}
+    plans |= {"65 Transfer: paper": transfer.PRESETS["paper"]}
     plans |= {f"FNA: {name} ({task})": plan for name, tasks in fna.PRESETS.items() for task, plan in tasks.items()}
     lists: dict[tuple[str, ...], list[str]] = {}
     for name, plan in plans.items():
@@ -227,7 +215,7 @@ def deviations() -> dict[str, tuple[str, ...]]:
 
 def as_json() -> dict[str, Any]:
     """Everything that `as_markdown` shows."""
-    return {"rows": [asdict(row) for row in rows()], "deviations": deviations()}
+    return {"rows": [row._asdict() | {"cost": row.cost._asdict()} for row in rows()], "deviations": deviations()}
 
 
 def as_markdown() -> str:

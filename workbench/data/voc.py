@@ -1,6 +1,5 @@
 """Pascal VOC 2007 and 2012 in COCO's format: annotations written once next to the images, which stay where they are."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError, parse
@@ -42,13 +41,13 @@ def _content(root: Path, parts: tuple[tuple[str, str], ...]) -> dict[str, Any]:
             )
         for name in listing.read_text(encoding="utf-8").split():
             path = folder / "Annotations" / f"{name}.xml"
+            number = int(year + name if "_" not in name else name.replace("_", ""))
             try:
                 tree = parse(path).getroot()
                 width, height = (int(_text(tree, f"size/{side}")) for side in ("width", "height"))
-                rows = list(_objects(tree))
+                rows = [_object(found) for found in tree.iter("object")]
             except (OSError, ParseError, ValueError) as error:
                 raise ValueError(f"{path} is no annotation of VOC ({error}); unpack the archive again.") from error
-            number = int(year + name if "_" not in name else name.replace("_", ""))
             file = f"VOC{year}/JPEGImages/{name}.jpg"
             images.append({"id": number, "file_name": file, "width": width, "height": height})
             annotations += [{"id": len(annotations) + n, "image_id": number, **row} for n, row in enumerate(rows, 1)]
@@ -56,21 +55,15 @@ def _content(root: Path, parts: tuple[tuple[str, str], ...]) -> dict[str, Any]:
     return {"images": images, "annotations": annotations, "categories": names}
 
 
-def _objects(tree: Element) -> Iterator[dict[str, Any]]:
-    for found in tree.iter("object"):
-        left, top, right, bottom = (float(_text(found, f"bndbox/{end}")) for end in ("xmin", "ymin", "xmax", "ymax"))
-        width, height = right - left + 1, bottom - top + 1
-        difficult = found.findtext("difficult", "0").strip() == "1"
-        yield {
-            "category_id": CATEGORIES.index(_text(found, "name")) + 1,
-            "bbox": [left - 1, top - 1, width, height],
-            "area": width * height,
-            "iscrowd": int(difficult),
-        }
+def _object(found: Element) -> dict[str, Any]:
+    left, top, right, bottom = (float(_text(found, f"bndbox/{end}")) for end in ("xmin", "ymin", "xmax", "ymax"))
+    box = [left - 1, top - 1, right - left + 1, bottom - top + 1]
+    crowd = int(found.findtext("difficult") == "1")
+    label = CATEGORIES.index(_text(found, "name")) + 1
+    return {"category_id": label, "bbox": box, "area": box[2] * box[3], "iscrowd": crowd}
 
 
 def _text(element: Element, path: str) -> str:
-    text = element.findtext(path)
-    if text is None:
+    if (text := element.findtext(path)) is None:
         raise ValueError(f"it lacks {path}")
     return text.strip()

@@ -83,13 +83,17 @@ class Matches:
     object_image: Counts  # (G,) crowds left out
 
 
+def by_place(rows: Iterable[Row]) -> dict[tuple[int, int], list[Row]]:
+    """Annotations or detections by class and image, an empty list where there are none."""
+    places: dict[tuple[int, int], list[Row]] = defaultdict(list)
+    for row in rows:
+        places[row["category_id"], row["image_id"]].append(row)
+    return places
+
+
 def match_boxes(truth: Truth, detected: Sequence[Row]) -> list[Matches]:
     """COCO's greedy matching at all ten IoU thresholds, for each class; `detected` are `detection_rows`."""
-    objects: dict[tuple[int, int], list[Row]] = defaultdict(list)
-    found: dict[tuple[int, int], list[Row]] = defaultdict(list)
-    for rows, by_place in ((truth["annotations"], objects), (detected, found)):
-        for row in rows:
-            by_place[row["category_id"], row["image_id"]].append(row)
+    objects, found = by_place(truth["annotations"]), by_place(detected)
 
     def matched(category: int) -> Iterator[Matched]:
         for index, number in enumerate(sorted(image["id"] for image in truth["images"])):

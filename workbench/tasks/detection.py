@@ -52,6 +52,7 @@ class DetectorConfig:
     match_iou: tuple[float, float] = (0.5, 0.4)  # RetinaNet: foreground from the first on, background below the second
     head_convs: int = 4  # of RetinaNet's towers, of each box head
     head_linears: int = 1  # of each box head, behind its convolutions; 2 without any is the usual 2fc
+    head_regions: int = 512  # of an image that train a box head, a quarter of them objects
     head_norm: bool = False
     box_loss: BoxLoss = "l1"  # of RetinaNet, as are its weight and what the targets are scaled by
     box_loss_weight: float = 1.0
@@ -180,9 +181,16 @@ def _region_detector(
         rpn = detector.rpn
         counts = (rpn._pre_nms_top_n, rpn._post_nms_top_n)
         detector.rpn = DetectronProposals(anchors, rpn.head, 0.7, 0.3, 256, 0.5, *counts, rpn.nms_thresh)
-    # Of torchvision: 512 regions of an image, a quarter of them objects.
     stages = [
-        (pool, *(box_head() if number else first), iou, iou, 512, 0.25, tuple((number + 1) * w for w in BOX_WEIGHTS))
+        (
+            pool,
+            *(box_head() if number else first),
+            iou,
+            iou,
+            config.head_regions,
+            0.25,
+            tuple((number + 1) * w for w in BOX_WEIGHTS),
+        )
         for number, iou in enumerate(config.box_iou)
     ]
     masks: dict[str, Any] = {}

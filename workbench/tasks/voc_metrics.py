@@ -1,6 +1,5 @@
 """Pascal VOC's average precision at an overlap of 0.5, by its rule of 2007 and by that of 2010 and later."""
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -14,6 +13,7 @@ from workbench.tasks.box_metrics import (
     Matches,
     Row,
     Truth,
+    by_place,
     detection_rows,
     joined,
     weighted_ap,
@@ -41,16 +41,12 @@ def voc_metrics(
 
 
 def _matches(truth: Truth, rows: Sequence[Row]) -> list[Matches]:
-    objects: dict[tuple[int, int], list[Row]] = defaultdict(list)
-    found: dict[tuple[int, int], list[Row]] = defaultdict(list)
-    for part, by_place in ((truth["annotations"], objects), (rows, found)):
-        for row in part:
-            by_place[row["category_id"], row["image_id"]].append(row)
+    objects, found = by_place(truth["annotations"]), by_place(rows)
 
     def matched(category: int) -> Iterator[Matched]:
         for index, number in enumerate(sorted(image["id"] for image in truth["images"])):
-            here, wanted = (by_place[category, number] for by_place in (found, objects))
-            here = sorted(here, key=lambda row: -row["score"])
+            here = sorted(found[category, number], key=lambda row: -row["score"])
+            wanted = objects[category, number]
             difficult = np.array([row.get("iscrowd", 0) for row in wanted], dtype=bool)
             hit, ignored = np.zeros((2, 1, len(here)), dtype=bool)
             free = ~difficult
