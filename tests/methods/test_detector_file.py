@@ -46,6 +46,15 @@ def test_images_of_any_shape_have_a_result(run: Path, tmp_path: Path, size: tupl
         assert figure.width == 900 and 75 <= figure.height <= 1800
 
 
+def test_boxes_are_in_pixels_of_the_file_also_where_it_is_drawn_smaller(run: Path, tmp_path: Path) -> None:
+    told = []
+    for side in (1000, 4000):  # one scene at two sizes; the larger one is shrunk while it is read
+        Image.effect_noise((100, 50), 90).convert("RGB").resize((side, side // 2)).save(tmp_path / f"{side}.png")
+        told += predict_images(run, [tmp_path / f"{side}.png"], tmp_path / "out", threshold=0.0)
+    reach = [max(found["box"][2] for found in record["detections"]) for record in told]
+    assert 500 < reach[0] <= 1000 and 2048 < reach[1] <= 4000
+
+
 @pytest.mark.parametrize("mode", ["RGB", "CMYK", "I;16", "L"])
 def test_large_images_take_bounded_memory_and_time(run: Path, tmp_path: Path, mode: str) -> None:
     path = tmp_path / ("a.png" if mode == "I;16" else "a.gif" if mode == "L" else "a.jpg")

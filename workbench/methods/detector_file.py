@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from workbench.data.images import read_image, to_tensor
+from workbench.data.images import opened, read_image, to_tensor
 from workbench.insight.plots import plot_detections
 from workbench.methods.phases import fitting_weights
 from workbench.networks.backbone import Backbone
@@ -108,7 +108,9 @@ def predict_images(run: Path, images: Sequence[Path], out: Path, *, threshold: f
         numbered = (f"{stem}_detections{suffix}.png" for suffix in ("", *(f"_{n}" for n in range(2, 10_000))))
         written.append(out / next(name for name in numbered if name not in names))
         write_bytes(written[-1], png_of(figure))
-        rows = zip(found["labels"].tolist(), found["scores"].tolist(), found["boxes"].tolist(), strict=True)
+        with opened(path) as stored:  # of the file, where the image was shrunk
+            scale = max(stored.size) / max(image.size)
+        rows = zip(found["labels"].tolist(), found["scores"].tolist(), (scale * found["boxes"]).tolist(), strict=True)
         boxes = [
             {"class": task.categories[label - 1], "score": round(score, 4), "box": [round(side, 1) for side in box]}
             for label, score, box in rows
