@@ -101,11 +101,8 @@ def crnas_steps(plan: CRNASPlan, entries: Sequence[Entry] = ()) -> list[Step]:
         *_reranked(plan),
         *seconds_of(entries, "stages", "CR-NAS ranking", *reranking_phases(entries)),
     )
-    scored = (
-        f"{beam.evaluations} prefixes scored",
-        f"best {plan.beam.width} kept a step",
-        *seconds_of(entries, "beam", "CR-NAS beam"),
-    )
+    spent = seconds_of(entries, "beam", "CR-NAS beam")
+    scored = (f"{beam.evaluations} prefixes scored", f"best {plan.beam.width} kept a step", *spent)
     places, rates = "blocks of each stage", "dilation of each block"
     dropped = [f"the {name} supernet" for name in ("stage", "operation")]
     return [
