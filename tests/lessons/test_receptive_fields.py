@@ -157,7 +157,7 @@ def test_a_run_without_a_network_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"holds no arch.json; name the folder of a finished run"):
         found_network(str(tmp_path))
     (tmp_path / "arch.json").write_text("[]")
-    with pytest.raises(ValueError, match=r"arch.json does not fit: .*run the notebook again"):
+    with pytest.raises(ValueError, match=r"arch\.json does not fit: detector must be object; delete it"):
         found_network(str(tmp_path))
 
 
