@@ -116,6 +116,16 @@ def latency(run: RunFolder) -> list[str]:
     return [f"{worst.iloc[0]:.2f} (backbone)", f"{worst.iloc[1]:.2f} (detector)"]
 
 
+def gains(run: RunFolder) -> list[str]:
+    frame = tables_of(run)["transfer"]
+    values = {(row["setting"], row["measure"], row["network"]): row["value"] for _, row in frame.iterrows()}
+    return [
+        f"{name} in {setting}, {measure}: {value - values[setting, measure, 'baseline']:+.3f} to the baseline"
+        for (setting, measure, name), value in values.items()
+        if name != "baseline"
+    ]
+
+
 SUPERNET = ("pretrain supernet", "finetune supernet")
 STAGES = ("pretrain stage supernet", "finetune stage supernet")
 CAPTIONS: dict[str, dict[str, Callable[[RunFolder], list[str]]]] = {
@@ -160,6 +170,7 @@ CAPTIONS: dict[str, dict[str, Callable[[RunFolder], list[str]]]] = {
         "training": lambda run: cells(run, "training", "sigma_h", "{name} {:.0f} px"),
         "box_shares": lambda run: cells(run, "box_shares", "SCR", "{name} {:.2f}"),
     },
+    "65_transfer": {"gains": gains, "ledger": ledger},
 }
 
 
