@@ -138,6 +138,16 @@ def gains(run: RunFolder) -> list[str]:
     return [f"{row.method} - {row.against} {row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" for row in rows]
 
 
+def transfer_gains(run: RunFolder) -> list[str]:
+    frame = tables_of(run)["transfer"]
+    values = {(row["setting"], row["measure"], row["network"]): row["value"] for _, row in frame.iterrows()}
+    return [
+        f"{name} in {setting}, {measure}: {value - values[setting, measure, 'baseline']:+.3f} to the baseline"
+        for (setting, measure, name), value in values.items()
+        if name != "baseline"
+    ]
+
+
 SUPERNET = ("pretrain supernet", "finetune supernet")
 STAGES = ("pretrain stage supernet", "finetune stage supernet")
 CAPTIONS: dict[str, dict[str, Callable[[RunFolder], list[str]]]] = {
@@ -182,6 +192,7 @@ CAPTIONS: dict[str, dict[str, Callable[[RunFolder], list[str]]]] = {
         "training": lambda run: cells(run, "training", "sigma_h", "{name} {:.0f} px"),
         "box_shares": lambda run: cells(run, "box_shares", "SCR", "{name} {:.2f}"),
     },
+    "65_transfer": {"gains": transfer_gains, "ledger": ledger},
     "70_compare_methods": {"costs_1": lambda run: cells(run, "means_1", "value", ": {:.3f}"), "gains_1": gains},
     "90_your_own_data": {
         "trajectory": lambda run: best(run, "evolution", "random"),

@@ -1,6 +1,9 @@
 """A verdict from a comparison table: costs from the ledger, several methods of one run, gaps between scores."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -71,3 +74,19 @@ def test_gap_of_two_scores() -> None:
     text = score_gap(score(AP=0.2, AP_error=0.03), score(AP=0.21, AP_error=0.04), "AP")
     assert "-0.010 against" in text and text.endswith("an error of 0.050")
     assert "no score of both" in score_gap(score(), score(AP=0.2, AP_error=0.01), "AP")
+
+
+def test_where_ap50_was_searched_for_it_has_an_error_of_its_own(experiment: Experiment) -> None:
+    """Pascal VOC: the verdict is on AP50, and VOC's own numbers stand in the table, too."""
+
+    def result(name: str, ap50: float) -> Any:
+        metrics = {"AP": ap50 / 2, "AP_error": 0.01, "AP50": ap50, "AP50_error": 0.02, "AP50 VOC07": ap50 - 0.01}
+        costs = {"macs": 10, "params": 5, "detector_params": 6, "seconds": 1.0}
+        return SimpleNamespace(network=SimpleNamespace(name=name, group=""), metrics=metrics, **costs)
+
+    table = compare.comparison_table([result("A", 0.6), result("plain", 0.5)])
+    assert table["AP50 error"].tolist() == [0.02, 0.02] and table["AP error"].tolist() == [0.01, 0.01]
+    assert "AP50 VOC07" in table and not {"AP50 VOC10", "mask AP", "top1"} & set(table)
+    voc = replace(experiment, plan=replace(experiment.plan, fitness="AP50"))
+    sentence = compare.verdict(voc, table, found="A", baseline="plain").sentence
+    assert "A (AP50 0.600, " in sentence and "plain: +0.100, 3.5 standard errors" in sentence

@@ -242,6 +242,9 @@ def test_they_build_on_the_papers_backbones(name):
 def test_masks_and_cascades_are_refused_where_there_are_no_regions():
     with pytest.raises(ValueError, match="stand on faster_rcnn; got the detector retinanet"):
         detector(replace(TINY.head, masks=True))
+    plain = Scenes(SceneConfig(image_size=96), 0, "train", 1)
+    with pytest.raises(ValueError, match="learns from masks, but these data have none; load them with masks=True"):
+        detector(DETECTORS["mask"])[0].batch(plain, [0], CPU)
     with pytest.raises(ValueError, match="reads the last 3 maps"):
         detector(replace(FASTER, pyramid_cells=1, pyramid_levels=2))
 

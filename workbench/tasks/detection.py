@@ -58,11 +58,10 @@ class DetectorConfig:
     box_loss_weight: float = 1.0
     box_scale: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
     box_beta: float = 1 / 9  # where smooth L1 of boxes turns straight
-    box_iou: tuple[float, ...] = (
-        0.5,
-    )  # from which a region is an object; one box head for each: several are a cascade
+    # The overlap from which a region is an object; there is a box head for each, and several are a cascade.
+    box_iou: tuple[float, ...] = (0.5,)
     masks: bool = False  # Mask R-CNN; targets then have masks
-    detectron_proposals: bool = False
+    detectron_proposals: bool = False  # see `DetectronProposals`
     score_threshold: float = 0.01  # low: average precision wants the tail
     nms_threshold: float = 0.5
     detections: int = 100
@@ -217,6 +216,8 @@ class Detection(Task):
 
     def prepare(self, image: Tensor, target: dict[str, Any], augment: v2.Transform | None) -> Sample:
         """Targets are {"boxes", "labels"}, and with masks {"masks"}; crowds are not trained on."""
+        if self.config.masks and "masks" not in target:
+            raise ValueError("Mask R-CNN learns from masks, but these data have none; load them with masks=True.")
         return augment_detection(image, target, augment, masks=self.config.masks)
 
     def run_layers(self, model: nn.Module, images: Images) -> None:

@@ -92,7 +92,7 @@ SMALL = replace(
 
 
 DEVIATIONS = (
-    "Box head: two linear layers, as in CR-NAS's plan; the paper describes no head.",
+    "Box head: two linear layers on 2,000 proposals, as in CR-NAS's plan; the paper describes no head.",
     "The search's images have the size of retraining, short side 800 and long side up to 1333; the paper has 800x1200.",
     "Images without objects are in neither half and not in retraining: not stated, and nothing in them can be trained.",
     "Alpha begins at zero and has one step for each of the weights, with first-order gradients and Adam's own betas:"
