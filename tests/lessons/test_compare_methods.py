@@ -53,6 +53,8 @@ def test_rows_are_told_apart_by_their_role():
     }  # fmt: skip
     assert rows["value"].tolist() == [0.30, 0.20, 0.28] and set(rows["method"]) == {"DetNAS"}
     assert (rows.loc["found", "data"], rows.loc["found", "task"]) == ("scenes", "detection")
+    ladder = lesson.comparison_rows(stored().assign(**{"AP at 20 px": 0.5}), "10_detnas", "stored")
+    assert set(ladder["data"]) == {"scenes of the ladder"}  # never drawn together with other scenes
 
 
 def test_every_stored_comparison_has_all_three_roles_of_every_method_and_seed():

@@ -80,7 +80,7 @@ def test_finetuning_starts_from_the_pretrained_supernet(walked):
     plan = replace(experiment.plan, supernet=replace(SMOKE.supernet, finetune=replace(SMOKE.supernet.finetune, lr=0.0)))
     still = replace(experiment, plan=plan)
     pretrained = detnas.pretrain_supernet(still)
-    tuned = detnas.finetune_supernet(still, pretrained)
+    tuned = detnas.finetune_supernet(still, pretrained, "finetune supernet at a rate of 0")
     weights = pretrained.supernet.state_dict()
     moved = [name for name, value in tuned.supernet.state_dict().items() if not torch.equal(value, weights[name])]
     assert moved and all("running_" in name or "num_batches" in name for name in moved)
@@ -280,7 +280,7 @@ def test_presets_are_consistent(name):
     if plan.space == "shuffle-40":
         assert share > 0.95  # at 1.3G the paper's limit is practically never binding
     else:
-        assert 0.4 < share < 0.95, "the limit must bind, and leave room"
+        assert 0.15 < share < 0.95, "the limit must bind, and leave room"
 
 
 def test_bad_parameters_are_named():

@@ -11,7 +11,8 @@ from torchvision.models.detection.image_list import ImageList
 
 from workbench.data.scenes.scene import SceneConfig
 from workbench.data.scenes.tasks import Scenes
-from workbench.methods.detnas.presets import TINY, paper_plan
+from workbench.methods.detnas.presets import paper_plan
+from workbench.methods.presets import TINY_DETECTOR
 from workbench.networks.backbone import Backbone
 from workbench.networks.count import count
 from workbench.records.seeds import generator
@@ -31,7 +32,7 @@ DATA = Scenes(
     4,
 )
 CPU = torch.device("cpu")
-FASTER = replace(TINY.head, kind="faster_rcnn", pyramid_extra="pool", head_regions=64)
+FASTER = replace(TINY_DETECTOR, kind="faster_rcnn", pyramid_extra="pool", head_regions=64)
 DETECTORS: dict[str, DetectorConfig] = {
     "mask": replace(FASTER, masks=True),
     "cascade": replace(FASTER, box_iou=(0.5, 0.6, 0.7)),
@@ -172,7 +173,7 @@ def test_detnas_divides_its_box_loss_by_four_on_scaled_targets():
     """The code's own formula: sum of smooth L1 (beta 0.11) on targets times (10, 10, 5, 5), / (4 x foreground)."""
     published = paper_plan(detector="retinanet").head
     names = ("box_loss", "box_loss_weight", "box_scale", "box_beta")
-    config = replace(TINY.head, **{name: getattr(published, name) for name in names})
+    config = replace(TINY_DETECTOR, **{name: getattr(published, name) for name in names})
     task, model = detector(config)
     images, targets = task.batch(DATA, range(2), CPU)
     caught = {}
@@ -241,7 +242,7 @@ def test_they_build_on_the_papers_backbones(name):
 
 def test_masks_and_cascades_are_refused_where_there_are_no_regions():
     with pytest.raises(ValueError, match="stand on faster_rcnn; got the detector retinanet"):
-        detector(replace(TINY.head, masks=True))
+        detector(replace(TINY_DETECTOR, masks=True))
     plain = Scenes(SceneConfig(image_size=96), 0, "train", 1)
     with pytest.raises(ValueError, match="learns from masks, but these data have none; load them with masks=True"):
         detector(DETECTORS["mask"])[0].batch(plain, [0], CPU)

@@ -1,6 +1,7 @@
 """Figures that several lessons draw. Every function draws values on an axes and returns it."""
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import cycle
 from textwrap import fill
 from typing import Any
 
@@ -156,10 +157,27 @@ def plot_groups(
     return ax
 
 
-def plot_sizes(frame: pd.DataFrame) -> Axes:
-    """Test AP of each network by size of the objects: below 0.1, 0.1 to 0.3, above 0.3 of the image's side."""
-    sizes = frame.set_index("network")[list(SIZES)].rename(columns=SIZES)
-    return plot_groups(sizes, "AP on the test split (0-1)", colours=(SKY, GREEN, BLUE))
+def plot_by_object(frame: pd.DataFrame) -> Axes:
+    """Test AP of each network by kind of object: on the ladder by the distance of the dot that tells its class.
+
+    Elsewhere by size: below 0.1, 0.1 to 0.3, above 0.3 of the image's side, as far as there are such objects.
+    """
+    rows, label = frame.set_index("network"), "AP on the test split (0-1)"
+    if not (distances := distances_of(frame)):
+        sizes = rows[[name for name in SIZES if name in rows]].rename(columns=SIZES)
+        return plot_groups(sizes, label, colours=(SKY, GREEN, BLUE))
+    ax = new_axes(7.0, 3.6)
+    for (name, row), marker in zip(rows.iterrows(), cycle("osD^v<>P"), strict=False):
+        ax.plot(list(distances), row[list(distances.values())], marker=marker, label=str(name), alpha=0.9)
+    ax.set(xlabel="distance from an object to the dot that tells its class (px)", ylabel=label, xticks=[*distances])
+    ax.set_ylim(bottom=0)
+    ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return ax
+
+
+def distances_of(frame: pd.DataFrame) -> dict[int, str]:
+    """The columns of AP on the ladder by their distance in pixels; none where there is no ladder."""
+    return {int(name.split()[2]): name for name in frame if str(name).startswith("AP at ")}
 
 
 def plot_parts(

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 
 from workbench.evaluation.statistics import mean_interval
 from workbench.evaluation.verdict import Comparison, Rival, Verdict, judge
+from workbench.insight.plots import distances_of
 from workbench.insight.style import BLUE, FAINT, GREEN, ORANGE, QUIET, RIGHT, SKY, VERMILLION
 from workbench.insight.tables import DATA
 from workbench.records.files import base_folder, read_json
@@ -45,7 +46,9 @@ def comparison_rows(frame: pd.DataFrame, notebook: str, source: str) -> pd.DataF
     """
     metric = "accuracy" if "accuracy" in frame else "AP"
     task = "detection" if NOTEBOOKS[notebook] else "the ladder"
-    named = ["scenes" if pd.isna(data) or not data else data for data in frame["data"]]  # 41 has no such parameter
+    # 41 has no such parameter; the plans of DetNAS and NATS draw the ladder, those of the others other scenes.
+    scenes = "scenes of the ladder" if distances_of(frame) else "scenes"
+    named = [scenes if pd.isna(data) or data in ("", "scenes") else data for data in frame["data"]]
     frame = frame.rename(columns={metric: "value", f"{metric} error": "error"})
     frame = frame.assign(source=source, task=task, metric=metric, data=named)
     frame = frame if "reach" in frame else frame.assign(reach=np.nan)

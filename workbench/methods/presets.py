@@ -34,6 +34,9 @@ PROBE = Recipe(steps=300, batch_size=16, lr=3e-3, optimizer="adamw", weight_deca
 LADDER_DATA = DataPlan(
     image_side=128, crop_side=128, train_images=1600, search_images=200, test_images=400, scenes=LADDER
 )
+LADDER_PROBE = ClassifierPart(recipe=PROBE)
+SMOKE_LADDER = replace(LADDER_DATA, train_images=24, search_images=8, test_images=8)
+SMOKE_PROBE = ClassifierPart(recipe=replace(PROBE, steps=2, batch_size=8))
 GENTLE = replace(FAST, steps=300, lr=2e-3, augment="none")
 SMOKE_DATA = DataPlan(image_side=96, crop_side=32, train_images=24, search_images=8, test_images=8, crops=32)
 TINY_DATA = DataPlan(

@@ -31,35 +31,31 @@ class DetNASPlan(Plan):
 
 
 TINY = DetNASPlan(
-    space="shuffle-tiny",
-    data=common.TINY_DATA,
-    head=common.TINY_DETECTOR,
-    classifier=common.TINY_CLASSIFIER,
-    supernet=OneShotPart(
-        pretrain=replace(FAST, steps=800, batch_size=32, lr=6e-3),
-        finetune=replace(FAST, steps=500),
-        aligned_options=True,
-    ),
+    space="shuffle-shallow",
+    data=common.LADDER_DATA,
+    head=common.LADDER_DETECTOR,
+    classifier=common.LADDER_PROBE,
+    supernet=OneShotPart(pretrain=replace(common.PROBE, steps=600), finetune=common.GENTLE, aligned_options=True),
     scoring=common.TINY_SCORING,
-    finetune=replace(FAST, steps=350),
+    finetune=common.GENTLE,
     path_sampling="uniform",
-    macs_limit=21_700_000,
+    macs_limit=8_100_000,
     macs_at=128,
     evolution=EvolutionConfig(population=10, parents=5, mutants=4, crossings=4, mutation_probability=0.15),
     evaluations=40,
     recalibration_check=12,
-    rerank=RerankPart(networks=5, share=0.15),
+    rerank=RerankPart(networks=2, share=0.5),  # a dot is noticed after some 100 steps: shorter trainings tell nothing
     random_networks=3,
     detnas_init=False,
 )
 
 SMOKE = replace(
     TINY,
-    data=common.SMOKE_DATA,
-    classifier=common.SMOKE_CLASSIFIER,
+    data=common.SMOKE_LADDER,
+    classifier=common.SMOKE_PROBE,
     supernet=replace(
         TINY.supernet,
-        pretrain=replace(FAST, steps=3, batch_size=8),
+        pretrain=replace(common.PROBE, steps=3, batch_size=8),
         finetune=replace(FAST, steps=3, batch_size=4),
     ),
     scoring=common.SMOKE_SCORING,
