@@ -229,7 +229,7 @@ def plot_front(frame: pd.DataFrame, metric: str = "AP") -> Axes:
 def plot_whole_cost(costs: Sequence[WholeCost]) -> Axes:
     """Whole cost in TMACs as bars made of parts."""
     frame = pd.DataFrame({cost.name: cost.parts for cost in costs}).T / 1e12
-    notes = [f"{cost.macs / 1e12:.1f} TMACs, AP {cost.ap:.3f}" for cost in costs]
+    notes = [f"{cost.macs / 1e12:.3g} TMACs, AP {cost.ap:.3f}" for cost in costs]
     return plot_parts(frame, COST_COLOURS, "multiply-accumulates of forward and backward passes, 10¹²", notes=notes)
 
 

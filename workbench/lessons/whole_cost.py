@@ -14,7 +14,7 @@ from workbench.spaces.network_spec import NetworkSpec
 # The columns of the paper's table.
 PARTS = ("supernet pre-training", "supernet fine-tuning", "search", "target pre-training", "target fine-tuning")
 TOTAL, SHARE = "whole, TMACs", "share of the first row"
-IMAGENET_PASSES = 240  # of the seed's own training (section 5; that this trained the paper's seed is likely)
+IMAGENET_PASSES = 240  # of the seed's own training (that this trained the paper's seed is likely)
 
 
 @dataclass(frozen=True, kw_only=True)

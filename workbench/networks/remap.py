@@ -1,4 +1,4 @@
-"""Parameter remapping: one network's weights brought into another of other depth, width and kernels (FNA, section 3).
+"""Parameter remapping: one network's weights brought into another of other depth, width and kernels (FNA).
 
 Order: depth first, then width and kernel in one copy. Layer i of a stage reads the seed's layer min(i, its depth).
 Where channels get fewer the first ones are kept; a larger kernel holds the seed's in its centre, a smaller one its
@@ -21,7 +21,7 @@ from workbench.spaces.branches import searched_width
 from workbench.spaces.network_spec import BlockSpec, NetworkSpec
 
 # Which of the seed's inner channels a narrower block keeps: the first, or the largest by the reference vector of the
-# ablation (section 3.5); and where a larger kernel holds the seed's values.
+# ablation (section 4.4); and where a larger kernel holds the seed's values.
 Width = Literal["prefix", "bn", "l1", "std"]
 Kernel = Literal["centre", "dilate"]
 
@@ -37,7 +37,7 @@ def remap(
 
     Wider than the seed, new channels repeat the seed's and the layer behind reads zeros of them: the function stays,
     and both sides get gradients (zeros on both would stay zero for ever). `independent` ranks every tensor
-    by itself, which sets channels against each other (section 3.5). ValueError says why two networks have no
+    by itself, which sets channels against each other (section 4.4). ValueError says why two networks have no
     counterparts.
     """
     pairs = _matched(seed.spec, spec)
@@ -188,7 +188,7 @@ class _Copier:
 
 
 def _placed(values: Tensor, side: int, kernel: Kernel) -> tuple[Tensor, str]:
-    """The seed's kernels on a grid of `side`: centred, cropped, or spread as a dilated kernel (section 3.5)."""
+    """The seed's kernels on a grid of `side`: centred, cropped, or spread as a dilated kernel (section 4.4)."""
     have = values.shape[-1]
     if side == have:
         return values, "copied"

@@ -1,4 +1,4 @@
-"""Layer by layer around a seed network: kernel, width and depth (FNA, section 2; FNA++ also of ResNets).
+"""Layer by layer around a seed network: kernel, width and depth (FNA; FNA++ also of ResNets).
 
 Stage widths, strides, the first stage's expansion, padding and the taps are the seed's. Of an inverted residual a
 layer chooses kernel and expansion (k3e3 to k7e6), of a ResNet block kernel, dilation and inner width; every layer but
@@ -22,10 +22,10 @@ from workbench.spaces.space import SKIP, Decision, SearchSpace
 PREFIX = "layers-"
 # `-tf` is for weights trained with TensorFlow: its padding and eps; `-front` ends at stride 16.
 MOBILE_SEEDS = ("mobilenetv2", "mobilenetv2-tf", "efficientnet-lite0", "efficientnet-lite0-front")
-SSD_STAGE = 6  # SSDLite reads the expansion of this stage's first layer (section 4.3)
+SSD_STAGE = 6  # SSDLite reads the expansion of this stage's first layer
 _DEEPEST = 60  # layers of a stage: a name read from a file must not build millions
 _NAME = re.compile(rf"{PREFIX}(?P<seed>.+?)-(?P<depths>\d+(?:\.\d+)*)(?:-(?P<form>ssd|os16|os8))?")
-# Section 2.1, in the order of alpha; ours for ResNets, whose searched convolution has a kernel, a dilation (d) and,
+# FNA's options in the order of alpha; ours for ResNets, whose searched convolution has a kernel, a dilation (d) and,
 # in a bottleneck, an inner width of all or half (h) of the seed's.
 _OPTIONS: dict[str, tuple[str, ...]] = {
     "mbconv": ("k3e3", "k3e6", "k5e3", "k5e6", "k7e3", "k7e6"),
@@ -65,7 +65,7 @@ def ssd_form(spec: NetworkSpec) -> NetworkSpec:
 
 
 def with_output_stride(spec: NetworkSpec, stride: int) -> NetworkSpec:
-    """`spec` that strides no further than `stride`; from there on strides become dilations (section 4.3).
+    """`spec` that strides no further than `stride`; from there on strides become dilations.
 
     At output stride 16 blocks 6 and 7 of MobileNetV2 get dilation 2, the first layer of block 6 included. Weights fit
     as they are.
@@ -132,7 +132,7 @@ def _slots(spec: NetworkSpec, depths: dict[int, int]) -> tuple[Slot, ...]:
             options = _OPTIONS[block.kind]
             if block.groups > 1:  # half the width in as many groups: no prefix of channels means the same
                 options = tuple(option for option in options if not option.endswith("h"))
-            # The head reads a fixed number of channels there, so only the kernel is free (section 2.2).
+            # The head reads a fixed number of channels there, so only the kernel is free.
             own = tuple(option for option in options if index not in spec.expanded or option.endswith("e6"))
             slots.append((block, own))
             behind = replace(block, in_channels=block.out_channels, stride=1)

@@ -56,7 +56,7 @@ FNA_LAYERS: Mapping[str, tuple[str, ...]] = {
 
 
 def fna_spec(name: str, *, last: int = 0, padding: Padding = "symmetric", bn_eps: float = 1e-5) -> NetworkSpec:
-    """A network of FNA's table, or its seed MobileNetV2; taps are the maps that its RetinaNet reads (section 4.3).
+    """A network of FNA's table, or its seed MobileNetV2; taps are the maps that its RetinaNet reads.
 
     `last` adds the 1x1 convolution that the classifier reads; padding and eps are those that weights were trained with.
     """
