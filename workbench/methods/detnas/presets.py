@@ -45,7 +45,7 @@ TINY = DetNASPlan(
     evolution=EvolutionConfig(population=10, parents=5, mutants=4, crossings=4, mutation_probability=0.15),
     evaluations=40,
     recalibration_check=12,
-    rerank=RerankPart(networks=2, share=0.5),  # a dot is noticed after some 100 steps: shorter trainings tell nothing
+    # Nothing is re-ranked: dots are noticed after some hundred steps, so a short training tells nothing.
     random_networks=3,
     detnas_init=False,
 )
