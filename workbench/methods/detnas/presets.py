@@ -80,7 +80,6 @@ SMALL = replace(
     macs_limit=116_300_000,
     macs_at=256,
     evaluations=50,
-    rerank=None,
     frozen_control=True,
 )
 
