@@ -69,9 +69,9 @@ def prefetched(
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["workbench.data.augmentation", "PIL.Image"])  # imported once, not by each worker
     loader: DataLoader[Any] = DataLoader(
-        reader,  # of lists of jobs, not of indices
+        reader,  # type: ignore[arg-type]  # of lists of jobs, not of indices
         batch_size=None,
-        sampler=jobs,  # type: ignore[arg-type]
+        sampler=jobs,
         num_workers=workers,
         prefetch_factor=AHEAD,
         collate_fn=_as_it_is,

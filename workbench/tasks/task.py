@@ -1,7 +1,7 @@
 """What a network is for: one protocol of all tasks, so that any search, training and comparison runs on any of them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -81,7 +81,8 @@ class Task(ABC):
         if seed is not None:
             torch.default_generator.manual_seed(seed)
         read = data.__getitem__ if augment is None else getattr(data, "uncropped", data.__getitem__)
-        return self.prepare(*read(index), augment)
+        image, target = read(index)
+        return self.prepare(image, target, augment)
 
     def batches(
         self,
@@ -91,7 +92,7 @@ class Task(ABC):
         augment: v2.Transform | None = None,
         *,
         workers: int,
-    ) -> Iterator[tuple[Images, Targets]]:
+    ) -> Generator[tuple[Images, Targets], None, None]:
         """What `batch` gives for each of these lists of jobs, made ahead by so many processes; close it to end them."""
         read, pinned = partial(self.sample, data, augment), device.type == "cuda"
         with closing(prefetched(read, data, jobs, workers=workers, pinned=pinned)) as made:
@@ -130,7 +131,7 @@ class Task(ABC):
         device: torch.device,
         batch_size: int,
         before_batch: Callable[[int], None] | None = None,
-    ) -> Iterator[Output]:
+    ) -> Generator[Output, None, None]:
         """What the model says about every image of `data`, in order, in eval mode, on the model's device.
 
         Images that do not lie in memory are read ahead. Low precision ends here: what is said is float32.
@@ -149,7 +150,7 @@ class Task(ABC):
 
 def _whole(
     data: Any, chunks: Sequence[Sequence[int]], device: torch.device
-) -> Iterator[tuple[list[Tensor], list[Any]]]:
+) -> Generator[tuple[Images, list[Any]], None, None]:
     """The images and targets of each chunk as the data set has them; images that were read ahead are on `device`."""
     if (workers := workers_for(data)) is None:
         for chunk in chunks:
