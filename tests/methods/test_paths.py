@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.methods.conftest import STEP
+from tests.training import checkpoints
 from workbench.data.scenes.scene import SceneConfig
 from workbench.data.scenes.tasks import SceneCrops
 from workbench.methods import one_shot
@@ -16,7 +17,6 @@ from workbench.networks.supernet import Supernet
 from workbench.records.files import read_json
 from workbench.spaces.catalogue import space_named
 from workbench.tasks.classification import Classification
-from workbench.training import fit as training
 from workbench.training.fit import fit
 
 SPACE = space_named("shuffle-tiny")
@@ -124,7 +124,7 @@ def test_a_trained_supernet_says_how_often_each_option_was_updated(experiment):
 @pytest.mark.parametrize("rule", ["fair", "sandwich"])
 def test_resumed_training_with_several_paths_and_an_average_is_bit_identical(rule, tmp_path, monkeypatch):
     """Interrupted after step 8 of 12, while the last quarter is not done; the average is of the last three steps."""
-    monkeypatch.setattr(training, "CHECKPOINT_EVERY", 5)
+    checkpoints.every(5, monkeypatch)
     before, recipe = path_wise(step_paths(SPACE, rule), rule, TASK), replace(STEP, steps=12)
 
     def run(path, stop=0):
