@@ -8,7 +8,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from workbench.data.checks import check_classes, class_folders, refusal
-from workbench.data.images import image_files, read_image, read_tensor, to_tensor
+from workbench.data.images import image_files, read_image, to_tensor
 from workbench.data.sets import Views
 from workbench.records.files import digest, read_json, write_text
 
@@ -44,7 +44,7 @@ class ClassFolder(Views):
     def uncropped(self, index: int) -> tuple[Tensor, int]:
         """What augmentations start from: the whole image of any size, or without `whole` the centre square."""
         number = self.ids[index]
-        return (read_tensor(self.files[number]), self._labels[number]) if self.whole else self[index]
+        return (to_tensor(read_image(self.files[number])), self._labels[number]) if self.whole else self[index]
 
     @property
     def sizes(self) -> list[tuple[int, int]]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from workbench.data.checks import read_coco, refusal
-from workbench.data.images import READER, read_tensor, served_size
+from workbench.data.images import read_image, served_size, to_tensor
 from workbench.data.instance_masks import draw_masks, mask_flaws
 from workbench.data.sets import Views, coco_truth
 from workbench.records.files import plain
@@ -33,7 +33,7 @@ class Annotated:
     segmentations: tuple[Any, ...] | None = None
 
     def read(self) -> Tensor:
-        return read_tensor(self.path, self.size, self.stored_size)
+        return to_tensor(read_image(self.path, self.stored_size), self.size)
 
 
 class CocoFolder(Views):
@@ -90,7 +90,6 @@ class CocoFolder(Views):
             "files": [[path.name, path.stat().st_size] for path in self.files],
             "max_size": max_size,
             "bad_boxes": "drop" if bad else "error",  # what was done, not what might have been
-            "reader": READER,
         }
         source |= ({"keypoints": True} if keypoints else {}) | ({"masks": True} if masks else {})
         names = (category["name"] for category in categories)

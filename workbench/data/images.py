@@ -3,7 +3,7 @@
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from os.path import isfile  # unlike that of Path, it does not raise for a name that no file can have
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,6 @@ import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg, read_file
-from torchvision.transforms.v2.functional import resize
 
 from workbench.records.environment import machine_setting
 
@@ -23,8 +21,6 @@ MOST_PIXELS = 200_000_000  # of one image; four bytes each while it is decoded
 IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's images in 0-1, for each colour
 MEMORY_LIMIT = 2.0  # GiB of decoded or drawn images that one data set keeps: 40,000 of 128 x 128 pixels
 
-READER = 2  # raise it whenever `read_tensor` gives other pixels: it is part of the digests of data sets
-_ORIENTATION = ExifTags.Base.Orientation
 _SIDEWAYS = (5, 6, 7, 8)  # orientations in EXIF that swap width and height
 # A whole JPEG ends with its end-of-image marker, a whole PNG with its IEND chunk.
 _LAST_BYTES = (b"\xff\xd9", b"IEND\xaeB`\x82")
@@ -108,7 +104,7 @@ def image_flaw(path: Path, size: tuple[int, int] | None = None, *, decode: bool 
 
 def annotated_sizes(image: Image.Image) -> tuple[tuple[int, int], ...]:
     """The sizes (width, height) that annotations of an opened image may be made for: as stored, and upright."""
-    sideways = image.getexif().get(_ORIENTATION) in _SIDEWAYS
+    sideways = image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS
     return (image.size, image.size[::-1]) if sideways else (image.size,)
 
 
@@ -118,26 +114,6 @@ def served_size(stored: tuple[int, int], max_size: int | None) -> tuple[int, int
         raise ValueError(f"max_size is a number of pixels of at least 1, but is {max_size}; None keeps all sizes.")
     shrink = 1.0 if max_size is None else min(1.0, max_size / max(stored))
     return max(1, round(stored[0] * shrink)), max(1, round(stored[1] * shrink))
-
-
-def read_tensor(path: Path, size: tuple[int, int] | None = None, stored: tuple[int, int] | None = None) -> Tensor:
-    """The image of a file as uint8 (3, H, W), resized to (width, height); `stored` is the `size` of `read_image`.
-
-    A plain JPEG, which is what nearly all photographs of data sets are, is decoded and resized by torchvision: the same
-    pixels as PIL's, resized ones up to one level apart, in about half the time.
-    """
-    with opened(path) as header, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        upright = header.getexif().get(_ORIENTATION) in (None, 1)  # then `stored` makes no difference
-        plain = upright and header.format == "JPEG" and header.mode in ("RGB", "L")
-    if plain:
-        # What libjpeg finds wrong is said by PIL, or forgiven, as for all other images.
-        with suppress(RuntimeError):
-            pixels = decode_jpeg(read_file(str(path)), mode=ImageReadMode.RGB)
-            if size is not None and pixels.shape[:0:-1] != size:
-                pixels = resize(pixels, list(size[::-1]), antialias=True)
-            return pixels.contiguous()
-    return to_tensor(read_image(path, stored), size)
 
 
 def to_tensor(image: Image.Image, size: tuple[int, int] | None = None) -> Tensor:

@@ -15,14 +15,14 @@ from torchvision.datasets import Cityscapes
 
 from workbench.data.checks import mask_folders, refusal
 from workbench.data.images import (
-    READER,
     DamagedImage,
     annotated_sizes,
     image_files,
     image_flaw,
     opened,
-    read_tensor,
+    read_image,
     served_size,
+    to_tensor,
 )
 from workbench.data.sets import Views
 from workbench.records.files import compiled, digest, read_json
@@ -97,7 +97,7 @@ class MaskFolder(Views):
         # Masks may be relabelled at the same length, so their bytes are hashed; images stand by name and length.
         listing = [[i.name, i.stat().st_size, sha256(mask.read_bytes()).hexdigest()] for i, mask in self._pairs]
         files: dict[str, object] = {"files": digest(listing), "classes": names, "table": self._table.tolist()}
-        more = {"split": split, "max_size": max_size, "reader": READER}
+        more = {"split": split, "max_size": max_size}
         super().__init__(f"{source}-{split}", names, range(len(self._pairs)), files | more)
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
@@ -113,10 +113,10 @@ class MaskFolder(Views):
     def _read(self, number: int) -> Tensor:
         (path, mask_path), size = self._pairs[number], self._sizes[number]
         with opened(mask_path) as whole:
-            image = read_tensor(path, size, whole.size)  # upright or not, as the mask was drawn
+            image = read_image(path, whole.size)  # upright or not, as the mask was drawn
             mask = whole.resize(size, Image.Resampling.NEAREST)
         classes = torch.from_numpy(self._table[np.array(mask)])
-        return torch.cat([image, classes[None]])
+        return torch.cat([to_tensor(image, size), classes[None]])
 
 
 def _cityscapes(

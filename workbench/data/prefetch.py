@@ -9,6 +9,8 @@ import math
 import multiprocessing
 import os
 import re
+import threading
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -68,18 +70,20 @@ def prefetched(
         return
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["workbench.data.augmentation", "PIL.Image"])  # imported once, not by each worker
-    loader: DataLoader[Any] = DataLoader(
-        reader,  # type: ignore[arg-type]  # of lists of jobs, not of indices
-        batch_size=None,
-        sampler=jobs,
-        num_workers=workers,
-        prefetch_factor=AHEAD,
-        collate_fn=_as_it_is,
-        worker_init_fn=_keep_nothing,
-        pin_memory=pinned,
-        multiprocessing_context=context,
-        generator=torch.Generator(),  # else the loader draws from the caller's
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than cores, if one says so
+        loader: DataLoader[Any] = DataLoader(
+            reader,  # type: ignore[arg-type]  # of lists of jobs, not of indices
+            batch_size=None,
+            sampler=jobs,
+            num_workers=workers,
+            prefetch_factor=AHEAD,
+            collate_fn=_as_it_is,
+            worker_init_fn=_begin,
+            pin_memory=pinned,
+            multiprocessing_context=context,
+            generator=torch.Generator(),  # else the loader draws from the caller's
+        )
     batches: Any = iter(loader)
     try:
         for batch in batches:
@@ -173,11 +177,21 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _keep_nothing(worker: int) -> None:
-    """A worker reads each image once in a long while: memory of its own would only be taken from the others."""
+def _begin(worker: int) -> None:
+    """A worker keeps no image: it reads each once in a long while. And it ends with the training, even with a kill.
+
+    torch's workers end with their parent process, but that is the fork server, which in turn waits for them.
+    """
+    training = multiprocessing.parent_process()
+    threading.Thread(target=_end_with, args=(training,), daemon=True).start()
     info = get_worker_info()
     data = getattr(info.dataset, "data", None) if info else None
     while data is not None:  # a data set of crops has the images that they are cut from
         if hasattr(data, "memory"):
             data.memory.limit = 0
         data = getattr(data, "source", None)
+
+
+def _end_with(training: Any) -> None:
+    training.join()
+    os._exit(1)
