@@ -95,6 +95,22 @@ def test_what_has_no_meaning_is_refused(experiment):
         step_paths(space_named("dilation-resnet-bottleneck-tiny-2.2.2"), "sandwich")
 
 
+def test_each_part_of_a_batch_is_taught_what_the_teacher_says_of_it():
+    """With one path as teacher and student, what is distilled is the entropy of its own answers."""
+    model, arch = new().eval(), SPACE.uniform(0)
+    parts = [TASK.batch(CROPS, indices, torch.device("cpu")) for indices in (range(4), range(4, 8))]
+    passes = path_wise(lambda rng: [arch, arch], "sandwich", TASK)(model, "weights", np.random.default_rng(0))
+    model.training = True  # losses, while the statistics of batch norm stand still
+    teacher = next(passes)
+    for part in parts:
+        teacher(*part)
+    student = next(passes)
+    for images, targets in parts:
+        answers = model.logits(images).softmax(dim=1)
+        entropy = -(answers * answers.log()).sum(dim=1).mean()
+        torch.testing.assert_close(student(images, targets)["distillation"], entropy)
+
+
 @pytest.mark.parametrize("rule", ["uniform", "fair", "sandwich"])
 def test_counted_updates_are_those_of_the_training(rule):
     """A hook on every option counts the passes that reach it in training."""

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from workbench.data.coco import CocoFolder
 from workbench.data.images import DamagedImage
 from workbench.data.prefetch import prefetched, workers_for
 from workbench.data.sets import split_train
+from workbench.evaluation.recalibration import ImageBatches
 from workbench.records.files import write_json
 from workbench.tasks.classification import Classification
 from workbench.tasks.detection import Detection
@@ -112,6 +114,11 @@ def test_images_in_memory_are_the_same_batches_without_workers(root, monkeypatch
     for indices, (images, targets) in zip(chosen, ahead, strict=True):
         expected, labels = task.batch(data, indices, CPU, augment, 7)
         assert all(torch.equal(a, b) for a, b in zip(images, expected, strict=True)) and targets == labels
+    calibration = (ImageBatches(task, kept, [8, 2, 4], 2, CPU) for kept in (data, read))
+    for kept, made in zip(*calibration, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(kept, made, strict=True))
+    sent = pickle.loads(pickle.dumps(data))
+    assert data.memory.used > 0 == sent.memory.used and torch.equal(sent[0][0], data[0][0])
     monkeypatch.setenv("WORKBENCH_LOADER_WORKERS", "many")
     with pytest.raises(ValueError, match=r"WORKBENCH_LOADER_WORKERS is a number from 0 on, .* got 'many'"):
         workers_for(read)

@@ -17,7 +17,8 @@ from workbench.data.scenes.tasks import SceneCrops
 from workbench.networks.supernet import Supernet
 from workbench.spaces.catalogue import space_named
 from workbench.tasks.classification import Classification
-from workbench.training.checkpoint import load_checkpoint
+from workbench.training import checkpoint
+from workbench.training.checkpoint import CheckpointTimer, load_checkpoint
 from workbench.training.fit import fit
 from workbench.training.recipe import Recipe, learning_rate, make_optimizer
 from workbench.training.side import NonFiniteLoss, Side
@@ -124,6 +125,28 @@ def test_non_finite_loss_names_step_and_checkpoint(tmp_path, monkeypatch):
 def test_empty_data_is_refused():
     with pytest.raises(ValueError, match="at least one image"):
         fit(_Regressor(), _Task(), [], RECIPE, seed=0)
+
+
+def test_checkpoints_are_due_soon_and_then_every_few_minutes(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(checkpoint, "monotonic", lambda: now[0])
+
+    def due(*times):
+        timer = CheckpointTimer()
+        found = []
+        for now[0] in times:
+            found += [now[0]] if timer.due() else []
+        now[0] = 0.0
+        return found
+
+    assert due(1, 19, 21, 30, 190, 202, 203, 400) == [21, 202, 400]
+    monkeypatch.setenv("WORKBENCH_CHECKPOINT_SECONDS", "0")
+    assert due(1, 2, 2) == [1, 2, 2]
+    monkeypatch.setenv("WORKBENCH_CHECKPOINT_SECONDS", "-1")
+    with pytest.raises(
+        ValueError, match="WORKBENCH_CHECKPOINT_SECONDS is a number from 0 on, 180 by default; got '-1'"
+    ):
+        CheckpointTimer()
 
 
 def test_pickled_checkpoints_are_not_executed(tmp_path):

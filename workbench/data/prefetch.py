@@ -84,7 +84,7 @@ def prefetched(
             multiprocessing_context=context,
             generator=torch.Generator(),  # else the loader draws from the caller's
         )
-    batches: Any = iter(loader)
+        batches: Any = iter(loader)
     try:
         for batch in batches:
             if isinstance(batch, ValueError):
@@ -161,15 +161,18 @@ class _Reader:
 
     def told(self, message: str) -> str:
         """One sentence from the message that names the processes that died."""
-        dead = set(map(int, re.findall(r"\d+", message)))
+        message, dead = message.strip().rstrip("."), set(map(int, re.findall(r"\d+", message)))
         reading = [index for process, index in self.at.tolist() if process in dead]
-        where = "before its first image (it needs data sets and tasks of modules, not of notebook cells)"
-        if reading:
-            named = getattr(self.data, "named", "image {}".format)
-            where = f"while it read {named(reading[0])}" if reading[0] >= 0 else "while it waited"
+        if not reading:
+            return (
+                f"The processes that read images ahead did not start ({message}); data sets and tasks of your own have"
+                " to lie in a module, not in a notebook cell, or read in one process with WORKBENCH_LOADER_WORKERS=0."
+            )
+        named = getattr(self.data, "named", "image {}".format)
+        where = f"while it read {named(reading[0])}" if reading[0] >= 0 else "while it waited"
         return (
-            f"A process that reads images ahead died {where} ({message.strip().rstrip('.')}); look at that image and at"
-            " the free memory (also of /dev/shm), or read in one process with WORKBENCH_LOADER_WORKERS=0."
+            f"A process that reads images ahead died {where} ({message}); look at that image and at the free memory"
+            " (also of /dev/shm), or read in one process with WORKBENCH_LOADER_WORKERS=0."
         )
 
 
