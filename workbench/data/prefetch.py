@@ -8,6 +8,7 @@ process would copy the locks that other threads (torch's, CUDA's, Jupyter's, Ray
 import math
 import multiprocessing
 import os
+import pickle
 import re
 import threading
 import warnings
@@ -139,7 +140,14 @@ class _Reader:
     """
 
     def __init__(self, read: Read, data: Any, at: Tensor) -> None:
-        self.read, self.data, self.at = read, data, at
+        self.read, self.data, self.at, self._sent = read, data, at, b""
+
+    def __getstate__(self) -> tuple[bytes, Tensor]:
+        self._sent = self._sent or pickle.dumps((self.read, self.data))  # once for all workers: seconds, for COCO
+        return self._sent, self.at
+
+    def __setstate__(self, state: tuple[bytes, Tensor]) -> None:
+        (self.read, self.data), self.at, self._sent = pickle.loads(state[0]), state[1], b""
 
     def __getitem__(self, jobs: Sequence[Job]) -> Any:
         info = get_worker_info()
