@@ -173,8 +173,9 @@ class _Reader:
         reading = [index for process, index in self.at.tolist() if process in dead]
         if not reading:
             return (
-                f"The processes that read images ahead did not start ({message}); data sets and tasks of your own have"
-                " to lie in a module, not in a notebook cell, or read in one process with WORKBENCH_LOADER_WORKERS=0."
+                f"The processes that read images ahead did not start ({message}); put data sets and tasks of your own"
+                " into a module, and what a script does under if __name__ == '__main__', or read in one process with"
+                " WORKBENCH_LOADER_WORKERS=0."
             )
         named = getattr(self.data, "named", "image {}".format)
         where = f"while it read {named(reading[0])}" if reading[0] >= 0 else "while it waited"
