@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.methods.conftest import STEP
+from tests.training import checkpoints
 from workbench.data.scenes.scene import SceneConfig
 from workbench.data.scenes.tasks import SceneCrops
 from workbench.methods import one_shot
@@ -16,7 +17,6 @@ from workbench.networks.supernet import Supernet
 from workbench.records.files import read_json
 from workbench.spaces.catalogue import space_named
 from workbench.tasks.classification import Classification
-from workbench.training import fit as training
 from workbench.training.fit import fit
 
 SPACE = space_named("shuffle-tiny")
@@ -95,6 +95,22 @@ def test_what_has_no_meaning_is_refused(experiment):
         step_paths(space_named("dilation-resnet-bottleneck-tiny-2.2.2"), "sandwich")
 
 
+def test_each_part_of_a_batch_is_taught_what_the_teacher_says_of_it():
+    """With one path as teacher and student, what is distilled is the entropy of its own answers."""
+    model, arch = new().eval(), SPACE.uniform(0)
+    parts = [TASK.batch(CROPS, indices, torch.device("cpu")) for indices in (range(4), range(4, 8))]
+    passes = path_wise(lambda rng: [arch, arch], "sandwich", TASK)(model, "weights", np.random.default_rng(0))
+    model.training = True  # losses, while the statistics of batch norm stand still
+    teacher = next(passes)
+    for part in parts:
+        teacher(*part)
+    student = next(passes)
+    for images, targets in parts:
+        answers = model.logits(images).softmax(dim=1)
+        entropy = -(answers * answers.log()).sum(dim=1).mean()
+        torch.testing.assert_close(student(images, targets)["distillation"], entropy)
+
+
 @pytest.mark.parametrize("rule", ["uniform", "fair", "sandwich"])
 def test_counted_updates_are_those_of_the_training(rule):
     """A hook on every option counts the passes that reach it in training."""
@@ -124,7 +140,7 @@ def test_a_trained_supernet_says_how_often_each_option_was_updated(experiment):
 @pytest.mark.parametrize("rule", ["fair", "sandwich"])
 def test_resumed_training_with_several_paths_and_an_average_is_bit_identical(rule, tmp_path, monkeypatch):
     """Interrupted after step 8 of 12, while the last quarter is not done; the average is of the last three steps."""
-    monkeypatch.setattr(training, "CHECKPOINT_EVERY", 5)
+    checkpoints.every(5, monkeypatch)
     before, recipe = path_wise(step_paths(SPACE, rule), rule, TASK), replace(STEP, steps=12)
 
     def run(path, stop=0):

@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.methods.conftest import STEP
+from tests.training import checkpoints
 from workbench.methods import one_shot, phases
 from workbench.methods.experiment import body_of, new_model
 from workbench.methods.gradient import gradient_search
 from workbench.networks.backbone import Backbone
 from workbench.networks.supernet import Supernet
 from workbench.spaces.catalogue import space_named
-from workbench.training import fit as fitting
 from workbench.training.recipe import AlternatingRecipe
 
 SPACE = space_named("allocation-resnet-tiny")
@@ -171,7 +171,7 @@ def test_a_damaged_phase_is_named_and_in_the_cache_computed_again(experiment, da
 
 def test_a_continued_phase_says_how_many_steps_are_left(experiment, monkeypatch, capsys):
     _, whole = trained(experiment, "uninterrupted", steps=5)
-    monkeypatch.setattr(fitting, "CHECKPOINT_EVERY", 2)
+    checkpoints.every(2, monkeypatch)
     fit = phases.fit
 
     def killed(*arguments, progress, **options):

@@ -67,7 +67,8 @@ def kill_a_writer(run: RunFolder, seconds: float) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT)}
+    often = {"WORKBENCH_CHECKPOINT_SECONDS": "1"}  # so that a kill finds some
+    return {**os.environ, **often, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT)}
 
 
 def start(notebook: Path, runs: Path, parameters: Mapping[str, Any]) -> "subprocess.Popen[str]":

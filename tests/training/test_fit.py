@@ -11,14 +11,17 @@ import pytest
 import torch
 from torch import nn
 
+from tests.training import checkpoints
 from workbench.data.scenes.scene import SceneConfig
 from workbench.data.scenes.tasks import SceneCrops
 from workbench.networks.supernet import Supernet
 from workbench.spaces.catalogue import space_named
 from workbench.tasks.classification import Classification
-from workbench.training.checkpoint import load_checkpoint
-from workbench.training.fit import NonFiniteLoss, Side, fit
+from workbench.training import checkpoint
+from workbench.training.checkpoint import CheckpointTimer, load_checkpoint
+from workbench.training.fit import fit
 from workbench.training.recipe import Recipe, learning_rate, make_optimizer
+from workbench.training.side import NonFiniteLoss, Side
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = Recipe(steps=10, batch_size=4, lr=0.1)
@@ -111,7 +114,7 @@ def test_gradient_clipping_bounds_the_step():
 
 
 def test_non_finite_loss_names_step_and_checkpoint(tmp_path, monkeypatch):
-    monkeypatch.setattr("workbench.training.fit.CHECKPOINT_EVERY", 5)
+    checkpoints.every(5, monkeypatch)
     model, path = _Regressor(), tmp_path / "checkpoint.pt"
     with pytest.raises(NonFiniteLoss, match=r"step 7 \(loss nan\).*last good checkpoint is .*checkpoint.pt"):
         fit(model, _Task(broken_at=7), range(8), RECIPE, seed=0, checkpoint=path)
@@ -122,6 +125,26 @@ def test_non_finite_loss_names_step_and_checkpoint(tmp_path, monkeypatch):
 def test_empty_data_is_refused():
     with pytest.raises(ValueError, match="at least one image"):
         fit(_Regressor(), _Task(), [], RECIPE, seed=0)
+
+
+def test_checkpoints_are_due_soon_and_then_every_few_minutes(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(checkpoint, "monotonic", lambda: now[0])
+
+    def due(*times):
+        timer = CheckpointTimer()
+        found = []
+        for now[0] in times:
+            found += [now[0]] if timer.due() else []
+        now[0] = 0.0
+        return found
+
+    assert due(1, 19, 21, 30, 190, 202, 203, 400) == [21, 202, 400]
+    monkeypatch.setenv("WORKBENCH_CHECKPOINT_SECONDS", "0")
+    assert due(1, 2, 2) == [1, 2, 2]
+    monkeypatch.setenv("WORKBENCH_CHECKPOINT_SECONDS", "-1")
+    with pytest.raises(ValueError, match="SECONDS is a number from 0 on, 180 by default; got '-1'"):
+        CheckpointTimer()
 
 
 def test_pickled_checkpoints_are_not_executed(tmp_path):
@@ -145,7 +168,7 @@ def supernet_training(path, sleep_at):
             time.sleep(600)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("workbench.training.fit.CHECKPOINT_EVERY", 3)
+        checkpoints.every(3, patch)
         history = fit(
             model,
             task,
@@ -220,8 +243,8 @@ def test_a_non_finite_gradient_never_reaches_the_weights():
 def test_mixed_precision_that_only_skips_steps_is_an_error_and_not_an_untrained_network():
     model = _Regressor()
     named = list(model.named_parameters())
-    side = Side("weights", named, _Task(), range(8), RECIPE, 0, torch.device("cpu"))
-    side.mixed, side.scaler = True, torch.amp.GradScaler("cpu", init_scale=2.0**16)
+    side = Side("weights", named, _Task(), range(8), replace(RECIPE, amp_dtype="float16"), 0, torch.device("cpu"))
+    assert side.scaler.get_scale() == 2.0**16
     before = model.layer.weight.clone()
     model.layer.weight.register_hook(lambda gradient: gradient * float("nan"))
     skipped = 0

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from workbench.methods.plan import shortened
-from workbench.training.fit import AlphaSide, NonFiniteLoss, fit
+from workbench.training.fit import AlphaSide, fit
 from workbench.training.recipe import AlternatingRecipe, Recipe, learning_rate
+from workbench.training.side import NonFiniteLoss
 
 RECIPE = AlternatingRecipe(
     weights=Recipe(steps=12, batch_size=4, lr=0.05, weight_decay=0.1),

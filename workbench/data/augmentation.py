@@ -16,7 +16,7 @@ def stack_images(images: list[Tensor], device: torch.device) -> list[Tensor]:
     """uint8 (3, H, W) images as float in 0-1 on `device`; one transfer when all have the same size."""
     if len({image.shape for image in images}) == 1:
         return list(torch.stack(images).to(device, non_blocking=True).float().div_(255))
-    return [image.to(device, non_blocking=True).float().div_(255) for image in images]
+    return [image.contiguous().to(device, non_blocking=True).float().div_(255) for image in images]
 
 
 def augmentation(name: str, side: int) -> v2.Transform | None:
@@ -29,7 +29,7 @@ def augmentation(name: str, side: int) -> v2.Transform | None:
     to 4 on the mean colour, IoU-preserving crop of at least 0.3, flip: SSD's own).
     """
     flip = v2.RandomHorizontalFlip(0.5)
-    whole_boxes = v2.SanitizeBoundingBoxes(labels_getter=lambda inputs: inputs[1]["labels"])
+    whole_boxes = v2.SanitizeBoundingBoxes(labels_getter=_labels)
     fill: Any = {tv_tensors.Mask: 255, "others": 110}
     mean = [round(255 * share) for share in IMAGE_MEAN]
     steps: dict[str, list[v2.Transform]] = {
@@ -56,6 +56,12 @@ def augmentation(name: str, side: int) -> v2.Transform | None:
     if name not in steps:
         raise ValueError(f"An augmentation is one of {', '.join(steps)}; got {name!r}.")
     return v2.Compose([*steps[name], v2.ToPureTensor()]) if steps[name] else None
+
+
+def _labels(sample: Any) -> Tensor:
+    """By name, because a lambda cannot be sent to another process."""
+    labels: Tensor = sample[1]["labels"]
+    return labels
 
 
 def _scaled(factor: float, part: Tensor) -> Tensor:

@@ -46,6 +46,16 @@ class ClassFolder(Views):
         number = self.ids[index]
         return (to_tensor(read_image(self.files[number])), self._labels[number]) if self.whole else self[index]
 
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """(height, width) of every square."""
+        return [(self.side, self.side)] * len(self)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whole files are not kept."""
+        return not self.whole and super().in_memory
+
     def _cropped(self, path: Path) -> Tensor:
         edge = (1 - 7 / 8) / 2 if self.whole else 0.0  # of both sides
         return to_tensor(ImageOps.fit(read_image(path), (self.side,) * 2, Image.Resampling.BILINEAR, bleed=edge))

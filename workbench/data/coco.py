@@ -95,6 +95,10 @@ class CocoFolder(Views):
         names = (category["name"] for category in categories)
         super().__init__(f"{Path(root).resolve().name}-{split}", names, self._images, source)
 
+    def _choose(self, ids: tuple[int, ...]) -> None:
+        super()._choose(ids)
+        self._images = {number: self._images[number] for number in ids}  # small views are sent to processes quickly
+
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
         number = self.ids[index]
         return self.memory.get(number, self._images[number].read).clone(), self.target(index)
@@ -117,6 +121,9 @@ class CocoFolder(Views):
     def sizes(self) -> list[tuple[int, int]]:
         """(height, width) of every image as served; nothing is decoded."""
         return [self._images[number].size[::-1] for number in self.ids]
+
+    def named(self, index: int) -> str:
+        return str(self._images[self.ids[index]].path)
 
     @property
     def objects(self) -> int:

@@ -13,11 +13,13 @@ import torch
 from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
+from workbench.records.environment import machine_setting
+
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")  # PIL knows forty more; for some it starts programs
 MOST_PIXELS = 200_000_000  # of one image; four bytes each while it is decoded
 IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's images in 0-1, for each colour
-MEMORY_LIMIT = 2 * 2**30  # bytes of decoded or drawn images that one data set keeps: 40,000 of 128 x 128 pixels
+MEMORY_LIMIT = 2.0  # GiB of decoded or drawn images that one data set keeps: 40,000 of 128 x 128 pixels
 
 _SIDEWAYS = (5, 6, 7, 8)  # orientations in EXIF that swap width and height
 # A whole JPEG ends with its end-of-image marker, a whole PNG with its IEND chunk.
@@ -122,11 +124,17 @@ def to_tensor(image: Image.Image, size: tuple[int, int] | None = None) -> Tensor
 
 
 class Memory:
-    """What was read or drawn, by number: what was used last stays, up to `limit` bytes; the rest is made again."""
+    """What was read or drawn, by number: what was used last stays, up to `limit` bytes; the rest is made again.
+
+    WORKBENCH_MEMORY gives another limit, in GiB. What it holds does not travel to other processes.
+    """
 
     def __init__(self) -> None:
-        self.limit, self.used = MEMORY_LIMIT, 0
+        self.limit, self.used = int(machine_setting("WORKBENCH_MEMORY", MEMORY_LIMIT) * 2**30), 0
         self._kept: OrderedDict[int, Any] = OrderedDict()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Memory, ()
 
     def get(self, number: int, make: Callable[[], Any]) -> Any:
         """What has this number, made if it is not there: an array or tensor, to be copied before it is written into."""

@@ -95,6 +95,9 @@ class PoseCrops(Views):
         """(height, width) of every crop."""
         return [self.size] * len(self)
 
+    def named(self, index: int) -> str:
+        return self.source.named(self._instances[self.ids[index]].image)
+
     def to_image(self, index: int, points: Points) -> Points:
         """Points (K, 2) of crop `index` in pixels of its image."""
         corner, scale = self._window(self.ids[index])

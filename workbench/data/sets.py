@@ -40,6 +40,21 @@ class Views:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """(height, width) of every image as served; nothing is decoded."""
+        raise NotImplementedError
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether its images stay decoded, once they were read. A mask is a fourth colour; two views may take turns."""
+        return 4 * sum(height * width for height, width in self.sizes) <= self.memory.limit / 2
+
+    def named(self, index: int) -> str:
+        """The image as messages name it: its file, where it has one."""
+        number = self.ids[index]
+        return str(self.files[number]) if self.files else f"image {number} of {self.name}"
+
     def take(self, indices: Iterable[int]) -> Self:
         """A view on these samples in this order; what is in memory is shared, not copied."""
         view = copy.copy(self)

@@ -6,7 +6,7 @@ recomputed for it on a fixed set of training images (DetNAS, section 5). The ori
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from workbench.data.prefetch import workers_for
 from workbench.networks.count import evaluating
 from workbench.tasks.task import Task
 
@@ -29,8 +30,15 @@ class ImageBatches:
     device: torch.device
 
     def __iter__(self) -> Iterator[list[torch.Tensor]]:
-        for start in range(0, len(self.indices), self.batch_size):
-            yield self.task.batch(self.data, self.indices[start : start + self.batch_size], self.device)[0]
+        starts = range(0, len(self.indices), self.batch_size)
+        cuts = [self.indices[start : start + self.batch_size] for start in starts]
+        # Asked of a view: so few images may stay in memory, where the whole data set does not.
+        if (workers := workers_for(self.data.take(self.indices))) is None:
+            yield from (self.task.batch(self.data, cut, self.device)[0] for cut in cuts)
+            return
+        jobs = ([(index, None) for index in cut] for cut in cuts)
+        with closing(self.task.batches(self.data, jobs, self.device, workers=workers)) as made:
+            yield from (images for images, _ in made)
 
     def __len__(self) -> int:
         return -(-len(self.indices) // self.batch_size)

@@ -3,8 +3,10 @@
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -45,6 +47,7 @@ class Scorer:
     origin: str = ""  # the key of the phase that trained the model
     recalibrated: bool = True
     reuse: PrefixReuse | None = None  # for prefixes: computes the blocks that candidates share only once
+    precision: Callable[[], AbstractContextManager[Any]] = nullcontext  # as in training
 
     def __post_init__(self) -> None:
         if self.reuse is not None and not self.recalibrated:
@@ -62,7 +65,7 @@ class Scorer:
         metrics: dict[str, float] = {}
         error = None
         try:
-            with keeping_statistics(self.model):
+            with keeping_statistics(self.model), self.precision():
                 metrics = self._metrics(networks, arch)
             broken = [name for name, value in metrics.items() if not math.isfinite(value)]
             if broken:

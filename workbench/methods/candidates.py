@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -24,6 +24,7 @@ from workbench.search.query import Searcher
 from workbench.spaces.arch import Arch
 from workbench.tasks.classification import Classification
 from workbench.training.fit import place
+from workbench.training.recipe import autocast
 
 
 class Scorable(Protocol):
@@ -86,6 +87,7 @@ def scorer(experiment: Experiment, supernet: Scorable, task: Any, *, recalibrate
     part, data = experiment.plan.scoring, experiment.data
     crops = isinstance(task, Classification)
     train, search = (data.crops, data.crops_search) if crops else (data.train, data.search)
+    recipe = experiment.plan.classifier.recipe if crops else experiment.plan.finetune
     size, total = part.calibration_batch, min(part.calibration_images, len(train))
     if total > size:  # the cumulative average weights every batch alike: no smaller last one
         total -= total % size
@@ -115,6 +117,7 @@ def scorer(experiment: Experiment, supernet: Scorable, task: Any, *, recalibrate
         seed=experiment.seed,
         origin=supernet.key,
         recalibrated=recalibrated,
+        precision=partial(autocast, recipe, experiment.device),
     )
 
 

@@ -23,6 +23,7 @@ from workbench.records.seeds import generator
 from workbench.spaces.arch import Arch
 from workbench.spaces.costs import backbone_cost
 from workbench.spaces.network_spec import NetworkSpec
+from workbench.training.recipe import autocast
 
 # The columns of a comparison by its main metric.
 SHOWN = {
@@ -177,7 +178,8 @@ def train_classifier(
         experiment, name, model, task, data.crops, recipe, origin=origin, shared=True, image_side=side
     )
     rng = generator(experiment.seed, "bootstrap")
-    metrics, _ = task.measure(model, data.crops_test, experiment.device, rng=rng)
+    with autocast(recipe, experiment.device):
+        metrics, _ = task.measure(model, data.crops_test, experiment.device, rng=rng)
     body = model.get_submodule("backbone")
     assert isinstance(body, Backbone)
     return body, trained, {task.metric: metrics[task.metric]}
@@ -192,7 +194,9 @@ def test_metrics(experiment: Experiment, model: nn.Module) -> tuple[dict[str, fl
     """The task's metrics on the test split with the error of the first, and what was found there."""
     rng, batch = generator(experiment.seed, "bootstrap"), experiment.plan.scoring.batch
     metrics: dict[str, float]
-    metrics, found = experiment.task.measure(model, experiment.data.test, experiment.device, rng=rng, batch_size=batch)
+    device, test = experiment.device, experiment.data.test
+    with autocast(experiment.plan.finetune, device):
+        metrics, found = experiment.task.measure(model, test, device, rng=rng, batch_size=batch)
     return metrics, found
 
 

@@ -1,7 +1,7 @@
 """One run of a method: where it is recorded, on what data, for which task."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -140,9 +140,11 @@ def forward_macs(
 
 
 def as_plain(value: Any) -> Any:
-    """Dataclasses, tuples and numbers as JSON data, for identities and records."""
+    """Dataclasses, tuples and numbers as JSON data, for identities and records; see `recipe.LATER`."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {"type": type(value).__name__, **{name: as_plain(part) for name, part in vars(value).items()}}
+        omitted = {f.name for f in fields(value) if f.metadata.get("later") and getattr(value, f.name) == f.default}
+        parts = {name: as_plain(part) for name, part in vars(value).items() if name not in omitted}
+        return {"type": type(value).__name__, **parts}
     if isinstance(value, Mapping):
         return {str(name): as_plain(part) for name, part in value.items()}
     if isinstance(value, list | tuple):

@@ -12,7 +12,8 @@ from workbench.methods.experiment import body_of
 from workbench.spaces.arch import Arch
 from workbench.spaces.space import SearchSpace
 from workbench.tasks.task import Task
-from workbench.training.fit import BeforeStep, Forward, path_generator
+from workbench.training.fit import BeforeStep, path_generator
+from workbench.training.side import Forward
 
 PathRule = Literal["uniform", "fair", "sandwich"]
 PathSampler = Callable[[np.random.Generator], Arch]
@@ -70,12 +71,12 @@ def path_wise(paths: StepPaths, rule: PathRule, task: Task) -> BeforeStep:
     def sandwich(model: nn.Module, turn: str, rng: np.random.Generator) -> Iterator[Forward]:
         """In-place distillation: the first path learns the labels, the others learn what it says."""
         teacher, *students = paths(rng)
-        said: list[Tensor] = []
+        said: dict[int, Tensor] = {}  # of each part of the batch
         body_of(model).activate(teacher)
         yield lambda images, targets: _heard(model, task, images, targets, said)
         for arch in students:
             body_of(model).activate(arch)
-            yield lambda images, targets: _distilled(model, task, images, targets, said[0])
+            yield lambda images, targets: _distilled(model, task, images, targets, said[id(images)])
 
     return sandwich
 
@@ -93,17 +94,17 @@ def option_counts(space: SearchSpace, paths: StepPaths, seed: int, steps: int) -
     return counts
 
 
-def _heard(model: nn.Module, task: Task, images: Any, targets: Any, said: list[Tensor]) -> Mapping[str, Tensor]:
-    """The losses of the model; its logits (N, K) go into `said`."""
+def _heard(model: nn.Module, task: Task, images: Any, targets: Any, said: dict[int, Tensor]) -> Mapping[str, Tensor]:
+    """The losses of the model; its logits (N, K) go into `said`, by the identity of the images."""
     layer = model.get_submodule(task.logits)
-    with layer.register_forward_hook(lambda layer, inputs, output: said.append(output)):
+    with layer.register_forward_hook(lambda layer, inputs, output: said.update({id(images): output})):
         losses: Mapping[str, Tensor] = model(images, targets)
     return losses
 
 
 def _distilled(model: nn.Module, task: Task, images: Any, targets: Any, teacher: Tensor) -> Mapping[str, Tensor]:
     """The cross entropy of the model's logits with what the `teacher` (N, K), logits of another path, says."""
-    said: list[Tensor] = []
+    said: dict[int, Tensor] = {}
     _heard(model, task, images, targets, said)
     answers = teacher.detach().float().softmax(dim=1)
-    return {"distillation": F.cross_entropy(said[0].float(), answers)}
+    return {"distillation": F.cross_entropy(said[id(images)].float(), answers)}

@@ -1,5 +1,7 @@
-"""Where a run was computed: versions, commit, threads and platform."""
+"""Where a run was computed: versions, commit, threads and platform; and how it may use its machine."""
 
+import math
+import os
 import platform
 import subprocess
 from importlib import metadata
@@ -38,3 +40,15 @@ def _git_state(folder: Path) -> dict[str, Any] | None:
     commit = lines[0].removeprefix("# branch.oid ")
     dirty = any(not line.startswith("#") for line in lines)
     return {"commit": None if commit == "(initial)" else commit, "dirty": dirty}
+
+
+def machine_setting(name: str, usual: float) -> float:
+    """A number from an environment variable: how a machine is used, never what is computed. ValueError for others."""
+    text = os.environ.get(name, "").strip()
+    try:
+        value = float(text or usual)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise ValueError(f"The environment variable {name} is a number from 0 on, {usual:g} by default; got {text!r}.")
+    return value

@@ -1,8 +1,10 @@
 """What a network is for: one protocol of all tasks, so that any search, training and comparison runs on any of them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,13 +14,15 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from workbench.data.augmentation import stack_images
+from workbench.data.prefetch import Job, one_thread, parts, prefetched, rows, workers_for
 from workbench.networks.count import evaluating
 
 AnyBackbone = Any  # a module with `channels` and `strides`: a Backbone, a Supernet, one of your own
 Images = list[Tensor]  # float (3, H, W) in 0-1
 Targets = list[dict[str, Tensor]]
 Sample = tuple[Tensor, dict[str, Tensor]]  # image and target
-Outputs = Iterable[tuple[int, Any, dict[str, Tensor]]]  # index, target as the data set has it, the model's output
+Output = tuple[int, Any, dict[str, Tensor]]  # index, target as the data set has it, the model's output
+Outputs = Iterable[Output]
 Measured = tuple[dict[str, float], list[Any]]  # metrics, and what was found in each image
 
 
@@ -67,15 +71,33 @@ class Task(ABC):
         With a `seed` torch's generator is seeded for each image by its index: what `augment` draws for it depends on
         nothing else, neither on the images before it nor on the process that makes it.
         """
-        samples = []
-        read = data.__getitem__ if augment is None else getattr(data, "uncropped", data.__getitem__)
-        for index in indices:
-            if seed is not None:
-                torch.random.manual_seed(seed + index)
-            image, target = read(index)
-            samples.append(self.prepare(image, target, augment))
+        with one_thread():
+            samples = [self.sample(data, augment, index, None if seed is None else seed + index) for index in indices]
         targets = [{name: value.to(device) for name, value in target.items()} for _, target in samples]
         return stack_images([image for image, _ in samples], device), targets
+
+    def sample(self, data: Any, augment: v2.Transform | None, index: int, seed: int | None) -> Sample:
+        """One image and target of a batch, on the CPU."""
+        if seed is not None:
+            torch.default_generator.manual_seed(seed)
+        read = data.__getitem__ if augment is None else getattr(data, "uncropped", data.__getitem__)
+        image, target = read(index)
+        return self.prepare(image, target, augment)
+
+    def batches(
+        self,
+        data: Any,
+        jobs: Iterable[Sequence[Job]],
+        device: torch.device,
+        augment: v2.Transform | None = None,
+        *,
+        workers: int,
+    ) -> Generator[tuple[Images, Targets], None, None]:
+        """What `batch` gives for each of these lists of jobs, made ahead by so many processes; close it to end them."""
+        read, pinned = partial(self.sample, data, augment), device.type == "cuda"
+        with closing(prefetched(read, data, jobs, workers=workers, pinned=pinned)) as made:
+            for images, targets in made:
+                yield stack_images(parts(images, device), device), rows(targets, device)
 
     def measure(
         self,
@@ -94,7 +116,8 @@ class Task(ABC):
         `rng` where there is no formula for it. `quick` is for candidates of a search: fewer resamples, no metrics by
         size. `before_batch` is called with the index of each batch; it may switch the path of a supernet.
         """
-        return self.summarise(data, self.outputs(model, data, device, batch_size, before_batch), rng, quick)
+        with closing(self.outputs(model, data, device, batch_size, before_batch)) as outputs:
+            return self.summarise(data, outputs, rng, quick)
 
     @staticmethod
     def resamples(quick: bool) -> int:
@@ -108,18 +131,45 @@ class Task(ABC):
         device: torch.device,
         batch_size: int,
         before_batch: Callable[[int], None] | None = None,
-    ) -> Outputs:
-        """What the model says about every image of `data`, in order, in eval mode, on the model's device."""
-        with evaluating(model), torch.inference_mode():
-            for number, start in enumerate(range(0, len(data), batch_size)):
+    ) -> Generator[Output, None, None]:
+        """What the model says about every image of `data`, in order, in eval mode, on the model's device.
+
+        Images that do not lie in memory are read ahead. Low precision ends here: what is said is float32.
+        """
+        chunks = [range(start, min(start + batch_size, len(data))) for start in range(0, len(data), batch_size)]
+        with closing(_whole(data, chunks, device)) as read, evaluating(model), torch.inference_mode():
+            for number, (chunk, (images, targets)) in enumerate(zip(chunks, read, strict=True)):
                 if before_batch is not None:
                     before_batch(number)
-                chunk = range(start, min(start + batch_size, len(data)))
-                samples = [data[index] for index in chunk]
-                arguments: list[Any] = [stack_images([image for image, _ in samples], device)]
+                arguments: list[Any] = [stack_images(images, device)]
                 if self.given:
-                    arguments.append([{name: target[name].to(device) for name in self.given} for _, target in samples])
-                yield from zip(chunk, [target for _, target in samples], model(*arguments), strict=True)
+                    arguments.append([{name: target[name].to(device) for name in self.given} for target in targets])
+                said = [{name: _single(value) for name, value in output.items()} for output in model(*arguments)]
+                yield from zip(chunk, targets, said, strict=True)
+
+
+def _whole(
+    data: Any, chunks: Sequence[Sequence[int]], device: torch.device
+) -> Generator[tuple[Images, list[Any]], None, None]:
+    """The images and targets of each chunk as the data set has them; images that were read ahead are on `device`."""
+    if (workers := workers_for(data)) is None:
+        for chunk in chunks:
+            images, targets = zip(*(data[index] for index in chunk), strict=True)
+            yield list(images), list(targets)
+        return
+    jobs = ([(index, None) for index in chunk] for chunk in chunks)
+    pinned = device.type == "cuda"
+    with closing(prefetched(partial(_stored, data), data, jobs, workers=workers, pinned=pinned)) as made:
+        for batch in made:
+            yield parts(batch.images, device), rows(batch.targets)
+
+
+def _stored(data: Any, index: int, seed: int | None) -> Any:
+    return data[index]
+
+
+def _single(value: Tensor) -> Tensor:
+    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
 
 
 def resampled_error(

@@ -3,12 +3,34 @@
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from workbench.records.environment import machine_setting
 from workbench.records.files import write_bytes
+
+FIRST_SECONDS, USUAL_SECONDS = 20.0, 180.0  # of training until a checkpoint is due
+
+
+class CheckpointTimer:
+    """Says when a checkpoint is due: soon after the beginning, then every few minutes, however long a step takes.
+
+    WORKBENCH_CHECKPOINT_SECONDS gives another time, also for the first; 0 is after every step.
+    """
+
+    def __init__(self) -> None:
+        self.usual = machine_setting("WORKBENCH_CHECKPOINT_SECONDS", USUAL_SECONDS)
+        self.next = monotonic() + min(FIRST_SECONDS, self.usual)
+
+    def due(self) -> bool:
+        """Whether it is time; then the next one is due later."""
+        if (now := monotonic()) < self.next:
+            return False
+        self.next = now + self.usual
+        return True
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

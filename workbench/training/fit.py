@@ -5,7 +5,6 @@ every step it is path-wise training. A gradient search has two sides in turn, ea
 and alpha, the first-order bilevel search of DARTS (NATS, section 3.2; FNA's adaptation).
 """
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,26 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from workbench.data.augmentation import augmentation
 from workbench.records.progress import Progress, silent
-from workbench.records.seeds import generator, integer
+from workbench.records.seeds import generator
 from workbench.tasks.task import Task
 from workbench.training.averaging import WeightAverage
-from workbench.training.checkpoint import load_checkpoint, save_checkpoint
-from workbench.training.parallel import average_gradients, everywhere, world
-from workbench.training.recipe import AlternatingRecipe, Recipe, Turn, learning_rate, make_optimizer
+from workbench.training.checkpoint import CheckpointTimer, load_checkpoint, save_checkpoint
+from workbench.training.parallel import world
+from workbench.training.recipe import AlternatingRecipe, Recipe, Turn
+from workbench.training.side import Forward, Side
 
-CHECKPOINT_EVERY = 100  # steps; also at the end of every epoch of a search
-SMALLEST_SCALE = 2.0**-14  # of mixed precision: 30 steps were skipped in a row, and so would all others be
-
-Forward = Callable[[Any, Any], Mapping[str, Tensor]]  # of images and targets: losses, as a model in training mode
 # Called with the model that is trained (a trial trains a copy), the turn, and the seeded generator of architectures.
 # A step of several passes gets them one by one from an iterator that switches the model before each of them.
 BeforeStep = Callable[[nn.Module, Turn, np.random.Generator], Iterable[Forward] | None]
-
-
-class NonFiniteLoss(RuntimeError):
-    """The loss became infinite or NaN; the message names the step and the last good checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +69,7 @@ def fit(
     checkpoint: Path | None = None,
     image_side: int = 0,
     averaged: int = 0,
+    workers: int | None = None,
     progress: Progress = silent,
 ) -> History:
     """Trains `model` in place on `data`; with `search` and an alternating recipe, weights and alpha in turn.
@@ -88,7 +80,9 @@ def fit(
     statistics follow every batch, as always in training mode.) With a `checkpoint` path the run can be killed at any
     moment; the same call continues, and on the CPU it ends bit-identical to an uninterrupted one. `image_side` is the
     crop of augmentations whose recipe names none. With `averaged` the weights end as a `WeightAverage` of so many of
-    the last steps. NonFiniteLoss is raised before a bad loss or gradient reaches the weights.
+    the last steps. So many `workers` make batches ahead (0: none); by default they do where images do not lie in
+    memory. Batches are the same with any number. NonFiniteLoss is raised before a bad loss or gradient reaches the
+    weights.
     """
     device = torch.device(device)
     plan = recipe if isinstance(recipe, AlternatingRecipe) else None
@@ -98,16 +92,19 @@ def fit(
     alphas = list(search.parameters) if search else []
     searched = {id(alpha) for alpha in alphas}
     weights = [(name, p) for name, p in model.named_parameters() if p.requires_grad and id(p) not in searched]
-    sides = {"weights": Side("weights", weights, task, data, own, seed, device, image_side, checkpoint)}
+    places: dict[str, Any] = {"image_side": image_side, "checkpoint": checkpoint, "workers": workers}
+    sides = {"weights": Side("weights", weights, task, data, own, seed, device, **places)}
     if plan is not None and search is not None:
         _check_halves(data, search.data)
         other, named = replace(plan.alpha, steps=own.steps), [("alpha", alpha) for alpha in alphas]
-        sides["alpha"] = Side(
-            "alpha", named, task, search.data, other, seed, device, image_side, checkpoint, search.penalty
-        )
+        sides["alpha"] = Side("alpha", named, task, search.data, other, seed, device, penalty=search.penalty, **places)
     elif plan is not None or search is not None:
         raise ValueError("A gradient search has both: a side of alpha, and an AlternatingRecipe.")
-    path = path_generator(seed)
+    if own.compile and (search is not None or before_step is not None):
+        raise ValueError("Only a network whose path stays the same can be compiled; train this one with compile=''.")
+    # Shares its layers with the model.
+    compiled = (torch.compile(model, backend=own.compile),) if own.compile else None
+    path, timer = path_generator(seed), CheckpointTimer()
     average = WeightAverage(sides["weights"].parameters, own.steps, averaged)
     epochs: list[list[Tensor]] = []
     cuda = range(torch.cuda.device_count()) if device.type == "cuda" else []
@@ -119,16 +116,20 @@ def fit(
             except Exception as error:  # something is missing in it, or is of another training
                 raise ValueError(f"{checkpoint} does not fit this training ({error!r}); delete it.") from error
         try:
-            for step in range(len(sides["weights"].losses), own.steps):
+            left = range(len(sides["weights"].losses), own.steps)
+            sides["weights"].look_ahead(left)
+            if plan is not None:
+                sides["alpha"].look_ahead(step for step in left if "alpha" in plan.turns(step))
+            for step in left:
                 turns: tuple[Turn, ...] = plan.turns(step) if plan else ("weights",)
                 for turn in turns:
-                    passes = before_step(model, turn, path) if before_step is not None else None
+                    passes = before_step(model, turn, path) if before_step is not None else compiled
                     side = "alpha" if turn == "alpha" else "weights"
                     _only_learns(sides, side)
                     sides[side].step(model, step, passes)
                 average.after(step + 1)
                 progress(step + 1, own.steps, _losses(sides))
-                due = step + 1 == own.steps or (step + 1) % CHECKPOINT_EVERY == 0
+                due = timer.due() or step + 1 == own.steps
                 if plan is not None and step + 1 == plan.epoch_ends[len(epochs)]:
                     epochs.append([alpha.detach().cpu().clone() for alpha in alphas])
                     due = True
@@ -137,6 +138,8 @@ def fit(
                 if checkpoint is not None and due and world()[0] == 0:
                     save_checkpoint(checkpoint, _state(model, sides, path, epochs, average))
         finally:
+            for each in sides.values():
+                each.close()
             _only_learns(sides, *sides)
     average.apply()
     return History(
@@ -150,92 +153,6 @@ def fit(
 def path_generator(seed: int) -> np.random.Generator:
     """The generator that `fit` with this seed hands to `before_step`, at its beginning."""
     return generator(seed, "path")
-
-
-@dataclass
-class Side:
-    """Some parameters descending on one data set: optimiser, learning rate, and the order of the images."""
-
-    name: str  # "weights" or "alpha"
-    named: Sequence[tuple[str, nn.Parameter]]
-    task: Task
-    data: Any
-    recipe: Recipe
-    seed: int
-    device: torch.device
-    image_side: int = 0
-    checkpoint: Path | None = None  # only named in messages
-    penalty: Callable[[nn.Module], Tensor] | None = None  # of the model, added to the loss
-
-    def __post_init__(self) -> None:
-        recipe, (self.rank, self.processes) = self.recipe, world()
-        if len(self.data) == 0:
-            raise ValueError("Training needs at least one image; the data set is empty. Check its folder and split.")
-        if recipe.batch_size % self.processes:
-            raise ValueError(
-                f"A batch of {recipe.batch_size} cannot be shared by {self.processes} processes; use a multiple."
-            )
-        self.parameters = [parameter for _, parameter in self.named]
-        self.optimizer = make_optimizer(self.named, recipe)
-        self.mixed = recipe.amp and self.device.type == "cuda"
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.mixed)
-        self.augment = augmentation(recipe.augment, recipe.crop_side or self.image_side)
-        self.order = generator(self.seed, "order", self.name)
-        self.losses: list[float] = []
-        self.passes = 0  # of all steps
-        self.queue: list[int] = []  # what is left of the current pass over the data
-
-    def step(self, model: nn.Module, step: int, passes: Iterable[Forward] | None = None) -> None:
-        """One update from one batch; NonFiniteLoss before a bad loss or gradient reaches the weights.
-
-        Augmentation depends on (seed, step, index of the image), dropout and the sampling of boxes on (seed, step):
-        neither on the steps before nor on who makes the batch.
-        """
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.recipe, step) * group["lr_factor"]
-        indices = self._next_batch()[self.rank :: self.processes]
-        drawn = integer(self.seed, "augmentation", self.name, str(step))
-        images, targets = self.task.batch(self.data, indices, self.device, self.augment, drawn)
-        torch.random.manual_seed(integer(self.seed, "layers", self.name, str(step), str(self.rank)))
-        self.optimizer.zero_grad(set_to_none=True)  # None, not zero: unsampled options must not feel momentum or decay
-        losses = []
-        for forward in passes or (model,):
-            with torch.autocast(self.device.type, enabled=self.mixed):
-                parts = forward(images, targets)
-                if self.penalty is not None:
-                    parts = {**parts, "penalty": self.penalty(model)}
-                loss = torch.stack([part.float() for part in parts.values()]).sum()
-            losses.append(float(loss.detach()))
-            if not everywhere(math.isfinite(losses[-1]), self.device):
-                raise self._not_finite("loss", step, parts)
-            self.scaler.scale(loss).backward()
-        self.losses.append(sum(losses) / len(losses))
-        self.passes += len(losses)
-        average_gradients(self.parameters)
-        self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_norm or math.inf)
-        if not self.mixed and not math.isfinite(norm):  # mixed precision expects a few, and skips those steps
-            raise self._not_finite("gradient", step, parts)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        if self.mixed and self.scaler.get_scale() < SMALLEST_SCALE:
-            raise self._not_finite("gradient", step, parts)
-
-    def _next_batch(self) -> list[int]:
-        """The next indices of an endless sequence of shuffled passes."""
-        size = self.recipe.batch_size
-        while len(self.queue) < size:
-            self.queue = [*self.queue, *self.order.permutation(len(self.data)).tolist()]
-        batch, self.queue = self.queue[:size], self.queue[size:]
-        return batch
-
-    def _not_finite(self, what: str, step: int, parts: Mapping[str, Tensor]) -> NonFiniteLoss:
-        values = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in parts.items())
-        written = self.checkpoint and self.checkpoint.exists()
-        kept = f"the last good checkpoint is {self.checkpoint}" if written else "no checkpoint was kept"
-        return NonFiniteLoss(
-            f"The {what} is not finite at step {step} ({values}); {kept}. Lower the learning rate or check the boxes."
-        )
 
 
 def place(model: nn.Module, device: torch.device) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -10,6 +10,10 @@ from torch import nn
 
 # What is about to move: weights while alpha stands still, weights of a search or of plain training, or alpha.
 Turn = Literal["warm", "weights", "alpha"]
+
+
+# Of a field that came when there were results already: its default is no part of identities, which so stay the same.
+LATER = {"later": True}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +39,13 @@ class Recipe:
     clip_norm: float | None = None
     augment: str = "none"
     crop_side: int = 0  # pixels, of augmentations that crop; 0: the side of the data's images
-    amp: bool = True  # mixed precision, on CUDA only
+    amp: bool = True  # mixed precision; without an `amp_dtype` on CUDA only
+    # auto: bfloat16 where the GPU has it, else float16 with scaled losses
+    amp_dtype: Literal["auto", "float16", "bfloat16"] = field(default="auto", metadata=LATER)
+    # Forward and backward passes that a batch is cut into, to save memory; losses are means over a part. Batch norm
+    # sees a part at a time, and region detectors sample boxes in it: they train differently.
+    accumulate: int = field(default=1, metadata=LATER)
+    compile: str = field(default="", metadata=LATER)  # "inductor", or another backend of torch.compile; "": not
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +104,22 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     if step < warmup_steps:
         factor *= recipe.warmup_factor + (1 - recipe.warmup_factor) * step / warmup_steps
     return recipe.lr * factor
+
+
+def amp_dtype(recipe: Recipe, device: torch.device) -> torch.dtype | None:
+    """The type of mixed precision on this device; None: float32 everywhere."""
+    if not recipe.amp or (recipe.amp_dtype == "auto" and device.type != "cuda"):
+        return None
+    named = recipe.amp_dtype
+    if named == "auto":
+        named = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    return torch.bfloat16 if named == "bfloat16" else torch.float16
+
+
+def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
+    """Inside, layers compute with the recipe's precision: for training, and for scoring what was trained so."""
+    dtype = amp_dtype(recipe, device)
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
 
 
 def make_optimizer(parameters: Iterable[tuple[str, nn.Parameter]], recipe: Recipe) -> torch.optim.Optimizer:

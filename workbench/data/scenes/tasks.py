@@ -27,6 +27,11 @@ class _Streamed(Views):
         ids = range(SPLITS[split], SPLITS[split] + size)
         super().__init__(f"{kind} {config.classes} {split}", config.categories, ids, source)
 
+    @property
+    def in_memory(self) -> bool:
+        """No file is decoded: what memory does not hold is drawn again."""
+        return True
+
 
 class Scenes(_Streamed):
     """Scenes as detection data, drawn when they are asked for.
