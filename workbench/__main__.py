@@ -28,6 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError("Expected each parameter once, but one was given twice; use --sweep NAME=V1,V2 for several.")
     if arguments.fresh:
         given["fresh"] = True
+    if arguments.rehearse:
+        return _rehearse(arguments.notebooks, given, sweep)
     code = 0
     for done in run_notebooks(arguments.notebooks, parameters=given, sweep=sweep, echo=sys.stdout):
         ended = "failed after" if done.error else "finished in"
@@ -35,6 +37,23 @@ def run(arguments: argparse.Namespace) -> int:
         if done.error:
             say(f"workbench: {done.error}; partial notebook: {done.notebook}", sys.stderr)
             code = 1
+    return code
+
+
+def _rehearse(notebooks: Sequence[Path], given: dict[str, Any], sweep: dict[str, list[str]]) -> int:
+    from workbench.batch import rehearsal
+    from workbench.batch.run import run_notebooks
+
+    if sweep:
+        raise ValueError("A rehearsal is of one preset; leave out --sweep.")
+    code = 0
+    for notebook, chosen in [(path, rehearsal.parameters(path, given)) for path in notebooks]:
+        (done,) = run_notebooks([notebook], parameters=chosen, echo=sys.stdout)
+        if done.error or done.run is None:
+            say(f"workbench: {done.error}; partial notebook: {done.notebook}", sys.stderr)
+            code = 1
+        else:
+            say(f"{done.source}: finished in {done.seconds:.1f} s, {done.run}\n\n{rehearsal.write(done.run)}")
     return code
 
 
@@ -163,6 +182,7 @@ def main(words: Sequence[str] | None = None) -> int:
     command.add_argument("-p", dest="parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     command.add_argument("--sweep", action="append", default=[], metavar="NAME=V1,V2", help="run once per value")
     command.add_argument("--fresh", action="store_true", help="start anew instead of continuing an unfinished run")
+    command.add_argument("--rehearse", action="store_true", help="a paper's preset at full size, two steps of each")
     command.set_defaults(command=run)
 
     command = commands.add_parser("report", help="one HTML page, or Markdown tables over seeds")
