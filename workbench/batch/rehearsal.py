@@ -85,7 +85,7 @@ def parameters(notebook: Path, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def estimates(run: RunFolder) -> list[Estimate]:
-    """Of every phase of the run that the real one has, too, in order; measuring on the test split is left out."""
+    """Of the phases of the run in order, without what a lesson adds, measures on the test split or had in the cache."""
     plans = paper_plans(run)
     real = {digest(as_plain(cut)): recipe for plan in plans for recipe, cut in _recipes(plan, rehearsed(plan))}
     records = {digest(record["entry"]): (path.parent, record) for path, record in _records(run)}
@@ -100,7 +100,8 @@ def estimates(run: RunFolder) -> list[Estimate]:
         coco = CITYSCAPES_BYTES if plan.data.split == "fna-cityscapes" else COCO_BYTES
         memory = None
         if cut is not None:
-            recipe = real[digest(cut)]
+            if (recipe := real.get(digest(cut))) is None:
+                continue  # a lesson's own, such as a training of half the length
             images, macs = _trained(entry, recipe)
             weights = recipe if isinstance(recipe, Recipe) else recipe.weights
             few = cut.get("weights", cut)["batch_size"]
@@ -205,9 +206,9 @@ def as_markdown(run: RunFolder) -> str:
     lines = [
         f"## {run.notebook}, preset {run.params['preset']}",
         "",
-        f"Rehearsed in {total.seconds:.0f} s of phases, at most {total.peak_memory / 2**30:.1f} GiB. Full size: MACs forward"
-        f" and backward, counted; GPU-days at {RATE:g} TFLOP/s; memory at most, on each of {GPUS} GPUs in single"
-        f" precision; and what a loader reads so that {GPUS} such GPUs are busy. Controls are rows, too.",
+        f"Rehearsed in {total.seconds:.0f} s of phases, at most {total.peak_memory / 2**30:.1f} GiB. At full size: MACs"
+        f" forward and backward, counted; GPU-days at {RATE:g} TFLOP/s; memory on each of {GPUS} GPUs in single"
+        f" precision, at most; and what a loader reads so that {GPUS} such GPUs are busy. Controls are rows, too.",
         "",
         "| phase | rehearsed, s | peak, GiB | images | MACs | GPU-days | memory, GiB | MB/s read |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
@@ -217,6 +218,8 @@ def as_markdown(run: RunFolder) -> str:
         cells = [row.phase, f"{row.seconds:.1f}", f"{row.peak / 2**30:.1f}", f"{row.images:,}", f"{row.macs:.2e}"]
         lines.append(f"| {' | '.join([*cells, f'{row.gpu_days:.2f}', memory, f'{row.read / 1e6:.1f}'])} |")
     days = {row.phase: row.gpu_days for row in rows}
+    left = [entry.phase for entry in run.ledger.entries if entry.phase not in days]
+    lines += ["", f"Not estimated: {', '.join(left)}."]
     if parts := printed_days(run):
         lines += ["", "| part | GPU-days printed | here |", "|---|---:|---:|"]
         for part, (told, phases) in parts.items():

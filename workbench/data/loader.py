@@ -186,7 +186,8 @@ def _crops(plan: DataPlan, name: str, seed: int, runs: str) -> tuple[dict[str, A
         few = max(64, plan.crops // 8)
         sizes = {"train": plan.crops if name else 1, "search": few, "test": few}
         seen, ranked, reported = (
-            SceneCrops(_config(plan), seed, split, size, plan.crop_side, plan.crop_classes) for split, size in sizes.items()
+            SceneCrops(_config(plan), seed, split, size, plan.crop_side, plan.crop_classes)
+            for split, size in sizes.items()
         )
         said = f"; pre-training on {seen.name} ({len(seen)} images at {plan.crop_side} px)" if name else ""
     else:

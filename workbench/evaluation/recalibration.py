@@ -46,8 +46,8 @@ def recalibrate(
     """Replaces the running statistics of every norm layer that runs by their average over `batches` of images.
 
     `before_batch` is called with the index of each batch; it may switch the path of a supernet. Layers that do not run
-    (other options of a supernet) keep their statistics. Only statistics change; all modes are restored. Nothing is computed
-    behind the last norm layer, as soon as it is known: in a detector that may be most of the head.
+    (other options of a supernet) keep their statistics. Only statistics change; all modes are restored. As soon as the
+    last norm layer is known nothing is computed behind it: in a detector that may be most of the head.
     """
     norms = batch_norms(model)
     ran: list[nn.Module] = []  # by the first batch in its order, then whatever other layers run

@@ -11,7 +11,7 @@ REHEARSAL = "-rehearsal"
 # scores two candidates, a beam the options of its last decision.
 FEW: dict[str, Any] = {
     "steps": 2, "batch_size": 1, "epochs": 2, "warm_epochs": 1, "weight_steps": 1,
-    "train_images": 4, "search_images": 2, "test_images": 2, "crops": 8, "refresh_images": 2,
+    "train_images": 4, "search_images": 2, "test_images": 2, "crops": 8,
     "calibration_images": 2, "calibration_batch": 1, "batch": 1,
     "evaluations": 2, "population": 2, "parents": 1, "mutants": 1, "crossings": 0, "recalibration_check": 2,
     "random_networks": 1, "allocations": 2, "other_budgets": (), "searched_blocks": 1, "timings": 1,
@@ -44,6 +44,8 @@ def _cut(part: Any, few: dict[str, Any]) -> Any:
         value = getattr(part, field.name)
         if field.name in few:
             changes[field.name] = few[field.name]
+        elif field.name == "refresh_images":
+            changes["refresh_images"] = min(value, 2)
         elif field.name == "lr":  # as the batch, or two steps could already diverge
             changes["lr"] = value * few["batch_size"] / part.batch_size
         elif is_dataclass(value) and not isinstance(value, type):

@@ -24,9 +24,9 @@ def enlarged(scene: Scene, size: tuple[int, int]) -> Scene:
     return replace(
         scene,
         image=resized(scene.image, Image.Resampling.BILINEAR),
-        boxes=scene.boxes * np.float32([right, down] * 2),
-        centres=scene.centres * np.float32([right, down]),
-        keypoints=scene.keypoints * np.float32([right, down, 1]),
+        boxes=scene.boxes * np.array([right, down] * 2, np.float32),
+        centres=scene.centres * np.array([right, down], np.float32),
+        keypoints=scene.keypoints * np.array([right, down, 1], np.float32),
         areas=scene.areas * np.float32(down * right),
         masks=np.array([resized(mask) for mask in scene.masks], np.uint8).reshape(-1, height, width),
         semantic=resized(scene.semantic),

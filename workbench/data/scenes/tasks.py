@@ -127,9 +127,7 @@ class SceneMasks(Scenes):
 class SceneCrops(_Streamed):
     """Single animals as classification data, balanced: `[i] -> (uint8 (3, side, side), label in 0..K-1)`."""
 
-    def __init__(
-        self, config: SceneConfig, seed: int, split: str, size: int, side: int = 64, classes: int = 0
-    ) -> None:
+    def __init__(self, config: SceneConfig, seed: int, split: str, size: int, side: int = 64, classes: int = 0) -> None:
         super().__init__("crops", config, seed, split, size, side)
         self.side, self.shown = side, len(self.categories)
         self._stand_in(classes)
