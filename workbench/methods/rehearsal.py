@@ -33,9 +33,9 @@ def rehearsed(plan: Any) -> Any:
     batches = {name: 2 for name in ("batch_size", "calibration_batch") if pooled}
     classes = {"scene_classes": 19 if segmented else 80, "crop_classes": 1000}
     cut = _cut(plan, FEW | batches)
-    scenes = replace(cut.data.scenes, objects=(8, 12))  # some of every size
+    scenes = replace(cut.data.scenes, objects=(8, 12), sizes=(8.0, 110.0))  # some small and some large ones
     large = COCO_SIZE if size == (800, 1333) else size
-    return replace(cut, data=replace(cut.data, scenes=scenes, scene_size=large, image_side=256, **classes))
+    return replace(cut, data=replace(cut.data, scenes=scenes, scene_size=large, image_side=128, **classes))
 
 
 def _cut(part: Any, few: dict[str, Any]) -> Any:
