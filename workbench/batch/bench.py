@@ -15,23 +15,26 @@ from PIL import Image
 from torch import nn
 
 from workbench.data.coco import CocoFolder
+from workbench.data.images import Memory
 from workbench.data.loader import load_data
-from workbench.evaluation.prefix_reuse import PrefixReuse
-from workbench.evaluation.recalibration import ImageBatches, keeping_statistics, recalibrate
+from workbench.evaluation.recalibration import keeping_statistics, recalibrate
 from workbench.evaluation.scoring import Scorer
 from workbench.lessons.nats_mixture import saved_bytes
+from workbench.methods import candidates
+from workbench.methods.candidates import KeptSupernet
 from workbench.methods.crnas import presets as crnas
+from workbench.methods.crnas.method import beam_search, reusing
 from workbench.methods.detnas import presets as detnas
-from workbench.methods.experiment import body_of
+from workbench.methods.experiment import Experiment, body_of, new_model, start_experiment
 from workbench.methods.nats import presets as nats
 from workbench.networks.backbone import Backbone
 from workbench.networks.count import count_backbone
 from workbench.networks.dilation_mixture import SIDES, usual_implementation
 from workbench.networks.supernet import Supernet
-from workbench.search.beam import BeamSearch
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.dilation import dilation_space_name
-from workbench.tasks.detection import Detection
+from workbench.spaces.space import SearchSpace
+from workbench.training.fit import place
 from workbench.training.recipe import make_optimizer
 
 CPU = torch.device("cpu")
@@ -70,26 +73,36 @@ def figure(name: str, values: np.ndarray, what: str) -> Figure:
 
 def figures(rounds: int = 10) -> Iterator[Figure]:
     """All of them, of the `tiny` plans on the CPU with PyTorch's threads as they are set."""
-    torch.manual_seed(0)
-    yield supernet_step(3 * rounds)
-    yield from candidate(rounds)
-    yield prefixes(max(2, rounds // 3))
-    yield from mixtures(2 * rounds)
-    yield from images_from_files(rounds)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        yield supernet_step(3 * rounds, folder)
+        yield from candidate(rounds, folder)
+        yield prefixes(max(2, rounds // 3), folder)
+        yield from mixtures(2 * rounds)
+        yield from images_from_files(rounds, folder)
     yield costs(rounds)
 
 
-def supernet_step(rounds: int) -> Figure:
+def _supernet(plan: Any, space: SearchSpace, folder: Path) -> tuple[Experiment, Scorer]:
+    """An experiment on generated scenes, and what scores candidates by the weights of an untrained supernet."""
+    data = load_data(plan.data, "detection", "scenes", "", seed=0)
+    options: dict[str, Any] = {"seed": 0, "device": "cpu", "runs": str(folder), "fresh": False}
+    experiment = start_experiment("bench", {"space": space.name}, plan=plan, data=data, **options)
+    model = new_model(lambda: experiment.task.build(Supernet(space)), 0, "bench").eval()
+    place(model, CPU)
+    return experiment, candidates.scorer(experiment, KeptSupernet(model, body_of(model), "bench"), experiment.task)
+
+
+def supernet_step(rounds: int, folder: Path) -> Figure:
     """A training step of one path of a supernet, over that of the same network on its own."""
-    plan: Any = detnas.TINY
-    space = space_named(plan.space)
-    data = load_data(plan.data, "detection", "scenes", "", seed=0).train
-    task = Detection(categories=data.categories, config=plan.head)
-    images, targets = task.batch(data, range(8), CPU)
+    space, recipe = space_named(detnas.TINY.space), detnas.TINY.finetune
+    experiment, judge = _supernet(detnas.TINY, space, folder)
+    images, targets = experiment.task.batch(experiment.data.train, range(8), CPU)
     arch = space.uniform(1)
-    models = [task.build(Supernet(space)), task.build(Backbone(space.spec(arch)))]
-    body_of(models[0]).activate(arch)
-    seconds = in_turn([_step(model, plan.finetune, images, targets) for model in models], rounds)
+    judge.supernet.activate(arch)
+    alone = experiment.task.build(Backbone(space.spec(arch)))
+    place(alone, CPU)
+    seconds = in_turn([_step(model.train(), recipe, images, targets) for model in (judge.model, alone)], rounds)
     return figure("supernet step / stand-alone step", seconds[:, 0] / seconds[:, 1], f"{space.name}, 8 images")
 
 
@@ -104,36 +117,32 @@ def _step(model: nn.Module, recipe: Any, images: Any, targets: Any) -> Call:
     return step
 
 
-def candidate(rounds: int) -> Iterator[Figure]:
-    """Where the time of scoring a candidate of DetNAS goes, and what prepared images save."""
-    plan: Any = detnas.TINY
-    data = load_data(plan.data, "detection", "scenes", "", seed=0)
-    task, space = Detection(categories=data.train.categories, config=plan.head), space_named(plan.space)
-    model = task.build(Supernet(space)).eval().to(memory_format=torch.channels_last)
-    body_of(model).activate(space.uniform(1))
-    part, rng, found = plan.scoring, np.random.default_rng(0), list[Any]()
-    batches = ImageBatches(task, data.train, range(part.calibration_images), part.calibration_batch, CPU)
+def candidate(rounds: int, folder: Path) -> Iterator[Figure]:
+    """Where the time of scoring a candidate of DetNAS goes, and what images in memory save."""
+    space = space_named(detnas.TINY.space)
+    experiment, judge = _supernet(detnas.TINY, space, folder)
+    task, data, found, rng = experiment.task, experiment.data, list[Any](), np.random.default_rng(0)
+    judge.supernet.activate(space.uniform(1))
 
     def recalibrated() -> None:
-        with keeping_statistics(model):
-            recalibrate(model, task, batches)
+        with keeping_statistics(judge.model):
+            recalibrate(judge.model, task, judge.calibration)
 
     def forward() -> None:
-        found[:] = task.outputs(model, data.search, CPU, part.batch)
+        found[:] = task.outputs(judge.model, data.search, CPU, judge.scored.batch_size)
 
     def measured() -> None:
         task.summarise(data.search, iter(found), rng, True)
 
     def images_anew() -> None:
-        for views in (data.train, data.search):
-            views.memory = type(views.memory)()
-        list(batches)
-        [data.search[index] for index in range(len(data.search))]
+        for batches in (judge.calibration, judge.scored):
+            batches.data.memory = Memory()
+            list(batches)
 
     forward()
     seconds = in_turn([forward, recalibrated, measured, images_anew], rounds)
     scoring = seconds[:, :3].sum(axis=1)
-    what = f"{space.name}, {len(data.search)} images, recalibrated on {part.calibration_images}; random weights"
+    what = f"{space.name}, {len(data.search)} images, recalibrated on {len(judge.calibration.indices)}; random weights"
     for index, name in enumerate(("forward", "recalibration", "metric")):
         yield figure(f"share of a candidate: {name}", seconds[:, index] / scoring, what)
     yield figure("candidates a minute without recalibration / with", scoring / (scoring - seconds[:, 1]), what)
@@ -141,32 +150,20 @@ def candidate(rounds: int) -> Iterator[Figure]:
     yield figure("candidates a minute with images in memory / drawn anew", anew, f"{what}; scenes of 128 pixels")
 
 
-def prefixes(rounds: int) -> Figure:
-    """The last two steps of a beam, each candidate from the image on, over the same with reused prefixes."""
-    plan: Any = crnas.TINY
+def prefixes(rounds: int, folder: Path) -> Figure:
+    """The last two steps of a beam with reused prefixes, and with each candidate computed from the image on."""
+    part = replace(crnas.TINY.beam, searched_blocks=2)
+    plan = replace(crnas.TINY, beam=part, data=replace(crnas.TINY.data, search_images=32))
     space = space_named(dilation_space_name(plan.supernet_backbone, plan.deeper))
-    data = load_data(replace(plan.data, search_images=32), "detection", "scenes", "", seed=0)
-    task = Detection(categories=data.train.categories, config=plan.head)
-    model = task.build(Supernet(space)).eval().to(memory_format=torch.channels_last)
-    supernet = body_of(model)
-    batches = [ImageBatches(task, part, range(32), 16, CPU) for part in (data.train, data.search)]
+    experiment, plain = _supernet(plan, space, folder)
 
-    def measure(model: nn.Module, before_batch: Callable[[int], None]) -> dict[str, float]:
-        rng = np.random.default_rng(0)
-        return task.measure(model, data.search, CPU, rng=rng, quick=True, batch_size=16, before_batch=before_batch)[0]
-
-    options: dict[str, Any] = {"calibration": batches[0], "scored": batches[1], "measure": measure}
-    plain = Scorer(model=model, supernet=supernet, task=task, image_size=128, seed=0, **options)
-
-    def beam(reuse: bool) -> None:
-        kept = PrefixReuse(model, supernet, batches[0], batches[1]) if reuse else None
-        judge = replace(plain, reuse=kept)
-        search = BeamSearch(space, width=3, completions=2, seed=0, metric="AP", first=len(space.decisions) - 2)
+    def beam(judge: Scorer) -> None:
+        search = beam_search(experiment, judge)
         while queries := search.ask(search.evaluations):
             search.tell([judge(q.arch, phase="bench", step=0, completions=q.completions) for q in queries])
 
-    seconds = in_turn([lambda: beam(False), lambda: beam(True)], rounds)
-    what = f"the last 2 of {len(space.decisions)} decisions, whole candidates"
+    seconds = in_turn([lambda: beam(plain), lambda: beam(reusing(experiment, plain))], rounds)
+    what = f"the last 2 of {len(space.decisions)} decisions, building the prefixes included"
     return figure("candidates a minute with reused prefixes / without", seconds[:, 0] / seconds[:, 1], what)
 
 
@@ -204,25 +201,21 @@ def mixtures(rounds: int) -> Iterator[Figure]:
             yield figure(f"mixture / branches: memory, {learning}", np.array([kept[0] / kept[1]]), what)
 
 
-def images_from_files(rounds: int) -> Iterator[Figure]:
+def images_from_files(rounds: int, folder: Path) -> Iterator[Figure]:
     """What a training step waits for its batch of JPEG files, over the step itself, read in the training process."""
-    plan: Any = detnas.TINY
-    many = 16
-    scenes = load_data(plan.data, "detection", "scenes", "", seed=0).train.take(range(many))
-    with tempfile.TemporaryDirectory() as name:
-        data = _as_files(scenes, Path(name))
-        task = Detection(categories=data.categories, config=plan.head)
-        images, targets = task.batch(data, range(many), CPU)
-        model = task.build(Backbone(space_named(plan.space).spec(space_named(plan.space).uniform(1))))
-        step = _step(model, plan.finetune, images, targets)
+    space, many = space_named(detnas.TINY.space), 16
+    experiment, _ = _supernet(detnas.TINY, space, folder)
+    task, data = experiment.task, _as_files(experiment.data.train.take(range(many)), folder)
+    images, targets = task.batch(data, range(many), CPU)
+    step = _step(task.build(Backbone(space.spec(space.uniform(1)))), detnas.TINY.finetune, images, targets)
 
-        def wait() -> None:
-            data.memory = type(data.memory)()  # as where a data set is larger than memory
-            task.batch(data, range(many), CPU)
+    def wait() -> None:
+        data.memory = Memory()  # as where a data set is larger than memory
+        task.batch(data, range(many), CPU)
 
-        seconds = in_turn([wait, step], rounds)
-        what = f"{many} JPEG files of 480 x 480 pixels, shrunk to 128"
-        yield figure("wait for a batch / step, 0 workers", seconds[:, 0] / seconds[:, 1], what)
+    seconds = in_turn([wait, step], rounds)
+    what = f"{many} JPEG files of 480 x 480 pixels, shrunk to 128"
+    yield figure("wait for a batch / step, 0 workers", seconds[:, 0] / seconds[:, 1], what)
 
 
 def _as_files(scenes: Any, root: Path) -> CocoFolder:
