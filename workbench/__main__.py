@@ -1,4 +1,4 @@
-"""The command line: `python -m workbench {run,report,site,runs,predict,published,doctor}`."""
+"""The command line: `python -m workbench {run,report,site,runs,predict,published,bench,doctor}`."""
 
 import argparse
 import json
@@ -28,6 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError("Expected each parameter once, but one was given twice; use --sweep NAME=V1,V2 for several.")
     if arguments.fresh:
         given["fresh"] = True
+    if arguments.rehearse:
+        return _rehearse(arguments.notebooks, given, sweep)
     code = 0
     for done in run_notebooks(arguments.notebooks, parameters=given, sweep=sweep, echo=sys.stdout):
         ended = "failed after" if done.error else "finished in"
@@ -35,6 +37,24 @@ def run(arguments: argparse.Namespace) -> int:
         if done.error:
             say(f"workbench: {done.error}; partial notebook: {done.notebook}", sys.stderr)
             code = 1
+    return code
+
+
+def _rehearse(notebooks: Sequence[Path], given: dict[str, Any], sweep: dict[str, list[str]]) -> int:
+    from workbench.batch import rehearsal
+    from workbench.batch.run import run_notebooks
+
+    if sweep:
+        raise ValueError("A rehearsal is of one preset; leave out --sweep.")
+    code = 0
+    os.environ["MALLOC_MMAP_THRESHOLD_"] = "1048576"  # what is freed goes back at once, so that peaks are of one phase
+    for notebook, chosen in [(path, rehearsal.parameters(path, given)) for path in notebooks]:
+        (done,) = run_notebooks([notebook], parameters=chosen, echo=sys.stdout)
+        if done.error or done.run is None:
+            say(f"workbench: {done.error}; partial notebook: {done.notebook}", sys.stderr)
+            code = 1
+        else:
+            say(f"{done.source}: finished in {done.seconds:.1f} s, {done.run}\n\n{rehearsal.write(done.run)}")
     return code
 
 
@@ -124,6 +144,17 @@ def published(arguments: argparse.Namespace) -> None:
         print(as_markdown(), end="")
 
 
+def bench(arguments: argparse.Namespace) -> None:
+    """Print how fast the package is here: ratios of two things timed in turn, with quartiles."""
+    from workbench.batch.bench import as_markdown, figures
+
+    found = list(figures(arguments.rounds))
+    if arguments.json:
+        _print_json([row._asdict() for row in found])
+    else:
+        print(as_markdown(found), end="")
+
+
 def doctor(arguments: argparse.Namespace) -> int:
     """Say in plain words what is installed and how healthy the data sets are; 1 for problems."""
     from workbench.batch.doctor import examine
@@ -147,6 +178,12 @@ def say(text: object, stream: TextIO | None = None) -> None:
     print(plain(str(text), keep="\n"), file=stream or sys.stdout, flush=True)
 
 
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text!r}")
+    return int(text)
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]  # one sentence instead of the usage text
         print(f"workbench: {message}; see python -m {self.prog} --help", file=sys.stderr)
@@ -163,6 +200,7 @@ def main(words: Sequence[str] | None = None) -> int:
     command.add_argument("-p", dest="parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     command.add_argument("--sweep", action="append", default=[], metavar="NAME=V1,V2", help="run once per value")
     command.add_argument("--fresh", action="store_true", help="start anew instead of continuing an unfinished run")
+    command.add_argument("--rehearse", action="store_true", help="a paper's preset at full size, two steps of each")
     command.set_defaults(command=run)
 
     command = commands.add_parser("report", help="one HTML page, or Markdown tables over seeds")
@@ -193,12 +231,16 @@ def main(words: Sequence[str] | None = None) -> int:
     command.add_argument("--json", action="store_true", help="the same as JSON")
     command.set_defaults(command=published)
 
+    command = commands.add_parser("bench", help="how fast: ratios of two things timed in turn, in five minutes")
+    command.add_argument("--rounds", type=_positive, default=10, metavar="N", help="default 10; 1 is a quick look")
+    command.set_defaults(command=bench)
+
     command = commands.add_parser("doctor", help="versions, device, data set health")
     folder = os.environ.get("WORKBENCH_DATA") or None  # argparse reads a text as the type says
     command.add_argument("--data", type=Path, metavar="DIR", default=folder)
     command.set_defaults(command=doctor)
 
-    for name in ("report", "runs", "predict", "doctor"):
+    for name in ("report", "runs", "predict", "bench", "doctor"):
         commands.choices[name].add_argument("--json", action="store_true", help="print what a program can read")
     arguments = parser.parse_args(words)
     try:

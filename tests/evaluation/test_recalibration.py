@@ -1,12 +1,16 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from workbench.evaluation.recalibration import batch_norms, keeping_statistics, recalibrate
+from workbench.evaluation.recalibration import averaging, batch_norms, keeping_statistics, recalibrate
+from workbench.methods.presets import TINY_DETECTOR
 from workbench.networks.supernet import Supernet
 from workbench.spaces.catalogue import space_named
 from workbench.tasks.classification import Classification
+from workbench.tasks.detection import Detection
 
 SPACE = space_named("shuffle-tiny")
 TASK = Classification(categories=("a", "b"), hidden=16, dropout=0.0)
@@ -72,3 +76,47 @@ def test_a_network_with_nan_weights_is_an_error_not_a_zero():
         model.backbone.blocks[2].options[0][0].main[0].weight.fill_(float("nan"))
     with pytest.raises(FloatingPointError, match="not finite"):
         recalibrate(model, TASK, [list(torch.rand(4, 3, 32, 32))])
+
+
+@pytest.mark.parametrize("pyramid_norm", [False, True])
+def test_nothing_behind_the_last_norm_runs_twice_and_statistics_are_the_same_to_the_bit(pyramid_norm):
+    """The last layer with batch statistics is one of the supernet, or of the pyramid; each batch has another path."""
+    config = replace(TINY_DETECTOR, pyramid_norm=pyramid_norm)
+    task = Detection(categories=("fish",), config=config)
+    torch.manual_seed(0)
+    model = task.build(Supernet(SPACE)).eval()
+    batches = [list(torch.rand(2, 3, 64, 64)) for _ in range(3)]
+    paths = [SPACE.uniform(option) for option in (0, 1, 3)]  # as completions of a beam have
+    supernet = model.get_submodule("backbone.body")
+
+    def switch(index):
+        supernet.activate(paths[index])
+
+    runs = []
+    model.head.register_forward_hook(lambda *_: runs.append(1))
+    with keeping_statistics(model):
+        recalibrate(model, task, batches, switch)
+        found = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert len(runs) == pyramid_norm and not model.training  # only the first pass tells which norm is the last
+    norms = batch_norms(model)
+    before = {norm: [buffer.clone() for buffer in norm.buffers()] for norm in norms}
+    ran = set()
+    for norm in norms:
+        norm.register_forward_pre_hook(lambda layer, _: ran.add(layer))
+    with torch.no_grad(), averaging(norms):
+        for index, images in enumerate(batches):
+            switch(index)
+            task.run_layers(model, images)
+    for norm in norms:
+        if norm not in ran:
+            for buffer, value in zip(norm.buffers(), before[norm], strict=True):
+                buffer.copy_(value)
+    assert all(torch.equal(tensor, found[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_norm_layer_that_runs_once_for_each_map_sees_all_of_them():
+    norm, tail = nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1)
+    model, runs = nn.Sequential(norm, nn.ReLU(), norm, tail), []
+    tail.register_forward_hook(lambda *_: runs.append(1))
+    recalibrate(model, _Layers(), [list(torch.rand(4, 3, 8, 8)) for _ in range(5)])
+    assert norm.num_batches_tracked == 10 and len(runs) == 1

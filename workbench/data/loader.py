@@ -41,6 +41,10 @@ class DataPlan:
     crops: int = 0
     # What scenes show; their image size and extras are the loader's to say.
     scenes: SceneConfig = field(default_factory=SceneConfig)
+    # Scenes and crops in place of a paper's data: height and width, and classes (of which most are never shown).
+    scene_size: tuple[int, int] | None = None
+    scene_classes: int = 0
+    crop_classes: int = 0
     search_share: float = 0.15  # folders: share of train cut away for the search, without a `split`
     split: SplitName | None = None  # folders: cut as a paper does
     masks: bool = False  # targets of detection have the mask of every object
@@ -101,6 +105,8 @@ def load_data(
     dropped = [box for name in ("full_train", "test") for box in sets[name].dropped]
     absent = list(map(plain, sets["full_train"].absent))
     side, counted = f"{plan.image_side} px" if plan.image_side else "full size", "images"
+    if plan.scene_size:
+        side += ", enlarged to {} x {}".format(*plan.scene_size)
     if task == "pose":  # cut by image, so that no two people of one image stand on both sides
         people = {part: PoseCrops(part, plan.pose_crop) for part in dict.fromkeys(sets.values())}
         sets = {name: people[part] for name, part in sets.items()}
@@ -137,7 +143,8 @@ def _scenes(plan: DataPlan, task: TaskName, seed: int) -> dict[str, Any]:
     config = _config(plan, *extras)
     kind = SceneMasks if task == "segmentation" else Scenes
     sizes = {"train": plan.train_images, "search": plan.search_images, "test": plan.test_images}
-    sets = {split: kind(config, seed, split, size) for split, size in sizes.items()}
+    real = plan.scene_size, plan.scene_classes
+    sets = {split: kind(config, seed, split, size, *real) for split, size in sizes.items()}
     return {"full_train": sets["train"], **sets}
 
 
@@ -179,7 +186,8 @@ def _crops(plan: DataPlan, name: str, seed: int, runs: str) -> tuple[dict[str, A
         few = max(64, plan.crops // 8)
         sizes = {"train": plan.crops if name else 1, "search": few, "test": few}
         seen, ranked, reported = (
-            SceneCrops(_config(plan), seed, split, size, side=plan.crop_side) for split, size in sizes.items()
+            SceneCrops(_config(plan), seed, split, size, plan.crop_side, plan.crop_classes)
+            for split, size in sizes.items()
         )
         said = f"; pre-training on {seen.name} ({len(seen)} images at {plan.crop_side} px)" if name else ""
     else:

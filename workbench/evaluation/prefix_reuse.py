@@ -84,10 +84,10 @@ def prefix_bytes(space: SearchSpace, image_size: ImageSize, images: int, kept: i
     return 4 * images * kept * (largest + maps)
 
 
-def beam_macs(space: SearchSpace, width: int, image_size: ImageSize) -> tuple[int, int]:
+def beam_macs(space: SearchSpace, width: int, image_size: ImageSize, first: int = 0) -> tuple[int, int]:
     """Backbone MACs per image of a whole beam search: with every candidate computed from the image on, and reusing.
 
-    The options of a decision must cost the same, as dilations do.
+    The options of a decision must cost the same, as dilations do. `first` is the first decision that is searched.
     """
     size = height_width(image_size)
     macs: list[int] = []  # of each segment
@@ -100,7 +100,7 @@ def beam_macs(space: SearchSpace, width: int, image_size: ImageSize) -> tuple[in
             macs[index] += cost.macs
     recomputed = reused = done = 0
     kept = 1
-    for decision, part in enumerate(space.decisions):
+    for decision, part in list(enumerate(space.decisions))[first:]:
         start, candidates = places[decision], kept * len(part.options)
         recomputed += candidates * sum(macs)
         reused += kept * sum(macs[done:start]) + candidates * sum(macs[start:])  # kept prefixes go one decision further

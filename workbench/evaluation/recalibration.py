@@ -6,7 +6,7 @@ recomputed for it on a fixed set of training images (DetNAS, section 5). The ori
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from workbench.data.prefetch import workers_for
 from workbench.networks.count import evaluating
+from workbench.networks.supernet import Supernet
 from workbench.tasks.task import Task
 
 
@@ -53,25 +54,63 @@ def recalibrate(
     """Replaces the running statistics of every norm layer that runs by their average over `batches` of images.
 
     `before_batch` is called with the index of each batch; it may switch the path of a supernet. Layers that do not run
-    (other options of a supernet) keep their statistics. Only statistics change; all modes are restored.
+    (other options of a supernet) keep their statistics. Only statistics change; all modes are restored. As soon as the
+    last norm layer is known nothing is computed behind it: in a detector that may be most of the head.
     """
     norms = batch_norms(model)
-    ran: set[nn.Module] = set()
-    handles = [norm.register_forward_pre_hook(lambda layer, _: ran.add(layer)) for norm in norms]
+    ran: list[nn.Module] = []  # by the first batch in its order, then whatever other layers run
+    handles = [norm.register_forward_pre_hook(lambda layer, _: ran.append(layer)) for norm in norms]
     before = _statistics(norms)
+    searched = {layer for part in model.modules() if isinstance(part, Supernet) for layer in part.modules()}
+    # Which of the other norms is the last only a pass can tell.
+    last = _last(model, norms) if norms and searched.issuperset(norms) else nullcontext
     try:
         with evaluating(model), torch.no_grad(), averaging(norms):
             for index, images in enumerate(batches):
                 if before_batch is not None:
                     before_batch(index)
-                task.run_layers(model, images)
+                with last():
+                    task.run_layers(model, images)
+                if index == 0:
+                    last = _last(model, ran)
             # A detector drops boxes with NaN scores, so a broken network would look like one that finds nothing.
-            if not all(bool(buffer.isfinite().all()) for norm in ran for buffer in norm.buffers()):
+            if not all(bool(buffer.isfinite().all()) for norm in set(ran) for buffer in norm.buffers()):
                 raise FloatingPointError("the features of this network are not finite")
     finally:
         for handle in handles:
             handle.remove()
         _restore({norm: kept for norm, kept in before.items() if norm not in ran})
+
+
+def _last(model: nn.Module, ran: Sequence[nn.Module]) -> Callable[[], AbstractContextManager[None]]:
+    """Contexts that end a pass of the model where its last norm layer has run, given all that ran in one pass.
+
+    Where that is one of a supernet's, the next batch may have another path: then the pass ends behind the supernet.
+    """
+    ending = ran[-1] if ran else model
+    for part in model.modules():
+        if isinstance(part, Supernet) and ending in set(part.modules()):
+            ending = part
+    times = max(1, ran.count(ending))  # a tower runs once for each map
+
+    @contextmanager
+    def ended() -> Iterator[None]:
+        calls = 0
+
+        def stop(*_: object) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == times:
+                raise _Enough
+
+        with ending.register_forward_hook(stop), suppress(_Enough):
+            yield
+
+    return ended
+
+
+class _Enough(Exception):
+    """Every norm layer has run."""
 
 
 @contextmanager

@@ -61,7 +61,7 @@ def step_ratio(experiment: Experiment, model: nn.Module, turns: int = 5) -> floa
     """
     models, best = [copy.deepcopy(model) for _ in range(2)], [float("inf")] * 2
     use(body_of(models[1]), "branches")
-    for _ in range(turns):
+    for _ in range(min(turns, experiment.plan.timings)):
         for which, trial in enumerate(models):
             marks: list[float] = []
             fit(
@@ -110,7 +110,7 @@ def dilated_share(spec: NetworkSpec) -> float:
     return dilated / sum(searched_width(block) for block in blocks)
 
 
-def latency_table(experiment: Experiment, groups: Sequence[str], repeats: int = 9) -> pd.DataFrame:
+def latency_table(experiment: Experiment, groups: Sequence[str]) -> pd.DataFrame:
     """Milliseconds of one image through backbones with an equal split of every layer, and through detectors.
 
     With contiguous parts N allows no more and no thinner convolutions. Ratios are to the baseline, measured in turn.
@@ -135,7 +135,7 @@ def latency_table(experiment: Experiment, groups: Sequence[str], repeats: int = 
     calls: dict[str, Any] = {"backbone ms": [(body_of(model), image) for model in models]}
     calls["detector ms"] = [(model, [image[0]]) for model in models]
     for name, timed in calls.items():
-        frame[name] = [median for median, *_ in latencies_ms(timed, repeats=repeats)]
+        frame[name] = [median for median, *_ in latencies_ms(timed, repeats=plan.timings)]
     for part in ("backbone", "detector"):
         frame[f"{part} ratio"] = frame[f"{part} ms"] / frame[f"{part} ms"].iloc[0]
     return frame

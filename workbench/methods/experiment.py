@@ -126,14 +126,19 @@ def body_of(model: nn.Module) -> Any:
 
 
 def forward_macs(
-    model: nn.Module, task: Any, data: Any, device: torch.device, before_step: BeforeStep | None = None
+    model: nn.Module,
+    task: Any,
+    data: Any,
+    device: torch.device,
+    before_step: BeforeStep | None = None,
+    draws: int = 8,
 ) -> int:
-    """MACs of one image through `model`; for a supernet the mean over the paths of eight random steps."""
+    """MACs of one image through `model`; for a supernet the mean over the paths of so many random steps."""
     model.to(device)
     images, _ = task.batch(data, [0], device)
     rng = np.random.default_rng(0)
     macs = []
-    for _ in range(8 if before_step else 1):
+    for _ in range(draws if before_step else 1):
         passes = before_step(model, "warm", rng) if before_step is not None else None
         macs += [count_layers(model, lambda: task.run_layers(model, images)).macs for _ in passes or (model,)]
     return round(sum(macs) / len(macs))

@@ -56,8 +56,12 @@ def read_seed(
 ) -> SeedNetwork:
     """A network with the weights of the file `name`, and a digest of them; ValueError when they do not match.
 
-    Instead of a file `name` may be one of `pretrained.SOURCES`, which are asked for ImageNet weights of `network`.
+    Instead of a file `name` may be one of `pretrained.SOURCES`, which are asked for ImageNet weights of `network`; or
+    `random`, for a rehearsal.
     """
+    if name == "random":
+        drawn: Any = new_model(lambda: Backbone(spec), 0, "random seed network")
+        return SeedNetwork(backbone=drawn, origin={"weights": name, "network": network})
     backbone, origin = Backbone(spec), {"weights": name, "network": network}
     if name in SOURCES:
         load(backbone, published_state(name, network))
@@ -125,7 +129,9 @@ def gradient_search(
 
     ways = [mixture.implementation for mixture in supernet.mixtures()]
     use(supernet, "branches")  # what the method computes; how it is computed must not change its price
-    prices = tuple(forward_macs(model, task, data.train, experiment.device, step) for step in (before_step, mix))
+    draws = 1 if weights_on == "mixture" else 8  # every step of a mixture is the same
+    weights_price = forward_macs(model, task, data.train, experiment.device, before_step, draws)
+    alpha_price = forward_macs(model, task, data.train, experiment.device, mix, 1)
     use(supernet, ways)
     found = GradientSearch(model=model, supernet=supernet, phase=phase)
     judge = candidates.scorer(experiment, found, task)
@@ -158,7 +164,7 @@ def gradient_search(
         | ({"penalty": vars(penalty), "macs_at": plan.macs_at} if penalty else {}),
         before_step=before_step,
         search=side,
-        prices=(prices[0], prices[1]),
+        prices=(weights_price, alpha_price),
         image_side=plan.data.image_side,
     )
     if (name := f"score {phase}") not in {entry.phase for entry in experiment.run.ledger.entries}:

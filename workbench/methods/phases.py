@@ -86,8 +86,11 @@ def train_phase(
         weights = recipe if isinstance(recipe, Recipe) else recipe.weights
         left = weights.steps - steps_done(folder / "checkpoint.pt")
         steps = f"{weights.steps} steps" if left == weights.steps else f"the last {left} of {weights.steps} steps"
-        seconds = left * step_seconds(model, task, data, recipe, experiment.device, search=search, **options)
-        announce(f"{name}: {steps} of {weights.batch_size} images, {duration(seconds)}")
+        told = f"{name}: {steps} of {weights.batch_size} images"
+        if left > 2:  # an estimate takes two steps
+            seconds = left * step_seconds(model, task, data, recipe, experiment.device, search=search, **options)
+            told += f", {duration(seconds)}"
+        announce(told)
         clock = PhaseClock(folder, reporter(name))
         reset_peak_memory(experiment.device)
         if prices is None:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from workbench.data.images import IMAGE_MEAN, IMAGE_STD
 from workbench.data.loader import DataPlan
+from workbench.methods.rehearsal import REHEARSAL, rehearsed
 from workbench.spaces.costs import ImageSize
 from workbench.tasks.detection import DetectorConfig
 from workbench.tasks.pose import PoseConfig
@@ -77,17 +78,19 @@ class Plan:
     macs_at: ImageSize  # at which MACs are stated
     random_networks: int  # unscored ones among the controls
     frozen_control: bool = False  # also train the head on a frozen random backbone
+    timings: int = 9  # repeats of what a notebook times, at most
     rerank: RerankPart | None = None  # None: the search's best is taken, as in the papers
     deviations: tuple[str, ...] = ()  # of a paper's plan from the paper, each with its reason
 
 
 def preset_named(presets: Mapping[str, Any], name: str) -> Any:
-    """The preset of that name; ValueError lists the names there are."""
-    if name not in presets:
-        near = get_close_matches(name, presets, 1)
+    """The preset of that name, or its rehearsal (`rehearsal.REHEARSAL`); ValueError lists the names there are."""
+    whole = name.removesuffix(REHEARSAL)
+    if whole not in presets:
+        near = get_close_matches(whole, presets, 1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise ValueError(f"A preset is one of {', '.join(presets)}; got {name!r}.{hint}")
-    return presets[name]
+    return presets[name] if whole == name else rehearsed(presets[whole])
 
 
 def shortened(plan: Any, max_steps: int) -> Any:

@@ -33,6 +33,7 @@ class BeamSearch:
     seed: int
     metric: str
     limits: Sequence[Limit] = ()
+    first: int = 0  # decision to search; those before take their first option
     step: int = field(default=0, init=False)  # decisions made
     # Scores and choices of the kept prefixes, best first.
     kept: list[tuple[float, tuple[int, ...]]] = field(default_factory=lambda: [(0.0, ())], init=False)
@@ -41,12 +42,13 @@ class BeamSearch:
         if self.width < 1 or self.completions < 1:
             got = f"{self.width} and {self.completions}"
             raise ValueError(f"A beam keeps at least 1 prefix and needs 1 completion; got {got}.")
+        self.step, self.kept = self.first, [(0.0, (0,) * self.first)]
 
     @property
     def evaluations(self) -> int:
         """How many candidates a whole search scores without limits: 3 + 9 (B - 1) for three options and K = 3."""
         total, kept = 0, 1
-        for decision in self.space.decisions:
+        for decision in self.space.decisions[self.first :]:
             total += kept * len(decision.options)
             kept = min(self.width, kept * len(decision.options))
         return total

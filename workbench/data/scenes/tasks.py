@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from workbench.data.scenes.creatures import KEYPOINTS
+from workbench.data.scenes.enlarged import enlarged
 from workbench.data.scenes.scene import EXTRAS, Scene, SceneConfig, draw_crop, draw_scene
 from workbench.data.sets import Views, coco_truth
 
@@ -32,6 +33,13 @@ class _Streamed(Views):
         """No file is decoded: what memory does not hold is drawn again."""
         return True
 
+    def _stand_in(self, classes: int, enlarge: tuple[int, int] | None = None) -> None:
+        """In a rehearsal, in place of real data: as many names of classes (most are never shown), images as large."""
+        self.categories += tuple(f"unseen {number}" for number in range(len(self.categories), classes))
+        if classes or enlarge:
+            self._source = {**self._source, "stands in": [enlarge, len(self.categories)]}
+            self._choose(self.ids)
+
 
 class Scenes(_Streamed):
     """Scenes as detection data, drawn when they are asked for.
@@ -44,8 +52,19 @@ class Scenes(_Streamed):
 
     keypoint_names = KEYPOINTS
 
-    def __init__(self, config: SceneConfig, seed: int, split: str, size: int) -> None:
+    def __init__(
+        self,
+        config: SceneConfig,
+        seed: int,
+        split: str,
+        size: int,
+        enlarge: tuple[int, int] | None = None,
+        classes: int = 0,
+    ) -> None:
+        """With `enlarge` scenes are brought to that height and width; with `classes` so many have names."""
         super().__init__("scenes", config, seed, split, size)
+        self.enlarge = enlarge
+        self._stand_in(classes, enlarge)
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
         return torch.from_numpy(self.scene(index).image.transpose(2, 0, 1).copy()), self.target(index)
@@ -67,11 +86,12 @@ class Scenes(_Streamed):
     def _draw(self, number: int) -> Scene:
         scene = draw_scene(self.config, self.seed, number)
         unasked = [extra for extra in EXTRAS if extra not in self.config.extras]
-        return replace(scene, **{extra: getattr(scene, extra)[:0].copy() for extra in unasked})  # a view keeps it all
+        scene = replace(scene, **{extra: getattr(scene, extra)[:0].copy() for extra in unasked})  # a view keeps it all
+        return enlarged(scene, self.enlarge) if self.enlarge else scene
 
     @property
     def sizes(self) -> list[tuple[int, int]]:  # (height, width) of every scene; nothing is drawn
-        return [(self.config.image_size,) * 2] * len(self)
+        return [self.enlarge or (self.config.image_size,) * 2] * len(self)
 
     def ground_truth(self) -> dict[str, Any]:
         """The truth in COCO's format (category ids 1..K, boxes xywh); poses have their own, see `PoseCrops`.
@@ -89,10 +109,19 @@ class Scenes(_Streamed):
 class SceneMasks(Scenes):
     """The semantic maps of generated scenes: `data[i]` is a uint8 image (3, H, W) and {"semantic": int64 (H, W)}."""
 
-    def __init__(self, config: SceneConfig, seed: int, split: str, size: int) -> None:
-        super().__init__(replace(config, extras=("semantic",)), seed, split, size)
+    def __init__(
+        self,
+        config: SceneConfig,
+        seed: int,
+        split: str,
+        size: int,
+        enlarge: tuple[int, int] | None = None,
+        classes: int = 0,
+    ) -> None:
+        super().__init__(replace(config, extras=("semantic",)), seed, split, size, enlarge)
         self.name += " masks"
         self.categories = config.semantic_categories
+        self._stand_in(classes)
 
     def target(self, index: int) -> dict[str, Any]:
         """The target alone."""
@@ -103,12 +132,13 @@ class SceneMasks(Scenes):
 class SceneCrops(_Streamed):
     """Single animals as classification data, balanced: `[i] -> (uint8 (3, side, side), label in 0..K-1)`."""
 
-    def __init__(self, config: SceneConfig, seed: int, split: str, size: int, side: int = 64) -> None:
+    def __init__(self, config: SceneConfig, seed: int, split: str, size: int, side: int = 64, classes: int = 0) -> None:
         super().__init__("crops", config, seed, split, size, side)
-        self.side = side
+        self.side, self.shown = side, len(self.categories)
+        self._stand_in(classes)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        number, label = self.ids[index], self.ids[index] % len(self.categories)
+        number, label = self.ids[index], self.ids[index] % self.shown
         return self.memory.get(number, lambda: self._draw(number, label)).clone(), label
 
     def _draw(self, number: int, label: int) -> Tensor:

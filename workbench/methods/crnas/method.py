@@ -35,7 +35,7 @@ from workbench.spaces.allocation import PREFIX, allocation, depths_of, eligible
 from workbench.spaces.arch import Arch
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.dilation import RATES, dilation_space_name
-from workbench.spaces.residual import check_dilations, dilatable_blocks, dilated, layout_named, residual_spec
+from workbench.spaces.residual import LAYOUTS, check_dilations, dilatable_blocks, dilated, layout_named, residual_spec
 from workbench.spaces.space import SearchSpace
 
 
@@ -91,7 +91,16 @@ def train_stage_supernet(experiment: Experiment) -> tuple[TrainedSupernet, Train
 
 def rank_allocations(experiment: Experiment, scorer: Scorer, budget: float, phase: str) -> list[Score]:
     """Step 2: scores of every allocation of `budget`, in counting order, by AP or by the accuracy of a classifier."""
-    return candidates.score_all(experiment, eligible(scorer.supernet.space, budget), scorer, phase)
+    plan, space = experiment.plan, scorer.supernet.space
+    archs = eligible(space, budget)
+    if plan.allocations:  # as a rehearsal does
+        published = LAYOUTS[plan.backbone].depths
+
+        def moved(arch: Arch) -> int:
+            return sum(abs(a - b) for a, b in zip(depths_of(space, arch), published, strict=True))
+
+        archs = sorted(archs, key=moved)[: plan.allocations]
+    return candidates.score_all(experiment, archs, scorer, phase)
 
 
 def draw_allocations(experiment: Experiment, count: int, taken: Collection[Arch], stream: str) -> list[Arch]:
@@ -133,7 +142,7 @@ def beam(experiment: Experiment, scorer: Scorer, *, phase: str, reuse: bool = Tr
     saved = 0
     if scorer.reuse is not None:
         size = input_sizes(experiment.plan, experiment.data)[0]
-        recomputed, reused = beam_macs(scorer.supernet.space, experiment.plan.beam.width, size)
+        recomputed, reused = beam_macs(scorer.supernet.space, experiment.plan.beam.width, size, searcher.first)
         saved = round((recomputed - reused) / searcher.evaluations)
     return candidates.search(
         experiment,
@@ -158,6 +167,7 @@ def beam_search(experiment: Experiment, scorer: Scorer) -> BeamSearch:
         completions=min(part.completions, len(scorer.scored)),
         seed=experiment.seed,
         metric=scorer.task.metric,
+        first=len(scorer.supernet.space.decisions) - part.searched_blocks if part.searched_blocks else 0,
     )
 
 

@@ -23,6 +23,7 @@ class BeamPart:
 
     width: int  # K prefixes survive a step
     completions: int  # random completions that score a prefix; at most one for each batch of images
+    searched_blocks: int = 0  # only the last ones (0: all), for rehearsals; those before keep dilation 1
     prefix_memory: int = 2**30  # bytes that features of fixed prefixes may take; above it they are computed again
 
 
@@ -34,6 +35,7 @@ class CRNASPlan(Plan):
     supernet_backbone: str  # the same network as wide as the supernets are; the paper halves the width
     budget: float  # nominal cost of an allocation: blocks, weighted for MobileNetV2
     other_budgets: tuple[float, ...]  # ranked by the same stage supernet, without training it again
+    allocations: int = 0  # to rank, those nearest to the published layout (0: all of the budget)
     deeper: tuple[int, ...]  # the hand-made layout that moves blocks down without a search
     stages: OneShotPart  # the supernet of allocations
     branches: Sharing  # in it: separate blocks for every depth, or nested
