@@ -21,7 +21,7 @@ from workbench.records.seeds import generator, integer
 from workbench.tasks.task import Task
 from workbench.training.averaging import WeightAverage
 from workbench.training.checkpoint import load_checkpoint, save_checkpoint
-from workbench.training.parallel import average_gradients, everywhere, world
+from workbench.training.parallel import average_gradients, mean_of_processes, world
 from workbench.training.recipe import AlternatingRecipe, Recipe, Turn, learning_rate, make_optimizer
 
 CHECKPOINT_EVERY = 100  # steps; also at the end of every epoch of a search
@@ -54,9 +54,9 @@ class AlphaSide:
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """What a training leaves: the total loss of every step (of this process, where several train together).
+    """What a training leaves: the total loss of every step, in one of several passes their mean.
 
-    In a step of several passes it is their mean.
+    Where several processes train together it is the mean of their shares of the batch.
     """
 
     losses: tuple[float, ...]
@@ -205,8 +205,8 @@ class Side:
                 if self.penalty is not None:
                     parts = {**parts, "penalty": self.penalty(model)}
                 loss = torch.stack([part.float() for part in parts.values()]).sum()
-            losses.append(float(loss.detach()))
-            if not everywhere(math.isfinite(losses[-1]), self.device):
+            losses.append(mean_of_processes(float(loss.detach()), self.device))
+            if not math.isfinite(losses[-1]):
                 raise self._not_finite("loss", step, parts)
             self.scaler.scale(loss).backward()
         self.losses.append(sum(losses) / len(losses))
