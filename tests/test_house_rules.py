@@ -79,7 +79,7 @@ def test_nothing_large_is_tracked() -> None:
 
 
 def test_dependency_lists_agree() -> None:
-    """environment.yml asks for the bounds of pyproject.toml; constraints.txt pins each of them, and export's and cluster's."""
+    """environment.yml asks for the bounds of pyproject.toml; constraints.txt pins each, and those of two extras."""
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = {*project["dependencies"], *project["optional-dependencies"]["dev"]}
     conda = (PROJECT / "environment.yml").read_text(encoding="utf-8")

@@ -21,7 +21,7 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillException, PapermillExecutionError
 
-from workbench.methods.engine import Engine, check_engine, open_engine
+from workbench.methods.engine import check_engine, open_engine
 from workbench.records.files import base_folder, lock, write_json
 from workbench.records.parameters import fitting
 from workbench.records.run_folder import MIME_TYPE, RunFolder
@@ -75,17 +75,15 @@ def run_notebooks(
             home = base_folder() / str({"runs": "runs", **known, **checked}["runs"])
             _check_place(home)
             jobs.append((notebook, checked, home))
-    if single or engine == "local":
-        return (_execute(*job, echo) for job in jobs)
     device = "cpu" if all(checked.get("device") == "cpu" for _, checked, _ in jobs) else "auto"
-    return _spread(open_engine(engine, workers, device), jobs)
+    who = open_engine("local") if single else open_engine(engine, workers, device)
+    ended = who.runs(partial(_execute, echo=None if who.remote else echo), jobs)
+    return (done if isinstance(done, Executed) else _lost(jobs[number][0], done) for number, done in ended)
 
 
-def _spread(engine: Engine, jobs: Sequence[tuple[Path, dict[str, Any], Path]]) -> Iterator[Executed]:
-    """Each as it ends; where its worker died we know of no run folder, but the same command continues it."""
-    for number, done in engine.runs(partial(_execute, echo=None), jobs):
-        source, failed = jobs[number][0], isinstance(done, Exception)
-        yield Executed(source, 0.0, source, None, str(done)) if failed else done
+def _lost(source: Path, error: Exception) -> Executed:
+    """A run whose worker died; its folder is not known here, but the same command continues it."""
+    return Executed(source, 0.0, source, None, str(error))
 
 
 def parameters_of(notebook: Path) -> dict[str, Any]:

@@ -138,11 +138,10 @@ def _fit_together(
     model: nn.Module, task: Any, data: Any, recipe: Any, *, device: torch.device, checkpoint: Path, **options: Any
 ) -> History:
     """`fit` in each of the processes that share a training, once they agree on what it is."""
-    agree(
-        **{"the version of PyTorch": torch.__version__, "the version of the code": CODE_VERSION},
-        **{"steps done before": steps_done(checkpoint), "the recipe": digest(as_plain(recipe))},
-        **{"the initial weights": hashlib.sha256(save(_on_cpu(model))).hexdigest()[:16]},
-    )
+    if world()[1] > 1:
+        known = {"the version of PyTorch": torch.__version__, "the version of the code": CODE_VERSION}
+        known |= {"steps done before": steps_done(checkpoint), "the recipe": digest(as_plain(recipe))}
+        agree(**known, **{"the initial weights": hashlib.sha256(save(_on_cpu(model))).hexdigest()[:16]})
     synchronise_batch_norm(model, device)
     return fit(model, task, data, recipe, device=device, checkpoint=checkpoint, **options)
 
