@@ -20,6 +20,7 @@ from workbench.methods.engine import open_engine
 from workbench.methods.experiment import body_of, new_model
 from workbench.methods.gradient import gradient_search
 from workbench.methods.phases import train_phase
+from workbench.methods.ray_engine import SETTINGS
 from workbench.networks.supernet import Supernet
 from workbench.records.files import read_json
 from workbench.records.run_folder import RunFolder
@@ -42,10 +43,10 @@ SEARCH = {"phase": "search", "evaluations": 8, "generation": 4}
 def engine():
     threads, home = torch.get_num_threads(), tempfile.mkdtemp(prefix="r", dir="/tmp")  # sockets want short paths
     torch.set_num_threads(1)
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0"}
+    os.environ |= SETTINGS
     ray.init(
         address="local", num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, log_to_driver=False,
-        logging_level=logging.ERROR, _node_ip_address="127.0.0.1", _temp_dir=home,
+        logging_level=logging.ERROR, _temp_dir=home,
     )  # fmt: skip
     yield open_engine("ray", 2, "cpu")
     ray.shutdown()

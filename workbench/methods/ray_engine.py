@@ -21,8 +21,9 @@ from workbench.methods.engine import Call, Judge, Local
 from workbench.records.progress import Progress, silent
 
 TRIES = 3  # of a candidate whose worker dies
-SETTINGS = {  # Ray's own: no telemetry, no changed folder, no advice on stderr
+SETTINGS = {  # Ray's own: no telemetry, workers not nicer than this process, no changed folder, no advice on stderr
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
@@ -41,13 +42,13 @@ def join(name: str, workers: int, device: str) -> "Ray":
     if not ray.is_initialized():
         options: dict[str, Any] = {"address": name, "log_to_driver": False, "logging_level": logging.ERROR}
         if name == "ray":
-            options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+            options |= {"address": "local", "include_dashboard": False}
         try:
             if ":" in name:
                 host, port = name.split(":")
                 socket.create_connection((host, int(port)), timeout=5).close()
             ray.init(**options)
-        except (OSError, OverflowError, RuntimeError, ValueError) as error:
+        except Exception as error:  # Ray has no error of its own for this
             told = f"No Ray cluster can be joined at {name!r} ({error})"
             raise ValueError(f"{told}; begin one with ray start --head, or use engine ray.") from error
     return Ray(name, workers, device)
@@ -103,7 +104,7 @@ class Ray:
         from ray.train.torch import TorchTrainer
         from ray.util.queue import Queue
 
-        self._hold(None, 0)  # their memory is wanted
+        self._dismiss()  # their memory is wanted
         states: Any = Queue(actor_options={"num_cpus": 0})
         prepare = _preparation(self.threads)
 
@@ -163,7 +164,7 @@ class Ray:
             while number not in done:
                 while idle and waiting:
                     place, actor = waiting.popleft(), idle.pop()
-                    running[actor.judge.remote(known[place])] = place, actor
+                    running[actor.judge.remote([self.copied], known[place])] = place, actor
                 ended = ray.wait([*running])[0][0]
                 place, actor = running.pop(ended)
                 idle.append(actor)
@@ -175,30 +176,36 @@ class Ray:
                     done[place] = judge.lost(f"its worker died, {TRIES} times in a row", **known[place])
             yield done.pop(number)
 
-    def _hold(self, judge: Judge | None, calls: int) -> list[Any]:
-        """Actors that hold a copy of `judge`, no more than are needed for so many calls; those of another one end."""
+    def _hold(self, judge: Judge, calls: int) -> list[Any]:
+        """Actors for so many calls of `judge`, a copy of which lies in Ray's store for them."""
         import ray
 
         if self.judge is not judge:
-            for actor in self.actors:
-                ray.kill(actor)
-            self.judge, self.actors, self.copied = judge, [], None
+            self.judge, self.copied = judge, ray.put(judge)
         wanted = min(self.workers, calls) - len(self.actors)
         if wanted > 0:
             options = {**self.share, "max_restarts": -1, "max_task_retries": TRIES - 1}
-            self.copied = self.copied or ray.put(judge)  # kept, because an actor that begins again asks for it
             holder, prepare = ray.remote(_Holder).options(**options), _preparation(self.threads)
-            self.actors += [holder.remote(prepare, [self.copied]) for _ in range(wanted)]
+            self.actors += [holder.remote(prepare) for _ in range(wanted)]
             try:
                 ray.get([actor.ready.remote() for actor in self.actors])
             except ray.exceptions.RayError as error:
+                self._dismiss()
                 raise _told(error) from error
         return self.actors
+
+    def _dismiss(self) -> None:
+        """Ends the actors, so that others can have their memory and their processors."""
+        import ray
+
+        for actor in self.actors:
+            ray.kill(actor)
+        self.judge, self.copied, self.actors = None, None, []
 
     def runs(self, function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
         import ray
 
-        self._hold(None, 0)
+        self._dismiss()
         prepare = _preparation(self.threads)
 
         def task(*job: Any) -> Any:
@@ -217,16 +224,20 @@ class Ray:
 
 
 class _Holder:
-    """An actor with its own copy of a judge."""
+    """An actor with its own copy of a judge; one that begins again asks for it again."""
 
-    def __init__(self, prepare: Callable[[], None], judges: list[Any]) -> None:
-        import ray
-
+    def __init__(self, prepare: Callable[[], None]) -> None:
         prepare()
-        (self.held,) = ray.get(judges)
+        self.known: list[Any] = []
+        self.held: Any = None
 
     def ready(self) -> None: ...
-    def judge(self, call: Call) -> Any:
+    def judge(self, judges: list[Any], call: Call) -> Any:
+        if judges != self.known:
+            import ray
+
+            self.held = None  # two would need twice the memory
+            self.known, (self.held,) = judges, ray.get(judges)
         return self.held(**call)
 
 
