@@ -44,10 +44,17 @@ def engine():
     threads, home = torch.get_num_threads(), tempfile.mkdtemp(prefix="r", dir="/tmp")  # sockets want short paths
     torch.set_num_threads(1)
     os.environ |= SETTINGS
-    ray.init(
-        address="local", num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, log_to_driver=False,
-        logging_level=logging.ERROR, _temp_dir=home,
-    )  # fmt: skip
+    for attempt in range(4):  # Ray gives its own processes 15 seconds, too few on a very busy machine
+        try:
+            ray.init(
+                address="local", num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20,
+                log_to_driver=False, logging_level=logging.ERROR, _temp_dir=home,
+            )  # fmt: skip
+            break
+        except Exception:
+            ray.shutdown()
+            if attempt == 3:
+                raise
     yield open_engine("ray", 2, "cpu")
     ray.shutdown()
     shutil.rmtree(home)
