@@ -1,6 +1,8 @@
 # make demo, make test, make lab: each sets up .venv with the pinned wheels itself; the second time there is nothing to do.
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 	"$$p" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
+# Extras of pyproject.toml; continuous integration adds cluster.
+EXTRAS ?= dev,export
 BIN := .venv/bin
 READY := .venv/.ready
 
@@ -25,5 +27,5 @@ $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Expected Python 3.11 or newer, found none; install it or run make PYTHON=/path/to/python."; exit 1; }
 	"$(PYTHON)" -m venv .venv
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt torch torchvision
-	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e '.[dev,export]'
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e '.[$(EXTRAS)]'
 	touch $(READY)

@@ -79,7 +79,7 @@ def test_nothing_large_is_tracked() -> None:
 
 
 def test_dependency_lists_agree() -> None:
-    """environment.yml asks for the bounds of pyproject.toml; constraints.txt pins each of them, and export's."""
+    """environment.yml asks for the bounds of pyproject.toml; constraints.txt pins each, and those of two extras."""
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = {*project["dependencies"], *project["optional-dependencies"]["dev"]}
     conda = (PROJECT / "environment.yml").read_text(encoding="utf-8")
@@ -91,8 +91,9 @@ def test_dependency_lists_agree() -> None:
     }  # on conda-forge
     assert {re.sub(r"^[\w-]+", lambda name: renamed.get(name[0], name[0]), line) for line in listed} == wanted
     pinned = re.findall(r"^([\w-]+)==", (PROJECT / "constraints.txt").read_text(encoding="utf-8"), re.M)
-    tested = wanted | {*project["optional-dependencies"]["export"]}  # what `make test` installs
-    assert set(pinned) == {line.split(">=")[0] for line in tested}
+    extras = project["optional-dependencies"]
+    tested = wanted | {*extras["export"], *extras["cluster"]}  # what continuous integration installs
+    assert set(pinned) == {re.split(r"\[|>=", line)[0] for line in tested}
 
 
 OLD_WORDS = re.compile(

@@ -31,7 +31,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.rehearse:
         return _rehearse(arguments.notebooks, given, sweep)
     code = 0
-    for done in run_notebooks(arguments.notebooks, parameters=given, sweep=sweep, echo=sys.stdout):
+    by = {"engine": arguments.engine, "workers": arguments.workers, "echo": sys.stdout}
+    for done in run_notebooks(arguments.notebooks, parameters=given, sweep=sweep, **by):
         ended = "failed after" if done.error else "finished in"
         say(f"{done.source}: {ended} {done.seconds:.1f} s, {done.run or done.notebook}")
         if done.error:
@@ -201,6 +202,8 @@ def main(words: Sequence[str] | None = None) -> int:
     command.add_argument("--sweep", action="append", default=[], metavar="NAME=V1,V2", help="run once per value")
     command.add_argument("--fresh", action="store_true", help="start anew instead of continuing an unfinished run")
     command.add_argument("--rehearse", action="store_true", help="a paper's preset at full size, two steps of each")
+    command.add_argument("--engine", default="local", metavar="ENGINE", help="local, ray, or auto or host:port of Ray")
+    command.add_argument("--workers", type=int, default=0, metavar="N", help="of the engine; default all that it has")
     command.set_defaults(command=run)
 
     command = commands.add_parser("report", help="one HTML page, or Markdown tables over seeds")

@@ -4,11 +4,13 @@ import ast
 import contextlib
 import difflib
 import itertools
+import math
 import os
 import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -19,6 +21,7 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillException, PapermillExecutionError
 
+from workbench.methods.engine import check_engine, open_engine
 from workbench.records.files import base_folder, lock, write_json
 from workbench.records.parameters import fitting
 from workbench.records.run_folder import MIME_TYPE, RunFolder
@@ -43,6 +46,8 @@ def run_notebooks(
     *,
     parameters: Mapping[str, Any] | None = None,
     sweep: Mapping[str, Sequence[Any]] | None = None,
+    engine: str = "local",
+    workers: int = 0,
     echo: TextIO | None = None,
 ) -> Iterator[Executed]:
     """Execute each notebook once per combination of the swept values, yielding each as it ends.
@@ -50,8 +55,15 @@ def run_notebooks(
     Kernels run this interpreter in the current folder. Text values are read as the parameter's type. All names and
     values are checked before the first kernel starts: ValueError for a notebook or a parameter that does not fit.
     `echo` receives what the cells print. A notebook that fails does not stop the others.
+
+    With another `engine` than "local" (see `open_engine`) its `workers` execute several runs at a time, which then do
+    not echo; a single run gets engine and workers as parameters instead.
     """
     given, swept = dict(parameters or {}), dict(sweep or {})
+    check_engine(engine, workers)
+    single = len(notebooks) * math.prod(map(len, swept.values())) == 1
+    if single and engine != "local":
+        given |= {"engine": engine, "workers": workers}
     if twice := sorted(set(given) & set(swept)):
         raise ValueError(f"Expected each parameter once, but {twice} are both set and swept; drop one of the two.")
     jobs = []
@@ -63,7 +75,15 @@ def run_notebooks(
             home = base_folder() / str({"runs": "runs", **known, **checked}["runs"])
             _check_place(home)
             jobs.append((notebook, checked, home))
-    return (_execute(notebook, checked, home, echo) for notebook, checked, home in jobs)
+    device = "cpu" if all(checked.get("device") == "cpu" for _, checked, _ in jobs) else "auto"
+    who = open_engine("local") if single else open_engine(engine, workers, device)
+    ended = who.runs(partial(_execute, echo=None if who.remote else echo), jobs)
+    return (done if isinstance(done, Executed) else _lost(jobs[number][0], done) for number, done in ended)
+
+
+def _lost(source: Path, error: Exception) -> Executed:
+    """A run whose worker died; its folder is not known here, but the same command continues it."""
+    return Executed(source, 0.0, source, None, str(error))
 
 
 def parameters_of(notebook: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -74,12 +74,18 @@ class Scorer:
             if _of_the_machine(failure):
                 raise  # would hit every candidate alike, and stay in the record: mend it and continue the run
             error = f"{type(failure).__name__}: {failure}"
+        row = self.lost(error or "", arch, phase=phase, step=step, completions=completions)
+        return replace(row, metrics=metrics, seconds=time.perf_counter() - start, error=error)
+
+    def lost(self, error: str, arch: Arch, *, phase: str, step: int, completions: Sequence[Arch] = ()) -> Score:
+        """The row of a candidate that has no metrics, because of this error."""
+        space, network = self.supernet.space, [*completions, arch][0]
         return Score(
             arch=arch,
-            metrics=metrics,
-            macs=space.macs(networks[0], self.image_size),
-            params=space.params(networks[0]),
-            seconds=time.perf_counter() - start,
+            metrics={},
+            macs=space.macs(network, self.image_size),
+            params=space.params(network),
+            seconds=0.0,
             seed=self.seed,
             phase=phase,
             step=step,
@@ -110,6 +116,11 @@ def _of_the_machine(failure: Exception) -> bool:
     return isinstance(failure, RuntimeError) and str(failure).startswith(("CUDA", "cuDNN"))
 
 
+def one_by_one(score: Callable[..., Score], calls: Iterable[Mapping[str, Any]]) -> Iterator[Score]:
+    """The scores of these calls in their order, each made when it is wanted."""
+    return (score(**call) for call in calls)
+
+
 def run_search(
     searcher: Searcher,
     score: Callable[..., Score],
@@ -121,11 +132,13 @@ def run_search(
     generation: int,
     origin: str = "",
     progress: Progress = silent,
+    spread: Callable[[Any, Iterable[Mapping[str, Any]]], Iterator[Score]] = one_by_one,
 ) -> list[Score]:
     """Asks `generation` architectures at a time until `evaluations` are scored or no more come; all scores in order.
 
     Every score is in the run's record before it counts. A killed search is replayed from there: the searcher asks the
-    same questions again and gets the recorded answers, so it ends as if it had never been interrupted.
+    same questions again and gets the recorded answers, so it ends as if it had never been interrupted. `spread` may
+    score several candidates at a time; the record keeps the order of asking.
     """
     run.claim(phase, origin)
     recorded = {row.arch: row for row in run.scores(phase)}
@@ -133,11 +146,13 @@ def run_search(
     step = 0
     while (left := evaluations - len(scores)) > 0 and (queries := searcher.ask(min(generation, left))):
         new: list[Score] = []
+        unknown = [query for query in queries if query.arch not in recorded]
+        same = {"phase": phase, "step": step}
+        answers = spread(score, [{"arch": query.arch, "completions": query.completions, **same} for query in unknown])
         for query in queries:
             row = recorded.get(query.arch)
             if row is None:
-                row = score(query.arch, phase=phase, step=step, completions=query.completions)
-                row = replace(row, parents=tuple(parent.choices for parent in query.parents))
+                row = replace(next(answers), parents=tuple(parent.choices for parent in query.parents))
                 run.append(row)
                 best = max((each.metrics[metric] for each in [*scores, *new, row] if each.error is None), default=0.0)
                 progress(len(scores) + len(new) + 1, evaluations, f"best {metric} {best:.3f}")

@@ -142,7 +142,8 @@ def search(
         plain = replace(judge, reuse=None)
         typical = plain(space.sample(rng), phase="timing", step=0).seconds
     left = evaluations - len(recorded)
-    announce(f"{phase}: {left} evaluations to do, {duration(left * typical)}")
+    engine = experiment.engine
+    announce(f"{phase}: {left} evaluations to do, {duration(left * typical / engine.workers)}")
     reset_peak_memory(experiment.device)
     scores = run_search(
         searcher,
@@ -154,9 +155,11 @@ def search(
         generation=generation,
         origin=judge.origin,
         progress=reporter(phase),
+        spread=engine.each,
     )
     if left or phase not in {entry.phase for entry in experiment.run.ledger.entries}:  # else nothing was computed now
-        enter_search(experiment, phase, judge, scores, saved_macs, peak_memory(experiment.device))
+        peak = 0 if engine.remote else peak_memory(experiment.device)
+        enter_search(experiment, phase, judge, scores, saved_macs, peak)
     return scores
 
 

@@ -1,7 +1,7 @@
 """One run of a method: where it is recorded, on what data, for which task."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from workbench.data.scenes.tasks import Scenes
+from workbench.methods.engine import Engine, Local, open_engine
 from workbench.networks.count import count_layers
 from workbench.records.files import base_folder, write_json
 from workbench.records.parameters import injected
@@ -32,6 +33,7 @@ class Experiment:
     data: Any  # `data.loader.Data`, or data sets and a digest that a lesson brings
     seed: int
     device: torch.device
+    engine: Engine = field(default_factory=Local)
 
     @property
     def task(self) -> Any:
@@ -78,22 +80,27 @@ def start_experiment(
     device: str,
     runs: str,
     fresh: bool,
+    engine: str = "local",
+    workers: int = 0,
 ) -> Experiment:
     """Opens the run folder of a notebook: the newest unfinished one of the same parameters and data, or the next.
 
     Where nobody is watching, the folder also gets the parameters that were set, and a cell that fails fails the run.
     (`python -m workbench run` writes the same in the end, with the path of the notebook, and replaces it.)
+    `engine` and `workers` are those of `open_engine`: recorded, but no part of what makes a run the same.
     """
     found = pick_device(device)
+    helpers = open_engine(engine, workers, found.type)
     resolved = {**parameters, "plan": as_plain(plan)}
-    run = RunFolder.open(base_folder() / runs, notebook, resolved, seed=seed, data_digest=data.digest, fresh=fresh)
+    own = {"seed": seed, "data_digest": data.digest, "fresh": fresh, "engine": helpers.name}
+    run = RunFolder.open(base_folder() / runs, notebook, resolved, **own)
     if headless() and shell() is not None:
         given = injected()
         who = "nbconvert, or papermill without parameters" if given is None else "papermill"
         command = {"notebook": f"{notebook}.ipynb", "parameters": given or {}, "ran_by": who}
         write_json(run.path / "command.json", command)
         shell().events.register("post_run_cell", lambda result: _note_failure(run, result))
-    return Experiment(run=run, plan=plan, data=data, seed=seed, device=found)
+    return Experiment(run=run, plan=plan, data=data, seed=seed, device=found, engine=helpers)
 
 
 def _note_failure(run: RunFolder, result: Any) -> None:

@@ -34,6 +34,7 @@ from workbench.spaces.costs import ImageSize
 from workbench.spaces.network_spec import NetworkSpec
 from workbench.spaces.space import SKIP, SearchSpace
 from workbench.training.fit import AlphaSide, BeforeStep
+from workbench.training.parallel import world
 from workbench.training.recipe import AlternatingRecipe
 
 WeightsOn = Literal["mixture", "paths"]
@@ -138,8 +139,10 @@ def gradient_search(
     recorded = {score.step for score in experiment.run.scores(phase)}
 
     def after_epoch(epoch: int) -> None:
-        if epoch not in recorded:
-            experiment.run.append(derived_score(experiment, judge, recipe, phase, epoch, penalty is not None))
+        if epoch not in recorded:  # all processes score it, because batch norm may gather over them
+            score = derived_score(experiment, judge, recipe, phase, epoch, penalty is not None)
+            if world()[0] == 0:
+                experiment.run.append(score)
 
     def priced(trained: nn.Module) -> Tensor:
         assert penalty is not None

@@ -2,10 +2,12 @@
 
 import copy
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +16,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from workbench.methods.engine import Local
 from workbench.methods.experiment import Experiment, as_plain, forward_macs
 from workbench.records.files import compiled, digest, fields, lock, read_json, sweep, write_bytes, write_json
 from workbench.records.ledger import ENTRY, Entry, peak_memory, reset_peak_memory
-from workbench.records.progress import Progress, announce, duration, reporter
+from workbench.records.progress import PhaseClock, Progress, announce, duration, reporter
 from workbench.records.seeds import integer
 from workbench.training.checkpoint import assert_finite, steps_done
-from workbench.training.fit import AlphaSide, BeforeStep, fit, place
-from workbench.training.parallel import synchronise_batch_norm, world
+from workbench.training.fit import AlphaSide, BeforeStep, History, fit, place
+from workbench.training.parallel import agree, synchronise_batch_norm, world
 from workbench.training.recipe import AlternatingRecipe, Recipe
 
 LOSSES = {"type": "array", "items": {"type": "number"}}
 OPTIONAL = {"alpha_losses": LOSSES, "weights": "string"}
 PHASE = compiled(fields({"entry": ENTRY, "identity": "object", "losses": LOSSES}, OPTIONAL), "phase")
-SECONDS = compiled({"type": "number", "minimum": 0}, "seconds")
 CODE_VERSION = 3  # raise it when training changes what it computes: old cached weights are then not used
 
 
@@ -83,41 +85,49 @@ def train_phase(
         if (kept := load_phase(experiment, name, folder, model)) is not None:
             return _trained(key, folder, kept)
         options: dict[str, Any] = {"before_step": before_step, "image_side": image_side, "averaged": averaged}
-        weights = recipe if isinstance(recipe, Recipe) else recipe.weights
+        parts = (recipe,) if isinstance(recipe, Recipe) else (recipe.weights, recipe.alpha)
+        weights, batch = parts[0], math.gcd(*(part.batch_size for part in parts))
         left = weights.steps - steps_done(folder / "checkpoint.pt")
+        engine = experiment.engine if left else Local()
+        processes = engine.processes(batch)
         steps = f"{weights.steps} steps" if left == weights.steps else f"the last {left} of {weights.steps} steps"
-        told = f"{name}: {steps} of {weights.batch_size} images"
+        together = f" in {processes} processes" if processes > 1 else ""
+        told = f"{name}: {steps} of {weights.batch_size} images{together}"
         if left > 2:  # an estimate takes two steps
-            seconds = left * step_seconds(model, task, data, recipe, experiment.device, search=search, **options)
+            own = _share(recipe, processes)
+            seconds = left * step_seconds(model, task, data, own, experiment.device, search=search, **options)
             told += f", {duration(seconds)}"
         announce(told)
         clock = PhaseClock(folder, reporter(name))
         reset_peak_memory(experiment.device)
         if prices is None:
             prices = (forward_macs(model, task, data, experiment.device, before_step),) * 2
-        synchronise_batch_norm(model, experiment.device)
-        history = fit(
+        if engine.remote:
+            model.cpu()  # sent from there, so that no process takes up the GPU of another
+        work = partial(
+            _fit_together,
             model,
             task,
             data,
             recipe,
             seed=training_seed(experiment),
             device=experiment.device,
-            search=replace(side, after_epoch=clock.stopped(side.after_epoch)) if side else None,
+            search=side,
             checkpoint=folder / "checkpoint.pt",
-            progress=clock,
             **options,
         )
+        history = engine.train(work, folder, batch, clock)
+        scored = sum(score.seconds for score in experiment.run.scores(name)) if side is not None else 0.0
         on_alpha = 0 if isinstance(recipe, Recipe) else len(history.alpha_losses) * recipe.alpha.batch_size
         weights_macs, alpha_macs = (history.images - on_alpha) * prices[0], on_alpha * prices[1]
         entry = Entry(
             phase=name,
-            seconds=clock.seconds,
+            seconds=max(0.0, clock.seconds - scored),  # what is scored between epochs has an entry of its own
             images=history.images,
             forward_macs=weights_macs + alpha_macs,
             # Gradients of inputs and of weights cost a forward pass each; a step of alpha needs none of the weights.
             backward_macs=2 * weights_macs + alpha_macs,
-            peak_memory=peak_memory(experiment.device),
+            peak_memory=0 if engine.remote else peak_memory(experiment.device),
         )
         if side is not None:
             named = {f"{e}.{n}": alpha for e, epoch in enumerate(history.alphas) for n, alpha in enumerate(epoch)}
@@ -125,6 +135,29 @@ def train_phase(
         found = {"losses": list(history.losses), "alpha_losses": list(history.alpha_losses)}
         record = keep_phase(experiment, folder, model, entry, identity, found)
         return _trained(key, folder, record)
+
+
+def _fit_together(
+    model: nn.Module, task: Any, data: Any, recipe: Any, *, device: torch.device, checkpoint: Path, **options: Any
+) -> History:
+    """`fit` in each of the processes that share a training, once they agree on what it is."""
+    if world()[1] > 1:
+        known = {"the version of PyTorch": torch.__version__, "the version of the code": CODE_VERSION}
+        known |= {"steps done before": steps_done(checkpoint), "the recipe": digest(as_plain(recipe))}
+        agree(**known, **{"the initial weights": hashlib.sha256(save(_on_cpu(model))).hexdigest()[:16]})
+    synchronise_batch_norm(model, device)
+    return fit(model, task, data, recipe, device=device, checkpoint=checkpoint, **options)
+
+
+def _share(recipe: Any, processes: int) -> Any:
+    """The recipe of one of so many processes: its part of every batch."""
+    if isinstance(recipe, Recipe):
+        return replace(recipe, batch_size=recipe.batch_size // processes)
+    return replace(recipe, weights=_share(recipe.weights, processes), alpha=_share(recipe.alpha, processes))
+
+
+def _on_cpu(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
 
 
 def training_seed(experiment: Experiment) -> int:
@@ -239,8 +272,7 @@ def keep_phase(
     found: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Writes weights first and the record last (a phase counts once its record is there), and returns the record."""
-    tensors = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
-    write_bytes(folder / "weights.safetensors", save(tensors))
+    write_bytes(folder / "weights.safetensors", save(_on_cpu(model)))
     record = {**found, "entry": asdict(entry), "identity": _identity(experiment, before_training)}
     record["weights"] = _hash(folder)
     write_json(folder / "phase.json", record)
@@ -253,38 +285,6 @@ def keep_phase(
 def _hash(folder: Path) -> str:
     path = folder / "weights.safetensors"
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else "missing"
-
-
-class PhaseClock:
-    """A progress that also counts the seconds of a phase, those before a kill too."""
-
-    NAME = "seconds.json"
-
-    def __init__(self, folder: Path, shown: Progress) -> None:
-        self.path = folder / self.NAME
-        self.before = float(read_json(self.path, SECONDS, missing=0.0))
-        self.start = time.perf_counter()
-        self.shown = shown
-
-    @property
-    def seconds(self) -> float:
-        return self.before + time.perf_counter() - self.start
-
-    def __call__(self, done: int, total: int, text: str) -> None:
-        self.shown(done, total, text)
-        if done % 100 == 0:
-            write_json(self.path, self.seconds)
-
-    def stopped(self, work: Callable[[int], None] | None) -> Callable[[int], None]:
-        """`work` with the clock standing still: what is scored between epochs has an entry of its own."""
-
-        def untimed(epoch: int) -> None:
-            began = time.perf_counter()
-            if work is not None:
-                work(epoch)
-            self.start += time.perf_counter() - began
-
-        return untimed
 
 
 def step_seconds(

@@ -3,11 +3,15 @@
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Any, Protocol
 
 from tqdm.auto import tqdm
 
+from workbench.records.files import compiled, read_json, write_json
+
 HEADLESS_INTERVAL = 10.0  # seconds between two states of a line in a log
+SECONDS = compiled({"type": "number", "minimum": 0}, "seconds")
 WIDTH = 79  # to which these are filled up, so that each covers the one before it
 
 
@@ -84,6 +88,27 @@ def reporter(label: str) -> Progress:
     from workbench.records.live import LiveLine, in_notebook  # needs IPython, which a log does not
 
     return LiveLine(label) if in_notebook() else move_bar
+
+
+class PhaseClock:
+    """A progress that also counts the seconds of a phase, those before a kill too."""
+
+    NAME = "seconds.json"
+
+    def __init__(self, folder: Path, shown: Progress) -> None:
+        self.path = folder / self.NAME
+        self.before = float(read_json(self.path, SECONDS, missing=0.0))
+        self.start = time.perf_counter()
+        self.shown = shown
+
+    @property
+    def seconds(self) -> float:
+        return self.before + time.perf_counter() - self.start
+
+    def __call__(self, done: int, total: int, text: str) -> None:
+        self.shown(done, total, text)
+        if done % 100 == 0:
+            write_json(self.path, self.seconds)
 
 
 def _print_over(line: str, end: str) -> None:

@@ -33,7 +33,8 @@ if TYPE_CHECKING:  # plotting and tables are needed only where a caller already 
     from matplotlib.figure import Figure
 
 MIME_TYPE = "application/vnd.workbench.run+json"  # the headless runner finds the folder of an executed notebook by it
-NOT_IDENTITY = ("fresh", "runs")  # parameters that say where to record, not what to compute
+# Parameters that say where to record and who computes, not what.
+NOT_IDENTITY = ("fresh", "runs", "engine", "workers")
 NAMES = {"notebook": "string", "params": "object", "seed": "integer", "data_digest": "string", "started": "string"}
 RECORD = compiled(fields(NAMES), "record")
 ENVIRONMENT = compiled({"type": "object", "properties": {"earlier": {"type": "array"}}}, "environment")
@@ -78,12 +79,19 @@ class RunFolder:
 
     @staticmethod
     def open(
-        root: str | Path, notebook: str, params: Mapping[str, Any], *, seed: int, data_digest: str, fresh: bool = False
+        root: str | Path,
+        notebook: str,
+        params: Mapping[str, Any],
+        *,
+        seed: int,
+        data_digest: str,
+        fresh: bool = False,
+        engine: str = "local",
     ) -> "RunFolder":
         """Continue the newest unfinished run of these parameters, seed and data, or start the next one.
 
         The folder is `root/<notebook>/<digest>-<n>`. `fresh=True` always starts the next number. A run that another
-        process has open is passed by.
+        process has open is passed by. `engine` is only recorded: who computes.
         """
         if not re.fullmatch(r"\w[\w.-]*", notebook):
             raise ValueError(f"Expected a plain notebook name such as '10_detnas', got {notebook!r}.")
@@ -110,8 +118,8 @@ class RunFolder:
             started = datetime.now(UTC).isoformat(timespec="seconds")
             origin = {"seed": seed, "data_digest": data_digest, "started": started}
             write_json(path / "params.json", {"notebook": notebook, "params": dict(params), **origin})
-        # A run may be continued on another machine or commit: the earlier environments stay on record.
-        now = environment(data_digest)
+        # A run may be continued on another machine, engine or commit: the earlier environments stay on record.
+        now = {**environment(data_digest), "engine": engine}
         before = read_json(path / "env.json", ENVIRONMENT, missing={})
         earlier = before.pop("earlier", [])
         if before and before != now:
@@ -121,6 +129,9 @@ class RunFolder:
         run = RunFolder(path)
         run.busy, run._lock = tuple(busy), held  # the lock is held as long as somebody has the run
         return run
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_lock": None}  # a copy in another process does not hold the lock
 
     @property
     def status(self) -> str:

@@ -45,9 +45,9 @@ class AlphaSide:
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """What a training leaves: the total loss of every step (of this process, where several train together).
+    """What a training leaves: the total loss of every step, in one of several passes their mean.
 
-    In a step of several passes it is their mean.
+    Where several processes train together it is the mean of their shares of the batch.
     """
 
     losses: tuple[float, ...]

@@ -6,6 +6,7 @@ architecture. Call `fit` from processes that share a `torch.distributed` group; 
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -39,10 +40,24 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         gradient.copy_(share.view_as(gradient))
 
 
-def everywhere(condition: bool, device: torch.device) -> bool:
-    """True when `condition` holds in every process, so that all of them stop together."""
+def mean_of_processes(value: float, device: torch.device) -> float:
+    """The mean over all processes; not finite in any is not finite in all, so that they stop together."""
     if world()[1] == 1:
-        return condition
-    flag = torch.tensor(int(condition), device=device)
-    dist.all_reduce(flag, op=dist.ReduceOp.MIN)
-    return bool(flag)
+        return value
+    total = torch.tensor(value, dtype=torch.float64, device=device)
+    dist.all_reduce(total)
+    return float(total) / world()[1]
+
+
+def agree(**facts: Any) -> None:
+    """ValueError in every process when one knows other facts than the first: another machine may have other code."""
+    if world()[1] == 1:
+        return
+    known: list[Any] = [None] * world()[1]
+    dist.all_gather_object(known, facts)
+    for rank, (name, value) in ((rank, fact) for rank, theirs in enumerate(known) for fact in theirs.items()):
+        if value != known[0][name]:
+            raise ValueError(
+                f"Processes that train together must agree, but of {name} process 0 says {known[0][name]} and process"
+                f" {rank} says {value}; give their machines the same code, packages and run folder."
+            )

@@ -15,7 +15,7 @@ from workbench.data.augmentation import augmentation
 from workbench.data.prefetch import Job, workers_for
 from workbench.records.seeds import generator, integer
 from workbench.tasks.task import Task
-from workbench.training.parallel import average_gradients, everywhere, world
+from workbench.training.parallel import average_gradients, mean_of_processes, world
 from workbench.training.recipe import Recipe, amp_dtype, autocast, learning_rate, make_optimizer
 
 SMALLEST_SCALE = 2.0**-14  # of mixed precision: 30 steps were skipped in a row, and so would all others be
@@ -100,8 +100,8 @@ class Side:
                     if self.penalty is not None:
                         parts = {**parts, "penalty": self.penalty(model)}
                     loss = torch.stack([part.float() for part in parts.values()]).sum()
-                losses.append(float(loss.detach()))
-                if not everywhere(math.isfinite(losses[-1]), self.device):
+                losses.append(mean_of_processes(float(loss.detach()), self.device))
+                if not math.isfinite(losses[-1]):
                     raise self._not_finite("loss", step, parts)
                 self.scaler.scale(loss / cuts).backward()
         self.losses.append(sum(losses) / len(losses))
