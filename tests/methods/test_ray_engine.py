@@ -26,9 +26,9 @@ from workbench.records.files import read_json
 from workbench.records.run_folder import RunFolder
 from workbench.search.evolution import Evolution, EvolutionConfig
 from workbench.spaces.catalogue import space_named
-from workbench.training.side import NonFiniteLoss
 from workbench.training.parallel import agree, world
 from workbench.training.recipe import AlternatingRecipe, Recipe
+from workbench.training.side import NonFiniteLoss
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[cluster]'")
 pytest.importorskip("ray.train.torch", reason="parts of Ray are missing", exc_type=ImportError)

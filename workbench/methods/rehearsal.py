@@ -6,6 +6,8 @@ Any preset has one: its name with `REHEARSAL` behind it. What is cut are numbers
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
+from workbench.data.scenes.scene import SceneConfig
+
 REHEARSAL = "-rehearsal"
 # By the names of the plans' fields. An epoch of a search without alpha and one with it are a step each; a search
 # scores two candidates, a beam the options of its last decision.
@@ -33,7 +35,7 @@ def rehearsed(plan: Any) -> Any:
     batches = {name: 2 for name in ("batch_size", "calibration_batch") if pooled}
     classes = {"scene_classes": 19 if segmented else 80, "crop_classes": 1000}
     cut = _cut(plan, FEW | batches)
-    scenes = replace(cut.data.scenes, objects=(8, 12), sizes=(8.0, 110.0))  # some small and some large ones
+    scenes = SceneConfig(objects=(8, 12), sizes=(8.0, 110.0))  # some small and some large ones, and no ladder
     large = COCO_SIZE if size == (800, 1333) else size
     return replace(cut, data=replace(cut.data, scenes=scenes, scene_size=large, image_side=128, **classes))
 
