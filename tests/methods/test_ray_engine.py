@@ -32,7 +32,10 @@ from workbench.training.side import NonFiniteLoss
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[cluster]'")
 pytest.importorskip("ray.train.torch", reason="parts of Ray are missing", exc_type=ImportError)
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # Ray leaves its log files and sockets open
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Ray leaves its log files and sockets open
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),  # Ray sets its own old settings
+]
 
 SPACE = space_named("shuffle-tiny")
 RECIPE = Recipe(steps=4, batch_size=4, lr=0.1, weight_decay=0.01)

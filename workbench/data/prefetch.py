@@ -91,10 +91,15 @@ def prefetched(
             if isinstance(batch, ValueError):
                 raise batch
             yield batch
-    except RuntimeError as error:
-        if "DataLoader worker (pid" not in str(error):  # an error in the code of a data set
+    except (RuntimeError, OSError, EOFError) as error:
+        message = str(error)
+        if not isinstance(error, RuntimeError):  # a batch lay ready in a worker that then died
+            for worker in batches._workers:
+                worker.join(0.5)
+            message = "".join(f"DataLoader worker (pid {w.pid})" for w in batches._workers if w.exitcode is not None)
+        if "DataLoader worker (pid" not in message:  # an error in the code of a data set
             raise
-        raise RuntimeError(reader.told(str(error))) from error
+        raise RuntimeError(reader.told(message)) from error
     finally:
         batches._shutdown_workers()  # a traceback that somebody keeps would keep them alive
 

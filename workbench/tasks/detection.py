@@ -21,12 +21,13 @@ from workbench.data.images import IMAGE_MEAN, IMAGE_STD
 from workbench.data.loader import DetectionSet
 from workbench.tasks.box_metrics import evaluate_boxes
 from workbench.tasks.mask_metrics import encoded, evaluate_masks
-from workbench.tasks.necks import Extra, PyramidBackbone
+from workbench.tasks.necks import Extra, PyramidBackbone, make_pointwise
 from workbench.tasks.retina_head import BatchRetinaHead, BoxLoss
 from workbench.tasks.roi_heads import BOX_WEIGHTS, AgnosticPredictor, DetectronProposals, StagedRoIHeads
 from workbench.tasks.ssdlite import SSDLiteBackbone, default_boxes, ssdlite_head
 from workbench.tasks.task import AnyBackbone, Images, Measured, Outputs, Sample, Targets, Task
 from workbench.tasks.voc_metrics import voc_metrics
+from workbench.training.recipe import LATER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,8 @@ class DetectorConfig:
     head_linears: int = 1  # of each box head, behind its convolutions; 2 without any is the usual 2fc
     head_regions: int = 512  # of an image that train a box head, a quarter of them objects
     head_norm: bool = False
+    # 1x1 in place of 3x3 in RetinaNet's towers and in the pyramid: all that is seen, the backbone sees.
+    pointwise: bool = field(default=False, metadata=LATER)
     box_loss: BoxLoss = "l1"  # of RetinaNet, as are its weight and what the targets are scaled by
     box_loss_weight: float = 1.0
     box_scale: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
@@ -146,6 +149,9 @@ def build_detector(backbone: AnyBackbone, classes: int, config: DetectorConfig) 
             **limits,
         )
         detector.box_coder = towers.regression_head.box_coder = BoxCoder(config.box_scale)
+        if config.pointwise:
+            make_pointwise(pyramid.fpn)
+            make_pointwise(towers)
     else:
         detector = _region_detector(pyramid, classes, config, anchors, limits)
     transform = KeepSize if size is None else GeneralizedRCNNTransform

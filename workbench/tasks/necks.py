@@ -123,3 +123,13 @@ def _resized(features: Tensor, like: Tensor) -> Tensor:
     if features.shape[-1] > size[-1]:
         return F.adaptive_max_pool2d(features, size)
     return features if features.shape[-2:] == size else F.interpolate(features, size=size)
+
+
+def make_pointwise(part: nn.Module) -> None:
+    """In place: 3x3 convolutions of stride 1 in `part` keep the centre of their kernel alone, and see no further."""
+    for module in list(part.modules()):
+        for name, conv in list(module.named_children()):
+            if isinstance(conv, nn.Conv2d) and conv.kernel_size == (3, 3) and conv.stride == (1, 1):
+                centre = nn.Conv2d(conv.in_channels, conv.out_channels, 1, bias=conv.bias is not None)
+                centre.load_state_dict({**conv.state_dict(), "weight": conv.weight.detach()[:, :, 1:2, 1:2].clone()})
+                setattr(module, name, centre)
