@@ -67,7 +67,8 @@ TINY_DETECTOR = DetectorConfig(
     candidates=100,
     stride_padding=16,
 )
-LADDER_DETECTOR = replace(TINY_DETECTOR, pyramid_levels=2)  # shallow networks have two maps
+# Shallow networks have two maps. The usual 3x3 convolutions of pyramid and towers alone would see as far as the dots.
+LADDER_DETECTOR = replace(TINY_DETECTOR, pyramid_levels=2, pyramid_extra="none", pointwise=True)
 SMALL_DETECTOR = replace(
     TINY_DETECTOR,
     pyramid_channels=48,

@@ -41,20 +41,20 @@ class NATSPlan(Plan):
 ALPHA = Recipe(steps=1, batch_size=16, lr=0.04, optimizer="adam", weight_decay=1e-5, schedule="constant", warmup=0.0)
 
 TINY = NATSPlan(
-    backbone="resnet-bottleneck-shallow",
+    backbone="resnet-bottleneck-tiny",
     groups="n16",
     dilations="C",
     kernels="replicated",
     slicing="contiguous",
     implementation="auto",
-    data=replace(common.LADDER_DATA, search_images=400),
-    head=common.LADDER_DETECTOR,
-    classifier=common.LADDER_PROBE,
-    search=AlternatingRecipe(weights=replace(common.GENTLE, steps=240), alpha=ALPHA, epochs=8, warm_epochs=3),
+    data=replace(common.TINY_DATA, search_images=400),
+    head=common.TINY_DETECTOR,
+    classifier=replace(common.TINY_CLASSIFIER, recipe=replace(FAST, steps=200, batch_size=64, lr=4e-3)),
+    search=AlternatingRecipe(weights=replace(FAST, steps=240, lr=4e-3), alpha=ALPHA, epochs=8, warm_epochs=3),
     scoring=common.TINY_SCORING,
-    finetune=common.GENTLE,
-    transfer=replace(common.LADDER_DETECTOR, kind="faster_rcnn", pyramid_extra="pool"),
-    transfer_finetune=replace(common.GENTLE, steps=100, batch_size=8),
+    finetune=replace(FAST, steps=400, lr=4e-3),
+    transfer=replace(common.TINY_DETECTOR, kind="faster_rcnn", pyramid_extra="pool"),
+    transfer_finetune=replace(FAST, steps=100, batch_size=8, lr=4e-3),
     macs_at=128,
     random_networks=1,
 )
@@ -62,8 +62,8 @@ TINY = NATSPlan(
 SMOKE = replace(
     TINY,
     groups="n4",
-    data=common.SMOKE_LADDER,
-    classifier=common.SMOKE_PROBE,
+    data=common.SMOKE_DATA,
+    classifier=common.SMOKE_CLASSIFIER,
     search=AlternatingRecipe(
         weights=replace(FAST, steps=4, batch_size=4), alpha=replace(ALPHA, batch_size=4), epochs=2, warm_epochs=1
     ),
@@ -76,6 +76,7 @@ SMOKE = replace(
 SMALL = replace(
     TINY,
     backbone="resnet26-quarter",
+    groups="n16",
     data=replace(common.SMALL_DATA, crop_side=128, search_share=0.3),  # the paper's halves are 83,000 and 35,000 images
     head=common.SMALL_DETECTOR,
     classifier=replace(common.TINY_CLASSIFIER, recipe=replace(FAST, steps=800, batch_size=64, lr=4e-3)),
