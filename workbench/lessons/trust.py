@@ -73,6 +73,11 @@ class TrustPlan:
     beam: BeamPart
     differences: tuple[float, ...] = (0.005, 0.01, 0.02, 0.05, 0.1)
 
+    @property
+    def finetune(self) -> Recipe:
+        """Scores are computed in the precision of the supernet's training."""
+        return self.supernet
+
 
 TINY = TrustPlan(
     data=DataPlan(image_side=128, crop_side=32, train_images=3200, search_images=300, test_images=6, scenes=LADDER),

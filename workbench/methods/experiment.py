@@ -152,7 +152,7 @@ def forward_macs(
 
 
 def as_plain(value: Any) -> Any:
-    """Dataclasses, tuples and numbers as JSON data, for identities and records; see `recipe.LATER`."""
+    """Dataclasses, tuples and numbers as JSON data, for identities and records; see `files.LATER`."""
     if is_dataclass(value) and not isinstance(value, type):
         omitted = {f.name for f in fields(value) if f.metadata.get("later") and getattr(value, f.name) == f.default}
         parts = {name: as_plain(part) for name, part in vars(value).items() if name not in omitted}

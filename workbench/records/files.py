@@ -153,6 +153,11 @@ def compiled(schema: dict[str, Any], what: str) -> Callable[[object], Any]:
     return partial(fastjsonschema.compile(schema), name_prefix=what)
 
 
+# A dataclass field with this metadata is left out of identities while it has its default: plans of before it was
+# there keep their digests, and with them their runs and what is cached.
+LATER = {"later": True}
+
+
 def digest(value: object) -> str:
     """The first 16 hex digits of SHA-256 over canonical JSON: equal values give equal digests on every machine."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

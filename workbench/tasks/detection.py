@@ -19,6 +19,7 @@ from torchvision.transforms import v2
 from workbench.data.augmentation import augment_detection
 from workbench.data.images import IMAGE_MEAN, IMAGE_STD
 from workbench.data.loader import DetectionSet
+from workbench.records.files import LATER
 from workbench.tasks.box_metrics import evaluate_boxes
 from workbench.tasks.mask_metrics import encoded, evaluate_masks
 from workbench.tasks.necks import Extra, PyramidBackbone, make_pointwise
@@ -27,7 +28,6 @@ from workbench.tasks.roi_heads import BOX_WEIGHTS, AgnosticPredictor, DetectronP
 from workbench.tasks.ssdlite import SSDLiteBackbone, default_boxes, ssdlite_head
 from workbench.tasks.task import AnyBackbone, Images, Measured, Outputs, Sample, Targets, Task
 from workbench.tasks.voc_metrics import voc_metrics
-from workbench.training.recipe import LATER
 
 
 @dataclass(frozen=True, kw_only=True)

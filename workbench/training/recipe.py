@@ -8,12 +8,10 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from workbench.records.files import LATER
+
 # What is about to move: weights while alpha stands still, weights of a search or of plain training, or alpha.
 Turn = Literal["warm", "weights", "alpha"]
-
-
-# Of a field that came when there were results already: its default is no part of identities, which so stay the same.
-LATER = {"later": True}
 
 
 @dataclass(frozen=True, kw_only=True)
