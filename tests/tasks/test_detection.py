@@ -141,3 +141,19 @@ def test_an_image_is_augmented_alike_whoever_makes_its_batch():
             assert torch.equal(own[place]["boxes"], targets[index]["boxes"])
     other, _ = task.batch(data, range(8), torch.device("cpu"), augment, seed=12)
     assert not all(torch.equal(a, b) for a, b in zip(together, other, strict=True) if a.shape == b.shape)
+
+
+def test_a_pointwise_detector_sees_no_further_than_its_backbone():
+    """One position of the last map moves its own answers alone; with 3x3 convolutions also those next to it."""
+    moved = []
+    for pointwise in (True, False):
+        config = replace(TINY.head, pointwise=pointwise, head_norm=False, pyramid_levels=1)
+        torch.manual_seed(0)
+        space = space_named("shuffle-tiny")
+        detector = build_detector(Backbone(space.spec(space.uniform(0))), 2, config).eval()
+        maps = [torch.zeros(1, detector.backbone.body.channels[-1], 5, 5) for _ in range(2)]
+        maps[1][:, :, 2, 2] = 1.0
+        first, second = (detector.head(list(detector.backbone.extend([each]).values())) for each in maps)
+        changed = (first["bbox_regression"] != second["bbox_regression"]).any(dim=2)[0]
+        moved.append(changed.nonzero().flatten().tolist())
+    assert moved[0] == [12] and {11, 12, 13} < set(moved[1])
