@@ -13,6 +13,7 @@ import numpy as np
 import psutil  # ipykernel needs it, too
 
 from tests.traces import differences, trace
+from workbench.batch.run import sweep_hidden
 from workbench.records.files import sweep
 from workbench.records.run_folder import RunFolder
 
@@ -108,6 +109,7 @@ def run_with_kills(
         assert process.returncode == 0, text
         found = finished(runs, notebook)
     (run,) = found
+    sweep_hidden(run.parent)  # as the next command does: a kill may come when the run has finished
     return run, done
 
 

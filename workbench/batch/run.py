@@ -129,7 +129,7 @@ class _ThisInterpreter(AsyncKernelManager):
 
 
 def _execute(source: Path, chosen: dict[str, Any], home: Path, echo: TextIO | None) -> Executed:
-    _sweep(home)
+    sweep_hidden(home)
     partial = home / f".{uuid.uuid4().hex}.ipynb"  # hidden until its run folder is known
     alive = lock(partial.with_suffix(".lock"))  # so that no other runner sweeps it
     start, error = time.monotonic(), None
@@ -170,7 +170,7 @@ def _execute(source: Path, chosen: dict[str, Any], home: Path, echo: TextIO | No
     return Executed(source, seconds, kept, run.path if run else None, error)
 
 
-def _sweep(home: Path) -> None:
+def sweep_hidden(home: Path) -> None:
     """Removes the hidden notebooks of killed runners; those of living ones are locked."""
     for left in home.glob(f".{'[0-9a-f]' * 32}.ipynb"):
         if (held := lock(left.with_suffix(".lock"))) is not None:
