@@ -12,7 +12,7 @@ from tests.methods.test_paper_plans import PAPERS, recipes
 from workbench.batch import rehearsal
 from workbench.data.loader import load_data
 from workbench.data.scenes.scene import SceneConfig
-from workbench.data.scenes.tasks import Scenes
+from workbench.data.scenes.tasks import Scenes, StandIn
 from workbench.evaluation.prefix_reuse import beam_macs
 from workbench.methods.crnas import presets as crnas
 from workbench.methods.detnas import method as detnas
@@ -52,7 +52,7 @@ def test_any_preset_has_a_rehearsal_and_a_wrong_name_has_none() -> None:
 
 def test_a_scene_is_enlarged_with_all_that_is_true_about_it() -> None:
     config = SceneConfig(image_size=64, extras=("masks", "keypoints", "semantic"))
-    small, large = Scenes(config, 0, "train", 3), Scenes(config, 0, "train", 3, (96, 256), 80)
+    small, large = Scenes(config, 0, "train", 3), Scenes(config, 0, "train", 3, StandIn((96, 256), 80))
     assert small.digest != large.digest and large.sizes == [(96, 256)] * 3
     assert len(large.categories) == 80 and large.categories[: len(small.categories)] == small.categories
     (_, before), (image, after) = small[1], large[1]
@@ -63,7 +63,7 @@ def test_a_scene_is_enlarged_with_all_that_is_true_about_it() -> None:
         rows, columns = np.nonzero(mask.numpy())
         assert left <= columns.min() and columns.max() < right and int(top) <= rows.min() and rows.max() < bottom
     with pytest.raises(ValueError, match="keep their size"):
-        _ = Scenes(SceneConfig(classes="ladder"), 0, "train", 1, (256, 256))[0]
+        _ = Scenes(SceneConfig(classes="ladder"), 0, "train", 1, StandIn((256, 256)))[0]
 
 
 def test_a_beam_may_begin_with_a_later_decision() -> None:

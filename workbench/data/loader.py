@@ -14,7 +14,7 @@ from workbench.data.coco import CocoFolder, most_dropped
 from workbench.data.keypoints import PoseCrops
 from workbench.data.masks import Classes, MaskFolder
 from workbench.data.scenes.scene import SceneConfig
-from workbench.data.scenes.tasks import SceneCrops, SceneMasks, Scenes
+from workbench.data.scenes.tasks import SceneCrops, SceneMasks, Scenes, StandIn
 from workbench.data.sets import split_train
 from workbench.data.splits import IMAGENET, SPLITS, SplitName
 from workbench.records.files import base_folder, digest, plain
@@ -143,8 +143,8 @@ def _scenes(plan: DataPlan, task: TaskName, seed: int) -> dict[str, Any]:
     config = _config(plan, *extras)
     kind = SceneMasks if task == "segmentation" else Scenes
     sizes = {"train": plan.train_images, "search": plan.search_images, "test": plan.test_images}
-    real = plan.scene_size, plan.scene_classes
-    sets = {split: kind(config, seed, split, size, *real) for split, size in sizes.items()}
+    real = StandIn(plan.scene_size, plan.scene_classes)
+    sets = {split: kind(config, seed, split, size, real) for split, size in sizes.items()}
     return {"full_train": sets["train"], **sets}
 
 

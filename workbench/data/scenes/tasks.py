@@ -1,7 +1,7 @@
 """Generated scenes as data sets: for detection, segmentation, pose and classification."""
 
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +13,16 @@ from workbench.data.sets import Views, coco_truth
 
 VERSION = 1  # raise it whenever the pixels change: it is part of every digest
 SPLITS = {"train": 0, "search": 10_000_000, "test": 20_000_000}  # the first image id of each
+
+
+class StandIn(NamedTuple):
+    """What scenes are in a rehearsal, in place of real data."""
+
+    size: tuple[int, int] | None = None  # height and width that they are brought to
+    classes: int = 0  # as many have names; most are never shown
+
+
+AS_DRAWN = StandIn()
 
 
 class _Streamed(Views):
@@ -33,11 +43,10 @@ class _Streamed(Views):
         """No file is decoded: what memory does not hold is drawn again."""
         return True
 
-    def _stand_in(self, classes: int, enlarge: tuple[int, int] | None = None) -> None:
-        """In a rehearsal, in place of real data: as many names of classes (most are never shown), images as large."""
-        self.categories += tuple(f"unseen {number}" for number in range(len(self.categories), classes))
-        if classes or enlarge:
-            self._source = {**self._source, "stands in": [enlarge, len(self.categories)]}
+    def _stand_in(self, real: StandIn) -> None:
+        self.categories += tuple(f"unseen {number}" for number in range(len(self.categories), real.classes))
+        if any(real):
+            self._source = {**self._source, "stands in": [real.size, len(self.categories)]}
             self._choose(self.ids)
 
 
@@ -52,19 +61,10 @@ class Scenes(_Streamed):
 
     keypoint_names = KEYPOINTS
 
-    def __init__(
-        self,
-        config: SceneConfig,
-        seed: int,
-        split: str,
-        size: int,
-        enlarge: tuple[int, int] | None = None,
-        classes: int = 0,
-    ) -> None:
-        """With `enlarge` scenes are brought to that height and width; with `classes` so many have names."""
+    def __init__(self, config: SceneConfig, seed: int, split: str, size: int, real: StandIn = AS_DRAWN) -> None:
         super().__init__("scenes", config, seed, split, size)
-        self.enlarge = enlarge
-        self._stand_in(classes, enlarge)
+        self.enlarge = real.size
+        self._stand_in(real)
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
         return torch.from_numpy(self.scene(index).image.transpose(2, 0, 1).copy()), self.target(index)
@@ -109,19 +109,11 @@ class Scenes(_Streamed):
 class SceneMasks(Scenes):
     """The semantic maps of generated scenes: `data[i]` is a uint8 image (3, H, W) and {"semantic": int64 (H, W)}."""
 
-    def __init__(
-        self,
-        config: SceneConfig,
-        seed: int,
-        split: str,
-        size: int,
-        enlarge: tuple[int, int] | None = None,
-        classes: int = 0,
-    ) -> None:
-        super().__init__(replace(config, extras=("semantic",)), seed, split, size, enlarge)
+    def __init__(self, config: SceneConfig, seed: int, split: str, size: int, real: StandIn = AS_DRAWN) -> None:
+        super().__init__(replace(config, extras=("semantic",)), seed, split, size, StandIn(size=real.size))
         self.name += " masks"
         self.categories = config.semantic_categories
-        self._stand_in(classes)
+        self._stand_in(real)
 
     def target(self, index: int) -> dict[str, Any]:
         """The target alone."""
@@ -135,7 +127,7 @@ class SceneCrops(_Streamed):
     def __init__(self, config: SceneConfig, seed: int, split: str, size: int, side: int = 64, classes: int = 0) -> None:
         super().__init__("crops", config, seed, split, size, side)
         self.side, self.shown = side, len(self.categories)
-        self._stand_in(classes)
+        self._stand_in(StandIn(classes=classes))
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         number, label = self.ids[index], self.ids[index] % self.shown
