@@ -95,7 +95,7 @@ def run_with_kills(
 ) -> tuple[Path, int]:
     """The finished run of a command that was killed up to `kills` times, and how often it was."""
     done = 0
-    while done < kills:
+    while done < kills and not finished(runs, notebook):  # it may be killed after its run has finished
         process = start(notebook, runs, parameters)
         try:
             process.communicate(timeout=rng.uniform(1, longest))
