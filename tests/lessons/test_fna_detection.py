@@ -1,5 +1,6 @@
 """The DetNAS run that a whole cost is compared with is one of the same preset, data and seed, or none."""
 
+import math
 from dataclasses import replace
 
 import pandas as pd
@@ -12,6 +13,7 @@ from workbench.lessons.fna_detection import (
     detnas_cost,
     find_detnas_run,
     front_sentences,
+    plot_cost_curves,
     plot_front,
     plot_printed_cost,
     price_sentence,
@@ -43,11 +45,15 @@ def test_detnas_runs_are_found_by_preset_data_and_seed(tmp_path):
     run.finish()
     found = find_detnas_run(experiment, "", "smoke", "scenes", str(tmp_path))
     assert found is not None and found.path == run.path
-    cost = detnas_cost(found)
-    assert (cost.ap, cost.macs, len(cost.parts)) == (0.25, 30, 5)
+    cost = detnas_cost(experiment, found)
+    assert math.isnan(cost.ap) and (cost.macs, len(cost.parts)) == (30, 5)  # its scenes have another digest
+    found.data_digest = experiment.run.data_digest
+    assert detnas_cost(experiment, found).ap == 0.25
     for phase in ("finetune re-ranked-1", "measure re-ranked-2", "finetune re-ranked-random-1"):
         run.ledger.add(Entry(phase=phase, seconds=1.0, images=1, forward_macs=2))
-    assert detnas_cost(RunFolder(run.path)).parts == cost.parts | {"search": 6 + 2 + 2}  # without the control
+    assert detnas_cost(experiment, RunFolder(run.path)).parts == cost.parts | {
+        "search": 6 + 2 + 2
+    }  # without the control
     assert find_detnas_run(experiment, str(run.path), "smoke", "scenes", "").path == run.path
     assert find_detnas_run(experiment, "", "tiny", "scenes", str(tmp_path)) is None
     with pytest.raises(ValueError, match="compare whole runs on the same images"):
@@ -66,6 +72,10 @@ def test_costs_next_to_detnas_below_within_and_above_its_ap():
     curves = {"FNA": [cost("FNA, 1/4", 10, 0.1), cost("FNA", 40, 0.3)], "seed network": [cost("seed", 5, 0.2)]}
     alone = cost_rows(curves, [curves["FNA"][-1]], seed)
     assert alone["detector"].tolist()[:2] == ["FNA", "FNA, 1/4"] and "240" in alone["detector"].iloc[-1]
+    unknown = [curves["FNA"][-1], cost("DetNAS", 100, float("nan"))]
+    assert not cost_rows(curves, unknown, seed)["detector"].str.contains("at least").any()
+    (line,) = [line for line in plot_cost_curves({"DetNAS": unknown[1:]}).lines if line.get_linestyle() == ":"]
+    assert "other scenes" in line.get_label()
     for ap, wanted in ((0.05, 10), (0.2, 25), (0.4, float("nan"))):
         rows = cost_rows(curves, [curves["FNA"][-1], cost("DetNAS", 100, ap)], seed)
         assert rows["detector"].iloc[0] == "DetNAS"

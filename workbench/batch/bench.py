@@ -1,6 +1,7 @@
 """How fast: ratios of two things that are timed in turn in one run, so that what else the machine does hits both."""
 
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,20 +26,23 @@ from workbench.methods.candidates import KeptSupernet
 from workbench.methods.crnas import presets as crnas
 from workbench.methods.crnas.method import beam_search, reusing
 from workbench.methods.detnas import presets as detnas
+from workbench.methods.engine import Local, open_engine
 from workbench.methods.experiment import Experiment, body_of, new_model, start_experiment
 from workbench.methods.nats import presets as nats
 from workbench.networks.backbone import Backbone
 from workbench.networks.count import count_backbone
 from workbench.networks.dilation_mixture import SIDES, usual_implementation
 from workbench.networks.supernet import Supernet
+from workbench.records.progress import announce
 from workbench.spaces.catalogue import space_named
 from workbench.spaces.dilation import dilation_space_name
 from workbench.spaces.space import SearchSpace
-from workbench.training.fit import place
+from workbench.training.fit import fit, place
 from workbench.training.recipe import make_optimizer
 
 CPU = torch.device("cpu")
 Call = Callable[[], object]
+STEPS, SETTLED = 32, 8  # of a training from files: after so many all images were read once
 
 
 class Figure(NamedTuple):
@@ -53,7 +57,7 @@ class Figure(NamedTuple):
 
 
 def in_turn(calls: Sequence[Call], rounds: int) -> np.ndarray:
-    """Seconds (rounds, calls) of each call; a first round, which does not count, warms up.
+    """Seconds (rounds, calls) of each call, or those that it returns; a first round, which does not count, warms up.
 
     Every second round goes backwards, so that none always follows the same other one.
     """
@@ -61,8 +65,8 @@ def in_turn(calls: Sequence[Call], rounds: int) -> np.ndarray:
     for turn, row in enumerate(seconds):
         for index in range(len(calls))[:: -1 if turn % 2 else 1]:
             start = time.perf_counter()
-            calls[index]()
-            row[index] = time.perf_counter() - start
+            own = calls[index]()
+            row[index] = own if isinstance(own, float) else time.perf_counter() - start
     return seconds[1:]
 
 
@@ -79,7 +83,8 @@ def figures(rounds: int = 10) -> Iterator[Figure]:
         yield from candidate(rounds, folder)
         yield prefixes(max(2, rounds // 3), folder)
         yield from mixtures(2 * rounds)
-        yield from images_from_files(rounds, folder)
+        yield from images_from_files(max(2, rounds // 3), folder)
+        yield from workers_of_ray(max(2, rounds // 3), folder)
     yield costs(rounds)
 
 
@@ -202,20 +207,58 @@ def mixtures(rounds: int) -> Iterator[Figure]:
 
 
 def images_from_files(rounds: int, folder: Path) -> Iterator[Figure]:
-    """What a training step waits for its batch of JPEG files, over the step itself, read in the training process."""
-    space, many = space_named(detnas.TINY.space), 16
+    """Training from JPEG files that are read anew for every batch, over training with the images decoded in memory."""
+    space, many = space_named(detnas.TINY.space), 64
     experiment, _ = _supernet(detnas.TINY, space, folder)
-    task, data = experiment.task, _as_files(experiment.data.train.take(range(many)), folder)
-    images, targets = task.batch(data, range(many), CPU)
-    step = _step(task.build(Backbone(space.spec(space.uniform(1)))), detnas.TINY.finetune, images, targets)
+    data = _as_files(experiment.data.train.take(range(many)), folder)
+    recipe = replace(detnas.TINY.finetune, steps=STEPS)
+    readers = [None, 0, len(os.sched_getaffinity(0))]
 
-    def wait() -> None:
-        data.memory = Memory()  # as where a data set is larger than memory
-        task.batch(data, range(many), CPU)
+    def trained(workers: int | None) -> float:
+        data.memory, ends = Memory(), list[float]()
+        if workers is not None:
+            data.memory.limit = 0  # as where a data set is larger than memory
+        model = experiment.task.build(Backbone(space.spec(space.uniform(1))))
+        progress = lambda *_: ends.append(time.perf_counter())  # noqa: E731
+        fit(model, experiment.task, data, recipe, seed=0, workers=workers, progress=progress)
+        return ends[-1] - ends[SETTLED]
 
-    seconds = in_turn([wait, step], rounds)
-    what = f"{many} JPEG files of 480 x 480 pixels, shrunk to 128"
-    yield figure("wait for a batch / step, 0 workers", seconds[:, 0] / seconds[:, 1], what)
+    seconds = in_turn([partial(trained, workers) for workers in readers], rounds)
+    for index, workers in enumerate(readers[1:], 1):
+        what = f"batches of {recipe.batch_size}; {many} JPEG files of 480 x 480 pixels, shrunk to 128"
+        name = f"training, images a second: files with {workers} loader workers / in memory"
+        yield figure(name, seconds[:, 0] / seconds[:, index], what)
+
+
+def workers_of_ray(rounds: int, folder: Path, many: int = 8) -> Iterator[Figure]:
+    """Candidates scored by two workers of one thread, over one of them, and over this process with two threads."""
+    space = space_named(detnas.TINY.space)
+    judge: Any = _supernet(detnas.TINY, space, folder)[1]
+    rng = np.random.default_rng(0)
+    calls: list[dict[str, Any]] = [{"arch": space.sample(rng), "phase": "bench", "step": 0} for _ in range(many)]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        engine = open_engine("ray", 2, "cpu")
+    except ValueError as error:
+        announce(f"no figures of Ray: {error}")
+        return
+    finally:
+        torch.set_num_threads(threads)
+
+    def here() -> None:
+        torch.set_num_threads(2)
+        list(Local().each(judge, calls))
+        torch.set_num_threads(threads)
+
+    def one_by_one() -> None:
+        for call in calls:
+            list(engine.each(judge, [call]))
+
+    seconds = in_turn([lambda: list(engine.each(judge, calls)), one_by_one, here], rounds)
+    what = f"{many} candidates of {space.name}"
+    for index, name in enumerate(("one worker", "this process with two threads"), 1):
+        yield figure(f"two workers of Ray / {name}, candidates a minute", seconds[:, index] / seconds[:, 0], what)
 
 
 def _as_files(scenes: Any, root: Path) -> CocoFolder:
@@ -251,7 +294,7 @@ def costs(rounds: int, many: int = 2000) -> Figure:
 
 
 def as_markdown(found: Sequence[Figure]) -> str:
-    """The figures as a table. Two are missing: loader workers over none, and Ray's workers over one process."""
+    """The figures as a table."""
     lines = ["| figure | median | quartiles | n | of what |", "|---|---:|---:|---:|---|"]
     for row in found:
         low, high = (f"{value:.3g}" for value in (row.low, row.high))

@@ -35,7 +35,7 @@ from workbench.records.score import Score
 
 LEDGER_COLOURS = {"pretrain": SKY, "refresh": GREEN, "finetune": BLUE, "train": BLUE}
 LEDGER_COLOURS |= {"measure": QUIET, "search": ORANGE}
-SIZES = {"AP_rel_s": "small objects", "AP_rel_m": "middle objects", "AP_rel_l": "large objects"}
+SIZES = {"AP_rel_s": "small objects", "AP_rel_m": "medium objects", "AP_rel_l": "large objects"}
 PHASE_COLOURS = {"evolution": BLUE, "random": ORANGE, "DetNAS": BLUE, "FNA": BLUE, "best-scored random": ORANGE}
 
 

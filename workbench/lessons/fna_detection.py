@@ -1,5 +1,6 @@
 """What the lesson on FNA for detection counts: operations, whole models, whole searches, the sweep over the penalty."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -68,13 +69,13 @@ def _comparable(run: RunFolder) -> tuple[object, ...]:
     return (run.params.get("preset"), run.params.get("data"), run.seed, run.params.get("max_steps", 0))
 
 
-def detnas_cost(run: RunFolder) -> WholeCost:
-    """What DetNAS's detector of that run cost, and its AP on the test split."""
+def detnas_cost(experiment: Experiment, run: RunFolder) -> WholeCost:
+    """What DetNAS's detector of that run cost, and its AP on the test split: NaN where its scenes are not ours."""
     found = [row.get("AP") for row in read_table(run.path, "comparison")["rows"] if row.get("network") == "DetNAS"]
     if not found or not isinstance(found[0], float):
         raise ValueError(f"The comparison of {run.path} has no AP of DetNAS; run 10_detnas again.")
-    (ap, *_) = found
-    entries = run.ledger.entries
+    ours = run.params.get("data") != "scenes" or run.data_digest == experiment.run.data_digest
+    ap, entries = found[0] if ours else float("nan"), run.ledger.entries
     return whole_cost("DetNAS", entries, PHASES | {"search": (*PHASES["search"], *reranking_phases(entries))}, ap)
 
 
@@ -183,14 +184,14 @@ def cost_curves(
 def cost_rows(curves: Mapping[str, Sequence[WholeCost]], whole: Sequence[WholeCost], seed: SeedNetwork) -> pd.DataFrame:
     """The cost table: DetNAS first if there is one, FNA at its own length and at DetNAS's AP, with the seed's training.
 
-    Shares are of the first row. A row is left empty where FNA does not reach DetNAS's AP.
+    Shares are of the first row. A row is left empty where FNA does not reach DetNAS's AP, which may be unknown.
     """
     others = list(whole[1:])
     rows = [*others, *reversed(curves["FNA"]), *curves["seed network"]]
     frame = costing.cost_table(rows)
     first = rows[0].macs
     extra: list[dict[str, Any]] = []
-    for other in others:
+    for other in (other for other in others if not math.isnan(other.ap)):
         macs = costing.cost_at(curves["FNA"], other.ap)
         name = f"FNA, least cost with at least {other.name}'s AP (between measured lengths)"
         extra.append({"detector": name, costing.TOTAL: macs / 1e12, costing.SHARE: macs / first, "AP": other.ap})
@@ -244,9 +245,12 @@ def plot_printed_cost() -> Axes:
 
 
 def plot_cost_curves(curves: Mapping[str, Sequence[WholeCost]]) -> Axes:
-    """AP over whole cost, a point for each length of fine-tuning; where does a curve reach another's AP?"""
+    """AP over whole cost, a point for each length of fine-tuning; a line across where only the cost is known."""
     ax = new_axes(6.4, 3.6)
     for name, costs in curves.items():
+        if math.isnan(costs[0].ap):
+            ax.axvline(costs[0].macs / 1e12, color=QUIET, linestyle=":", label=f"{name} (its AP is of other scenes)")
+            continue
         macs, aps = zip(*sorted((cost.macs / 1e12, cost.ap) for cost in costs), strict=True)
         ax.plot(macs, aps, "o-" if len(macs) > 1 else "D", label=name)
     ax.set(xlabel="whole cost, 10¹² multiply-accumulates", ylabel="AP on the test split (0-1)")
