@@ -109,7 +109,7 @@ def run_with_kills(
         assert process.returncode == 0, text
         found = finished(runs, notebook)
     (run,) = found
-    sweep_hidden(run.parent)  # as the next command does: a kill may come when the run has finished
+    sweep_hidden(runs)  # as the next command does: a kill may come when the run has finished
     return run, done
 
 
