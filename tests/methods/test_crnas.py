@@ -12,7 +12,7 @@ from workbench.lessons import crnas as lesson
 from workbench.methods import candidates, compare
 from workbench.methods.crnas import baselines
 from workbench.methods.crnas import method as crnas
-from workbench.methods.crnas.presets import PRESETS, SMOKE, paper_plan, with_budget
+from workbench.methods.crnas.presets import PRESETS, SMOKE, SPECIES, paper_plan, with_budget
 from workbench.networks.supernet import Supernet
 from workbench.search.beam import BeamSearch
 from workbench.spaces.allocation import allocation, eligible
@@ -213,7 +213,7 @@ def test_dilations_larger_than_the_map_are_refused_before_training():
 
 
 def test_another_budget_takes_the_deepest_layout_as_hand_made():
-    plan = with_budget(PRESETS["tiny"], 6.0)
+    plan = with_budget(SPECIES, 6.0)
     assert (plan.budget, plan.deeper, plan.other_budgets) == (6.0, (1, 1, 4), (8, 10))
     assert with_budget(plan, 0.0) is plan
     with pytest.raises(ValueError, match="budgets run from 3 to 18"):

@@ -109,5 +109,5 @@ def test_the_control_of_allocations_has_the_budget(tmp_path):
 
 def test_no_published_plan_reranks_and_short_trainings_shrink_with_the_plan():
     plans = [plan for presets in (PRESETS, crnas_presets.PRESETS) for plan in presets.items()]
-    assert {name for name, plan in plans if plan.rerank} == {"smoke", "tiny"}
+    assert {name for name, plan in plans if plan.rerank} == {"smoke"}
     assert shortened(SMOKE, 1).rerank == SMOKE.rerank  # a share of fewer steps

@@ -76,7 +76,7 @@ def figure(name: str, values: np.ndarray, what: str) -> Figure:
 
 
 def figures(rounds: int = 10) -> Iterator[Figure]:
-    """All of them, of the `tiny` plans on the CPU with PyTorch's threads as they are set."""
+    """All of them, of small plans on the CPU with PyTorch's threads as they are set."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         yield supernet_step(3 * rounds, folder)
@@ -157,8 +157,8 @@ def candidate(rounds: int, folder: Path) -> Iterator[Figure]:
 
 def prefixes(rounds: int, folder: Path) -> Figure:
     """The last two steps of a beam with reused prefixes, and with each candidate computed from the image on."""
-    part = replace(crnas.TINY.beam, searched_blocks=2)
-    plan = replace(crnas.TINY, beam=part, data=replace(crnas.TINY.data, search_images=32))
+    part = replace(crnas.SPECIES.beam, searched_blocks=2)
+    plan = replace(crnas.SPECIES, beam=part, data=replace(crnas.SPECIES.data, search_images=32))
     space = space_named(dilation_space_name(plan.supernet_backbone, plan.deeper))
     experiment, plain = _supernet(plan, space, folder)
 

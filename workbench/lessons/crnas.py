@@ -20,7 +20,6 @@ from workbench.insight.widgets.allocation_desk import scores_in_words
 from workbench.methods.candidates import scorer
 from workbench.methods.compare import Result
 from workbench.methods.crnas.method import beam, prefix_memory, reusing
-from workbench.methods.crnas.presets import PRESETS
 from workbench.methods.experiment import Experiment
 from workbench.methods.one_shot import TrainedSupernet
 from workbench.methods.plan import input_sizes
@@ -88,11 +87,12 @@ def architecture_of(spec: NetworkSpec) -> tuple[tuple[int, ...], tuple[int, ...]
 
 
 def architecture_table(results: Sequence[Result]) -> pd.DataFrame:
-    """Blocks, dilations, predicted spread of the field (pixels, last map) and AP by size of every trained network."""
+    """Backbone, blocks, dilations, predicted spread of the field (pixels, last map) and AP by size of each network."""
     rows = []
     for result in results:
         depths, rates = architecture_of(result.network.spec)
-        row: dict[str, Any] = {"network": result.network.name, "blocks": ".".join(map(str, depths))}
+        row: dict[str, Any] = {"network": result.network.name, "backbone": result.network.spec.name.split()[0]}
+        row |= {"blocks": ".".join(map(str, depths))}
         row |= {"dilations": "".join(map(str, rates)), "centre of mass": centre_of_mass(depths)}
         row["sigma"] = predicted_sigma(result.network.spec)[-1][0]
         rows.append(row | {size: result.metrics.get(size, float("nan")) for size in SIZES})
@@ -127,7 +127,7 @@ def plot_networks(specs: Mapping[str, NetworkSpec], image_size: ImageSize = 224)
 def known_allocations(scores: Sequence[Score], backbone: str) -> dict[tuple[int, ...], str]:
     """What is known of undilated allocations, in words: scores of a stage supernet, else stored networks."""
     stored, _ = stored_results("crnas_networks", ["network"])
-    same = stored["preset"].map(lambda preset: PRESETS[preset].backbone == backbone)
+    same = stored["backbone"] == backbone
     known: dict[tuple[int, ...], str] = {}
     for blocks, rows in stored[same & stored["dilations"].str.fullmatch("1+")].groupby("blocks"):
         sizes = ", ".join(f"{name} {rows[column].mean():.3f}" for column, name in SIZES.items())

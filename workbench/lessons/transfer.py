@@ -70,7 +70,7 @@ _OTHERS = SceneConfig(species=("shark", "jellyfish", "turtle", "fish"), clutter=
 TINY = TransferPlan(
     data=_DATA,
     head=common.TINY_DETECTOR,
-    classifier=crnas.TINY.classifier,
+    classifier=crnas.SPECIES.classifier,
     scoring=common.TINY_SCORING,
     finetune=replace(FAST, steps=250, lr=4e-3),
     macs_at=128,
@@ -190,7 +190,7 @@ def moved_networks(run: str, preset: str, seed: int) -> tuple[list[Network], str
         stored = seed if seed in rows.index else rows.index[0]
         row, told = rows.loc[stored], f"stored, CR-NAS's of seed {stored}"
         depths = tuple(map(int, row["blocks"].split(".")))
-        arch = Arch(dilation_space_name(crnas.TINY.backbone, depths), tuple(int(d) - 1 for d in row["dilations"]))
+        arch = Arch(dilation_space_name(row["backbone"], depths), tuple(int(d) - 1 for d in row["dilations"]))
     space = space_named(arch.space)
     baseline, drawn = space.spec(space.uniform(0)), space.sample(generator(seed, "random network"))
     if space.name.startswith(PREFIX):  # of CR-NAS, which also moved the blocks

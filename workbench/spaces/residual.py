@@ -2,8 +2,9 @@
 
 The published networks, their half-wide forms that CR-NAS trains its supernets with (its appendix A.1), and narrow ones
 of ours: `-tiny` for 128 pixels, with three stages, the last at stride 16, so that its map keeps 8x8 pixels and a
-dilated kernel still reads image; `-shallow` also so, but with fields that do not cover the image; `resnet18-quarter`
-and `resnet26-quarter` for photographs of 256 pixels. `-cifar` are those of 32-pixel images.
+dilated kernel still reads image; `-shallow` also so, but with fields that do not cover the image; `-fine` with such
+fields and two stages, the last at stride 8, so that a detector of 1x1 convolutions tells neighbours apart;
+`resnet18-quarter` and `resnet26-quarter` for photographs of 256 pixels. `-cifar` are those of 32-pixel images.
 """
 
 import re
@@ -135,6 +136,9 @@ LAYOUTS: dict[str, Layout] = {
     "resnet-bottleneck-tiny": _tiny(_BOTTLENECK),
     "mobilenetv2-tiny": _tiny(_INVERTED),
     "resnet-bottleneck-shallow": _tiny(_BOTTLENECK, (2, 2, 1), width=8),
+    "resnet-bottleneck-fine": _resnet(
+        _BOTTLENECK, (2, 3), [tuple(range(1, 7))] * 2, width=8, strides=(2, 2, 2), image_size=128
+    ),
     "mobilenetv2-shallow": _tiny(replace(_INVERTED, expansion=3.0), (1, 1, 1)),
 }
 

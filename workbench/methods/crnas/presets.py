@@ -9,7 +9,7 @@ from typing import Any, Literal
 from workbench.data.loader import DataPlan
 from workbench.methods import presets as common
 from workbench.methods.plan import ClassifierPart, OneShotPart, Plan, RerankPart, ScoringPart
-from workbench.methods.presets import COCO_IMAGES, COCO_TRAINABLE, FAST, IMAGENET_IMAGES, PHOTOS
+from workbench.methods.presets import COCO_IMAGES, COCO_TRAINABLE, FAST, GENTLE, IMAGENET_IMAGES, PHOTOS, PROBE
 from workbench.networks.choices import Sharing
 from workbench.spaces.allocation import allocation_space, centre_of_mass, depths_of, eligible
 from workbench.spaces.residual import LAYOUTS
@@ -44,7 +44,8 @@ class CRNASPlan(Plan):
     beam: BeamPart
 
 
-TINY = CRNASPlan(
+# Animals of four species, each told by its own shape: where a field decides little.
+SPECIES = CRNASPlan(
     backbone="resnet-tiny",
     supernet_backbone="resnet-tiny",
     data=common.TINY_DATA,
@@ -73,11 +74,28 @@ TINY = CRNASPlan(
     beam=BeamPart(width=3, completions=4),
 )
 
+TINY = replace(
+    SPECIES,
+    backbone="resnet-bottleneck-fine",
+    supernet_backbone="resnet-bottleneck-fine",
+    data=common.LADDER_DATA,
+    head=common.LADDER_DETECTOR,
+    classifier=common.LADDER_PROBE,
+    stages=replace(SPECIES.stages, pretrain=replace(PROBE, steps=1200), finetune=GENTLE),
+    operations=replace(SPECIES.operations, pretrain=replace(PROBE, steps=1200), finetune=GENTLE),
+    finetune=GENTLE,
+    rerank=None,  # dots are noticed after some hundred steps, so a short training tells nothing
+    random_networks=1,
+    budget=5,
+    other_budgets=(4, 6),
+    deeper=(1, 4),
+)
+
 _FEW = OneShotPart(
     pretrain=replace(FAST, steps=3, batch_size=8), finetune=replace(FAST, steps=3, batch_size=4), aligned_options=True
 )
 SMOKE = replace(
-    TINY,
+    SPECIES,
     data=common.SMOKE_DATA,
     classifier=common.SMOKE_CLASSIFIER,
     stages=_FEW,
@@ -93,7 +111,7 @@ SMOKE = replace(
 )
 
 SMALL = replace(
-    TINY,
+    SPECIES,
     backbone="resnet18-quarter",
     supernet_backbone="resnet18-quarter",
     data=replace(
@@ -101,9 +119,9 @@ SMALL = replace(
     ),  # with 96 px the last map is 3x3, where dilation 3 reads only padding
     head=common.SMALL_DETECTOR,
     classifier=replace(common.TINY_CLASSIFIER, recipe=replace(FAST, steps=300, batch_size=64, lr=4e-3)),
-    stages=replace(TINY.stages, pretrain=replace(FAST, steps=1000, batch_size=32, lr=4e-3), finetune=PHOTOS),
+    stages=replace(SPECIES.stages, pretrain=replace(FAST, steps=1000, batch_size=32, lr=4e-3), finetune=PHOTOS),
     operations=replace(
-        TINY.operations,
+        SPECIES.operations,
         pretrain=replace(FAST, steps=600, batch_size=32, lr=4e-3),
         finetune=replace(PHOTOS, steps=1500),
     ),
@@ -188,7 +206,7 @@ def paper_plan(backbone: Literal["resnet18", "resnet50", "resnet101", "mobilenet
         pretrain=imagenet, finetune=coco(25, (16, 22), round(COCO_TRAINABLE * (1 - 5000 / COCO_IMAGES)))
     )
     return replace(
-        TINY,
+        SPECIES,
         backbone=backbone,
         supernet_backbone=backbone if backbone == "mobilenetv2" else f"{backbone}-half",
         data=DataPlan(image_side=0, crop_side=224, crops_whole=True, crops_search_share=0.0, split="crnas"),
