@@ -19,6 +19,7 @@ from workbench.methods.detnas import method as detnas
 from workbench.methods.detnas.presets import PRESETS
 from workbench.methods.plan import preset_named
 from workbench.methods.rehearsal import rehearsed
+from workbench.records.files import read_json
 from workbench.records.ledger import Entry
 from workbench.search.beam import BeamSearch
 from workbench.spaces.catalogue import space_named
@@ -100,6 +101,10 @@ def test_a_rehearsed_run_tells_what_the_whole_would_cost(tmp_path: Any) -> None:
     recipe = whole.supernet.pretrain
     assert row.images == recipe.steps * recipe.batch_size and row.file_bytes == rehearsal.IMAGENET_BYTES
     assert row.macs == pytest.approx(3 * trained.trained.entry.forward_macs / 2 * row.images)
+    (path,) = tmp_path.rglob("phase.json")
+    kept, weights = read_json(path)["activation_bytes"], path.with_name("weights.safetensors").stat().st_size
+    assert kept > 4 * 3 * 96 * 96 / 2  # at least the image, and a map of half its sides
+    assert row.memory == 4 * weights + kept * recipe.batch_size / rehearsal.GPUS  # with AdamW's two moments
     assert "| pretrain supernet |" in rehearsal.as_markdown(experiment.run)
 
 

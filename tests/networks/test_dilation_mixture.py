@@ -1,5 +1,7 @@
 """The mixture of dilations and the networks cut from it: the named tests T1 to T7 ."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from workbench.lessons.nats_mixture import decode, equalities, one_convolution, saved_bytes
+from workbench.lessons.nats_mixture import decode, equalities, one_convolution
 from workbench.networks.backbone import Backbone
 from workbench.networks.blocks import SplitConv2d, build_block
-from workbench.networks.count import count, count_backbone
+from workbench.networks.count import count, count_backbone, saved_bytes
 from workbench.networks.dilation_mixture import (
     IMPLEMENTATIONS,
     SIDES,
@@ -240,7 +242,7 @@ def test_the_composite_keeps_a_third_of_the_activations_at_five_dilations():
     kept = {}
     for name in IMPLEMENTATIONS:
         mixture.implementation = dict.fromkeys(SIDES, name)
-        kept[name] = saved_bytes(mixture, features)
+        kept[name] = saved_bytes(mixture, partial(mixture, features))
     maps = features.numel() * 4
     assert kept["branches"] >= 6 * maps  # the input and five outputs
     assert maps <= kept["composite"] <= kept["branches"] / 3
@@ -268,3 +270,10 @@ def test_decoding_one_convolution_sorts_its_rows():
     split, order = decode(conv, mixture, (1, 0, 1, 0))
     assert order == [2, 3, 6, 7, 0, 1, 4, 5] and split.parts == ((4, 1, 1), (4, 2, 2))
     assert torch.equal(split.weight, conv.weight[order])
+
+
+def test_what_a_backward_pass_needs_is_counted_once_without_the_weights():
+    layers = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    images = torch.rand(2, 3, 8, 8)
+    # The images, and what the ReLU gives: the ReLU and the second convolution keep the same tensor.
+    assert saved_bytes(layers, lambda: layers(images)) == 4 * (images.numel() + 2 * 4 * 64)

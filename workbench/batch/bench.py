@@ -20,7 +20,6 @@ from workbench.data.images import Memory
 from workbench.data.loader import load_data
 from workbench.evaluation.recalibration import keeping_statistics, recalibrate
 from workbench.evaluation.scoring import Scorer
-from workbench.lessons.nats_mixture import saved_bytes
 from workbench.methods import candidates
 from workbench.methods.candidates import KeptSupernet
 from workbench.methods.crnas import presets as crnas
@@ -30,7 +29,7 @@ from workbench.methods.engine import Local, open_engine
 from workbench.methods.experiment import Experiment, body_of, new_model, start_experiment
 from workbench.methods.nats import presets as nats
 from workbench.networks.backbone import Backbone
-from workbench.networks.count import count_backbone
+from workbench.networks.count import count_backbone, saved_bytes
 from workbench.networks.dilation_mixture import SIDES, usual_implementation
 from workbench.networks.supernet import Supernet
 from workbench.records.progress import announce
@@ -202,7 +201,7 @@ def mixtures(rounds: int) -> Iterator[Figure]:
             layer.alpha.requires_grad_(learning == "both learn")
             kept = []
             for layer.implementation in ways:
-                kept.append(saved_bytes(layer, features))
+                kept.append(saved_bytes(layer, partial(layer, features)))
             yield figure(f"mixture / branches: memory, {learning}", np.array([kept[0] / kept[1]]), what)
 
 

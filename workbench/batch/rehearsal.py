@@ -5,8 +5,6 @@ from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
 from workbench.data.splits import MINIVAL, TRAINABLE, VALMINUSMINIVAL
 from workbench.insight.tables import paper_table
 from workbench.lessons.detnas import COSTS
@@ -20,7 +18,7 @@ from workbench.methods.nats import presets as nats
 from workbench.methods.presets import IMAGENET_IMAGES
 from workbench.methods.rehearsal import REHEARSAL, rehearsed
 from workbench.records.files import digest, read_json, write_text
-from workbench.records.ledger import Entry, peak_memory, reset_peak_memory
+from workbench.records.ledger import Entry
 from workbench.records.run_folder import RunFolder
 from workbench.search.beam import BeamSearch
 from workbench.spaces.allocation import PREFIX, eligible
@@ -54,7 +52,7 @@ class Estimate(NamedTuple):
     peak: int  # bytes, of the rehearsal
     images: int
     macs: float
-    memory: float | None  # at the real batch, at most; None: nothing is trained
+    memory: float | None  # weights, gradients, optimiser and activations at the real batch; None: nothing is trained
     file_bytes: float  # of an image
 
     @property
@@ -89,8 +87,6 @@ def estimates(run: RunFolder) -> list[Estimate]:
     plans = paper_plans(run)
     real = {digest(as_plain(cut)): recipe for plan in plans for recipe, cut in _recipes(plan, rehearsed(plan))}
     records = {digest(record["entry"]): (path.parent, record) for path, record in _records(run)}
-    reset_peak_memory(torch.device("cpu"))
-    base = peak_memory(torch.device("cpu"))  # this process has imported what a notebook has, and holds nothing else
     rows = []
     for entry in run.ledger.entries:
         folder, record = records.get(digest(asdict(entry)), (None, {}))
@@ -104,10 +100,9 @@ def estimates(run: RunFolder) -> list[Estimate]:
                 continue  # a lesson's own, such as a training of half the length
             images, macs = _trained(entry, recipe)
             weights = recipe if isinstance(recipe, Recipe) else recipe.weights
-            few = cut.get("weights", cut)["batch_size"]
             assert folder is not None
             kept = (2 + SLOTS[weights.optimizer]) * (folder / "weights.safetensors").stat().st_size
-            memory = kept + max(0, entry.peak_memory - base - kept) / few * weights.batch_size / GPUS
+            memory = kept + record["activation_bytes"] * weights.batch_size / GPUS
         elif entry.phase.startswith("refresh "):
             images = plan.refresh_images
             macs = entry.forward_macs / entry.images * images
@@ -208,7 +203,8 @@ def as_markdown(run: RunFolder) -> str:
         "",
         f"Rehearsed in {total.seconds:.0f} s of phases, at most {total.peak_memory / 2**30:.1f} GiB. At full size: MACs"
         f" forward and backward, counted; GPU-days at {RATE:g} TFLOP/s; memory on each of {GPUS} GPUs in single"
-        f" precision, at most; and what a loader reads so that {GPUS} such GPUs are busy. Controls are rows, too.",
+        " precision (weights, gradients, optimiser, activations), counted; and what a loader reads so that"
+        f" {GPUS} such GPUs are busy. Controls are rows, too.",
         "",
         "| phase | rehearsed, s | peak, GiB | images | MACs | GPU-days | memory, GiB | MB/s read |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",

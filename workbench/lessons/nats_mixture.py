@@ -1,6 +1,7 @@
 """One convolution taken apart: what its mixture of dilations must equal, and what its two implementations cost."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from workbench.methods.nats.implementation import step_ms
 from workbench.networks.blocks import SplitConv2d
+from workbench.networks.count import saved_bytes
 from workbench.networks.dilation_mixture import IMPLEMENTATIONS, SIDES, DilationMixture, Implementation
 from workbench.spaces.channel_dilation import channel_order
 from workbench.spaces.network_spec import Dilation
@@ -93,7 +95,7 @@ def implementation_table(
             mixture.implementation = dict.fromkeys(SIDES, implementation)
             for learning in SIDES:
                 row[f"{implementation}, {learning} learn: ms"] = step_ms(mixture, features, learning)
-            row[f"{implementation}: MiB kept"] = saved_bytes(mixture, features) / 2**20
+            row[f"{implementation}: MiB kept"] = saved_bytes(mixture, partial(mixture, features)) / 2**20
         rows.append(row)
     return pd.DataFrame(rows).set_index("dilations").T
 
@@ -109,21 +111,3 @@ def _with_gradients(mixture: DilationMixture, features: Tensor, name: Implementa
 
 def _gap(first: Tensor, second: Tensor) -> float:
     return float((first - second).detach().abs().max())
-
-
-def saved_bytes(layer: DilationMixture, features: Tensor) -> int:
-    """Bytes that a forward pass keeps for the backward pass, the layer's own parameters not counted."""
-    own = {parameter.untyped_storage().data_ptr() for parameter in layer.parameters()}
-    kept: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        output = layer(features)
-    total = sum(kept.values())
-    del output  # until here, so that no storage is used twice
-    return total

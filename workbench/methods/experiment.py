@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import nn
 
 from workbench.data.scenes.tasks import Scenes
 from workbench.methods.engine import Engine, Local, open_engine
-from workbench.networks.count import count_layers
+from workbench.networks.count import count_layers, saved_bytes
 from workbench.records.files import base_folder, write_json
 from workbench.records.parameters import injected
 from workbench.records.progress import headless, shell
@@ -22,6 +23,7 @@ from workbench.tasks.pose import Pose, PoseConfig
 from workbench.tasks.probe import Probe, ProbeConfig
 from workbench.tasks.segmentation import Segmentation
 from workbench.training.fit import BeforeStep
+from workbench.training.recipe import Turn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +151,23 @@ def forward_macs(
         passes = before_step(model, "warm", rng) if before_step is not None else None
         macs += [count_layers(model, lambda: task.run_layers(model, images)).macs for _ in passes or (model,)]
     return round(sum(macs) / len(macs))
+
+
+def activation_bytes(
+    model: nn.Module, task: Any, data: Any, device: torch.device, few: int, before_step: BeforeStep | None = None
+) -> int:
+    """Bytes that a training step keeps of one image until its backward pass: the mean of `few`, the most of its turns.
+
+    It runs a step of each turn, after which norm layers have other statistics.
+    """
+    images, targets = task.batch(data, range(few), device)
+    rng, most = np.random.default_rng(0), 0
+    turns: tuple[Turn, ...] = ("weights", "alpha") if before_step is not None else ("weights",)
+    for turn in turns:
+        passes = before_step(model, turn, rng) if before_step is not None else None
+        for forward in passes or (model,):
+            most = max(most, saved_bytes(model, partial(forward, images, targets)))
+    return most // few
 
 
 def as_plain(value: Any) -> Any:

@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from workbench.methods.engine import Local
-from workbench.methods.experiment import Experiment, as_plain, forward_macs
+from workbench.methods.experiment import Experiment, activation_bytes, as_plain, forward_macs
+from workbench.methods.rehearsal import rehearsing
 from workbench.records.files import compiled, digest, fields, lock, read_json, sweep, write_bytes, write_json
 from workbench.records.ledger import ENTRY, Entry, peak_memory, reset_peak_memory
 from workbench.records.progress import PhaseClock, Progress, announce, duration, reporter
@@ -28,7 +29,7 @@ from workbench.training.parallel import agree, synchronise_batch_norm, world
 from workbench.training.recipe import AlternatingRecipe, Recipe
 
 LOSSES = {"type": "array", "items": {"type": "number"}}
-OPTIONAL = {"alpha_losses": LOSSES, "weights": "string"}
+OPTIONAL = {"alpha_losses": LOSSES, "weights": "string", "activation_bytes": "integer"}
 PHASE = compiled(fields({"entry": ENTRY, "identity": "object", "losses": LOSSES}, OPTIONAL), "phase")
 CODE_VERSION = 3  # raise it when training changes what it computes: old cached weights are then not used
 
@@ -132,7 +133,10 @@ def train_phase(
         if side is not None:
             named = {f"{e}.{n}": alpha for e, epoch in enumerate(history.alphas) for n, alpha in enumerate(epoch)}
             write_bytes(folder / "alpha.safetensors", save(named))
-        found = {"losses": list(history.losses), "alpha_losses": list(history.alpha_losses)}
+        found: dict[str, Any] = {"losses": list(history.losses), "alpha_losses": list(history.alpha_losses)}
+        if rehearsing(experiment.run.params):
+            few = weights.batch_size
+            found["activation_bytes"] = activation_bytes(model, task, data, experiment.device, few, before_step)
         record = keep_phase(experiment, folder, model, entry, identity, found)
         return _trained(key, folder, record)
 

@@ -3,6 +3,7 @@
 Any preset has one: its name with `REHEARSAL` behind it. What is cut are numbers that say how much, never what.
 """
 
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -19,6 +20,11 @@ FEW: dict[str, Any] = {
     "random_networks": 1, "allocations": 2, "other_budgets": (), "searched_blocks": 1, "timings": 1,
 }  # fmt: skip
 COCO_SIZE = (800, 1088)  # at which the papers count detectors that read a short side of 800 and a long one of 1333
+
+
+def rehearsing(parameters: Mapping[str, Any]) -> bool:
+    """Whether these are the parameters of a rehearsal."""
+    return str(parameters.get("preset", "")).endswith(REHEARSAL)
 
 
 def rehearsed(plan: Any) -> Any:

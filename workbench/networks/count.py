@@ -41,6 +41,24 @@ def count_layers(module: nn.Module, run: Callable[[], object], *, bias: bool = F
     return Cost(macs, sum(parameter.numel() for parameter in module.parameters()))
 
 
+def saved_bytes(module: nn.Module, run: Callable[[], object]) -> int:
+    """Bytes that the call `run()` keeps for a backward pass, the module's own parameters not counted."""
+    own = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = run()
+    total = sum(kept.values())
+    del output  # until here, so that no storage is used twice
+    return total
+
+
 def count_backbone(build: Callable[[], nn.Module], image_size: ImageSize) -> Cost:
     """Cost of the module that `build` makes, at batch 1 and `image_size`.
 
