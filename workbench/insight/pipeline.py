@@ -57,7 +57,7 @@ def _draw_step(ax: Axes, step: Step, column: int, row: int, last: bool) -> None:
     if not last:
         arrow = {"arrowstyle": "-|>", "color": QUIET, "lw": 1.4}
         ax.annotate("", (column + 0.65, row - 0.05), (column + 0.35, row - 0.05), arrowprops=arrow)
-        text = fill(step.hands_on, 12)
+        text = fill(step.hands_on, 10, break_long_words=False)
         ax.text(column + 0.5, row - 0.1, text, ha="center", va="bottom", fontsize=7.5, color=QUIET)
     if step.dropped:
         arrow = {"arrowstyle": "-|>", "color": QUIET, "lw": 1.0, "linestyle": ":"}
