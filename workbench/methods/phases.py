@@ -26,7 +26,7 @@ from workbench.records.seeds import integer
 from workbench.training.checkpoint import assert_finite, steps_done
 from workbench.training.fit import AlphaSide, BeforeStep, History, fit, place
 from workbench.training.parallel import agree, synchronise_batch_norm, world
-from workbench.training.recipe import AlternatingRecipe, Recipe
+from workbench.training.recipe import AlternatingRecipe, Recipe, share
 
 LOSSES = {"type": "array", "items": {"type": "number"}}
 OPTIONAL = {"alpha_losses": LOSSES, "weights": "string", "activation_bytes": "integer"}
@@ -95,7 +95,7 @@ def train_phase(
         together = f" in {processes} processes" if processes > 1 else ""
         told = f"{name}: {steps} of {weights.batch_size} images{together}"
         if left > 2:  # an estimate takes two steps
-            own = _share(recipe, processes)
+            own = share(recipe, processes)
             seconds = left * step_seconds(model, task, data, own, experiment.device, search=search, **options)
             told += f", {duration(seconds)}"
         announce(told)
@@ -135,8 +135,7 @@ def train_phase(
             write_bytes(folder / "alpha.safetensors", save(named))
         found: dict[str, Any] = {"losses": list(history.losses), "alpha_losses": list(history.alpha_losses)}
         if rehearsing(experiment.run.params):
-            few = weights.batch_size
-            found["activation_bytes"] = activation_bytes(model, task, data, experiment.device, few, before_step)
+            found["activation_bytes"] = activation_bytes(model, task, data, experiment.device, batch, before_step)
         record = keep_phase(experiment, folder, model, entry, identity, found)
         return _trained(key, folder, record)
 
@@ -151,13 +150,6 @@ def _fit_together(
         agree(**known, **{"the initial weights": hashlib.sha256(save(_on_cpu(model))).hexdigest()[:16]})
     synchronise_batch_norm(model, device)
     return fit(model, task, data, recipe, device=device, checkpoint=checkpoint, **options)
-
-
-def _share(recipe: Any, processes: int) -> Any:
-    """The recipe of one of so many processes: its part of every batch."""
-    if isinstance(recipe, Recipe):
-        return replace(recipe, batch_size=recipe.batch_size // processes)
-    return replace(recipe, weights=_share(recipe.weights, processes), alpha=_share(recipe.alpha, processes))
 
 
 def _on_cpu(model: nn.Module) -> dict[str, Tensor]:

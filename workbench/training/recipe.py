@@ -140,3 +140,14 @@ def make_optimizer(parameters: Iterable[tuple[str, nn.Parameter]], recipe: Recip
         return torch.optim.RMSprop(groups, lr=recipe.lr, momentum=recipe.momentum, eps=recipe.eps)
     adam = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
     return adam(groups, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps)
+
+
+def share(recipe: Recipe | AlternatingRecipe, processes: int) -> Recipe | AlternatingRecipe:
+    """The recipe of one of so many processes: its part of every batch."""
+
+    def of_one(side: Recipe) -> Recipe:
+        return replace(side, batch_size=side.batch_size // processes)
+
+    if isinstance(recipe, AlternatingRecipe):
+        return replace(recipe, weights=of_one(recipe.weights), alpha=of_one(recipe.alpha))
+    return of_one(recipe)
