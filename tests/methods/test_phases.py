@@ -18,6 +18,7 @@ from workbench.methods.gradient import gradient_search
 from workbench.networks.backbone import Backbone
 from workbench.networks.supernet import Supernet
 from workbench.spaces.catalogue import space_named
+from workbench.training import timing
 from workbench.training.recipe import AlternatingRecipe
 
 SPACE = space_named("allocation-resnet-tiny")
@@ -48,7 +49,8 @@ def estimated(monkeypatch):
 
         return fit(model, *arguments, before_step=watched, **options)
 
-    monkeypatch.setattr(phases, "fit", spy)
+    for module in (timing, phases):
+        monkeypatch.setattr(module, "fit", spy)
     return steps
 
 
@@ -206,17 +208,3 @@ def test_checkpoints_that_are_damaged_are_named(experiment, monkeypatch):
         torch.save(state if content == "poison" else content, path)
         with pytest.raises(ValueError, match=r"checkpoint\.pt .*; ?delete it"):
             trained(experiment, "checkpointed")
-
-
-def test_several_steps_are_averaged(monkeypatch):
-    """The first step only warms up: it is slow, whatever the path."""
-    now = [0.0]
-    monkeypatch.setattr(phases.time, "perf_counter", lambda: now[0])
-
-    def trial(steps, progress):
-        for step, seconds in enumerate([50.0, 1.0, 2.0, 3.0, 4.0, 5.0][:steps]):
-            now[0] += seconds
-            progress(step + 1, steps, "")
-
-    assert phases.seconds_per_step(trial, 10) == 1.0  # one step stands for ten
-    assert phases.seconds_per_step(trial, 100) == 3.0

@@ -1,7 +1,6 @@
 """How fast: ratios of two things that are timed in turn in one run, so that what else the machine does hits both."""
 
 import json
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,7 @@ from torch import nn
 from workbench.data.coco import CocoFolder
 from workbench.data.images import Memory
 from workbench.data.loader import load_data
+from workbench.data.prefetch import one_thread, workers_for
 from workbench.evaluation.recalibration import keeping_statistics, recalibrate
 from workbench.evaluation.scoring import Scorer
 from workbench.methods import candidates
@@ -211,50 +211,48 @@ def images_from_files(rounds: int, folder: Path) -> Iterator[Figure]:
     experiment, _ = _supernet(detnas.TINY, space, folder)
     data = _as_files(experiment.data.train.take(range(many)), folder)
     recipe = replace(detnas.TINY.finetune, steps=STEPS)
-    readers = [None, 0, len(os.sched_getaffinity(0))]
 
-    def trained(workers: int | None) -> float:
+    def trained(workers: int | None, kept: bool = False) -> float:
         data.memory, ends = Memory(), list[float]()
-        if workers is not None:
+        if not kept:
             data.memory.limit = 0  # as where a data set is larger than memory
         model = experiment.task.build(Backbone(space.spec(space.uniform(1))))
-        progress = lambda *_: ends.append(time.perf_counter())  # noqa: E731
+
+        def progress(done: int, total: int, text: str) -> None:
+            ends.append(time.perf_counter())
+
         fit(model, experiment.task, data, recipe, seed=0, workers=workers, progress=progress)
         return ends[-1] - ends[SETTLED]
 
-    seconds = in_turn([partial(trained, workers) for workers in readers], rounds)
-    for index, workers in enumerate(readers[1:], 1):
-        what = f"batches of {recipe.batch_size}; {many} JPEG files of 480 x 480 pixels, shrunk to 128"
+    seconds = in_turn([partial(trained, None, kept=True), partial(trained, 0), partial(trained, None)], rounds)
+    what = f"batches of {recipe.batch_size}; {many} JPEG files of 480 x 480 pixels, shrunk to 128"
+    for index, workers in enumerate((0, workers_for(data)), 1):
         name = f"training, images a second: files with {workers} loader workers / in memory"
         yield figure(name, seconds[:, 0] / seconds[:, index], what)
 
 
 def workers_of_ray(rounds: int, folder: Path, many: int = 8) -> Iterator[Figure]:
     """Candidates scored by two workers of one thread, over one of them, and over this process with two threads."""
-    space = space_named(detnas.TINY.space)
+    space, threads, rng = space_named(detnas.TINY.space), torch.get_num_threads(), np.random.default_rng(0)
     judge: Any = _supernet(detnas.TINY, space, folder)[1]
-    rng = np.random.default_rng(0)
     calls: list[dict[str, Any]] = [{"arch": space.sample(rng), "phase": "bench", "step": 0} for _ in range(many)]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     try:
-        engine = open_engine("ray", 2, "cpu")
+        with one_thread():  # as many as the workers then have
+            engine = open_engine("ray", 2, "cpu")
     except ValueError as error:
         announce(f"no figures of Ray: {error}")
         return
-    finally:
-        torch.set_num_threads(threads)
 
     def here() -> None:
         torch.set_num_threads(2)
         list(Local().each(judge, calls))
         torch.set_num_threads(threads)
 
-    def one_by_one() -> None:
-        for call in calls:
-            list(engine.each(judge, [call]))
+    def asked(at_once: int) -> None:
+        for first in range(0, many, at_once):
+            list(engine.each(judge, calls[first : first + at_once]))
 
-    seconds = in_turn([lambda: list(engine.each(judge, calls)), one_by_one, here], rounds)
+    seconds = in_turn([partial(asked, many), partial(asked, 1), here], rounds)
     what = f"{many} candidates of {space.name}"
     for index, name in enumerate(("one worker", "this process with two threads"), 1):
         yield figure(f"two workers of Ray / {name}, candidates a minute", seconds[:, index] / seconds[:, 0], what)

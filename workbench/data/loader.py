@@ -143,8 +143,8 @@ def _scenes(plan: DataPlan, task: TaskName, seed: int) -> dict[str, Any]:
     config = _config(plan, *extras)
     kind = SceneMasks if task == "segmentation" else Scenes
     sizes = {"train": plan.train_images, "search": plan.search_images, "test": plan.test_images}
-    real = StandIn(plan.scene_size, plan.scene_classes)
-    sets = {split: kind(config, seed, split, size, real) for split, size in sizes.items()}
+    stand_in = StandIn(plan.scene_size, plan.scene_classes)
+    sets = {split: kind(config, seed, split, size, stand_in) for split, size in sizes.items()}
     return {"full_train": sets["train"], **sets}
 
 

@@ -13,12 +13,12 @@ from workbench.methods.experiment import Experiment, body_of, new_model
 from workbench.methods.fna import method as fna
 from workbench.methods.gradient import GradientSearch, steps_on
 from workbench.methods.paths import path_wise, step_paths
-from workbench.methods.phases import step_seconds
 from workbench.networks.backbone import Backbone
 from workbench.networks.supernet import Supernet
 from workbench.records.ledger import Entry
 from workbench.training.fit import AlphaSide
 from workbench.training.recipe import Recipe
+from workbench.training.timing import step_seconds
 
 PRETRAIN, SUPERNET, SEARCH = "pre-train the supernet", "train the supernet", "score candidates of the search"
 RANDOM, NETWORKS = "score random candidates", "train the networks to compare"

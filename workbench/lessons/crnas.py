@@ -92,8 +92,8 @@ def architecture_table(results: Sequence[Result]) -> pd.DataFrame:
     for result in results:
         depths, rates = architecture_of(result.network.spec)
         row: dict[str, Any] = {"network": result.network.name, "backbone": result.network.spec.name.split()[0]}
-        row |= {"blocks": ".".join(map(str, depths))}
-        row |= {"dilations": "".join(map(str, rates)), "centre of mass": centre_of_mass(depths)}
+        row |= {"blocks": ".".join(map(str, depths)), "dilations": "".join(map(str, rates))}
+        row["centre of mass"] = centre_of_mass(depths)
         row["sigma"] = predicted_sigma(result.network.spec)[-1][0]
         rows.append(row | {size: result.metrics.get(size, float("nan")) for size in SIZES})
     return pd.DataFrame(rows)

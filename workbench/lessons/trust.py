@@ -21,7 +21,6 @@ from workbench.methods.crnas.presets import BeamPart
 from workbench.methods.experiment import Experiment, new_model
 from workbench.methods.one_shot import TrainedSupernet
 from workbench.methods.paths import PathRule, path_wise, step_paths
-from workbench.methods.phases import seconds_per_step
 from workbench.methods.plan import ScoringPart
 from workbench.methods.presets import LADDER, PROBE
 from workbench.networks.supernet import Supernet
@@ -32,6 +31,7 @@ from workbench.spaces.catalogue import space_named
 from workbench.tasks.probe import ProbeConfig
 from workbench.training.fit import fit
 from workbench.training.recipe import Recipe
+from workbench.training.timing import seconds_per_step
 
 
 @dataclass(frozen=True, kw_only=True)

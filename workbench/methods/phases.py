@@ -1,9 +1,7 @@
 """Phases of a run: each trains a model once, is kept with what it cost, and is not computed again."""
 
-import copy
 import hashlib
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -21,12 +19,13 @@ from workbench.methods.experiment import Experiment, activation_bytes, as_plain,
 from workbench.methods.rehearsal import rehearsing
 from workbench.records.files import compiled, digest, fields, lock, read_json, sweep, write_bytes, write_json
 from workbench.records.ledger import ENTRY, Entry, peak_memory, reset_peak_memory
-from workbench.records.progress import PhaseClock, Progress, announce, duration, reporter
+from workbench.records.progress import PhaseClock, announce, duration, reporter
 from workbench.records.seeds import integer
 from workbench.training.checkpoint import assert_finite, steps_done
 from workbench.training.fit import AlphaSide, BeforeStep, History, fit, place
 from workbench.training.parallel import agree, synchronise_batch_norm, world
 from workbench.training.recipe import AlternatingRecipe, Recipe, share
+from workbench.training.timing import step_seconds
 
 LOSSES = {"type": "array", "items": {"type": "number"}}
 OPTIONAL = {"alpha_losses": LOSSES, "weights": "string", "activation_bytes": "integer"}
@@ -281,35 +280,3 @@ def keep_phase(
 def _hash(folder: Path) -> str:
     path = folder / "weights.safetensors"
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else "missing"
-
-
-def step_seconds(
-    model: nn.Module,
-    task: Any,
-    data: Any,
-    recipe: Recipe | AlternatingRecipe,
-    device: torch.device,
-    *,
-    search: Callable[[nn.Module], AlphaSide] | None = None,
-    **options: Any,
-) -> float:
-    """The mean seconds of a step of `train_phase` with these arguments, from a few on a copy of the model."""
-
-    def trial(steps: int, progress: Progress) -> None:
-        twin = copy.deepcopy(model)
-        short = replace(recipe, steps=steps) if isinstance(recipe, Recipe) else recipe.for_timing(steps)
-        own = replace(search(twin), after_epoch=None) if search is not None else None
-        fit(twin, task, data, short, seed=0, device=device, search=own, progress=progress, **options)
-
-    return seconds_per_step(trial, (recipe if isinstance(recipe, Recipe) else recipe.weights).steps)
-
-
-def seconds_per_step(trial: Callable[[int, Progress], None], steps: int) -> float:
-    """The mean over some of the first of `steps`, without the very first, which also warms up.
-
-    More than one, because the paths of a supernet differ in cost.
-    """
-    measured = max(1, min(8, steps // 20))
-    times = [time.perf_counter()]
-    trial(1 + measured, lambda done, total, text: times.append(time.perf_counter()))
-    return (times[-1] - times[1]) / measured

@@ -10,7 +10,7 @@ from torch import nn
 
 from workbench.records.files import LATER
 
-# What is about to move: weights while alpha stands still, weights of a search or of plain training, or alpha.
+# What is about to move: weights while alpha is frozen, weights of a search or of plain training, or alpha.
 Turn = Literal["warm", "weights", "alpha"]
 
 

@@ -43,10 +43,10 @@ class _Streamed(Views):
         """No file is decoded: what memory does not hold is drawn again."""
         return True
 
-    def _stand_in(self, real: StandIn) -> None:
-        self.categories += tuple(f"unseen {number}" for number in range(len(self.categories), real.classes))
-        if any(real):
-            self._source = {**self._source, "stands in": [real.size, len(self.categories)]}
+    def _stand_in(self, stand_in: StandIn) -> None:
+        self.categories += tuple(f"unseen {number}" for number in range(len(self.categories), stand_in.classes))
+        if any(stand_in):
+            self._source = {**self._source, "stands in": [stand_in.size, len(self.categories)]}
             self._choose(self.ids)
 
 
@@ -61,10 +61,10 @@ class Scenes(_Streamed):
 
     keypoint_names = KEYPOINTS
 
-    def __init__(self, config: SceneConfig, seed: int, split: str, size: int, real: StandIn = AS_DRAWN) -> None:
+    def __init__(self, config: SceneConfig, seed: int, split: str, size: int, stand_in: StandIn = AS_DRAWN) -> None:
         super().__init__("scenes", config, seed, split, size)
-        self.enlarge = real.size
-        self._stand_in(real)
+        self.enlarge = stand_in.size
+        self._stand_in(stand_in)
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Any]]:
         return torch.from_numpy(self.scene(index).image.transpose(2, 0, 1).copy()), self.target(index)
@@ -109,11 +109,11 @@ class Scenes(_Streamed):
 class SceneMasks(Scenes):
     """The semantic maps of generated scenes: `data[i]` is a uint8 image (3, H, W) and {"semantic": int64 (H, W)}."""
 
-    def __init__(self, config: SceneConfig, seed: int, split: str, size: int, real: StandIn = AS_DRAWN) -> None:
-        super().__init__(replace(config, extras=("semantic",)), seed, split, size, StandIn(size=real.size))
+    def __init__(self, config: SceneConfig, seed: int, split: str, size: int, stand_in: StandIn = AS_DRAWN) -> None:
+        super().__init__(replace(config, extras=("semantic",)), seed, split, size, StandIn(size=stand_in.size))
         self.name += " masks"
         self.categories = config.semantic_categories
-        self._stand_in(real)
+        self._stand_in(stand_in)
 
     def target(self, index: int) -> dict[str, Any]:
         """The target alone."""
