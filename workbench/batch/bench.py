@@ -211,11 +211,13 @@ def images_from_files(rounds: int, folder: Path) -> Iterator[Figure]:
     experiment, _ = _supernet(detnas.TINY, space, folder)
     data = _as_files(experiment.data.train.take(range(many)), folder)
     recipe = replace(detnas.TINY.finetune, steps=STEPS)
+    data.memory.limit = 0  # as where a data set is larger than memory
+    readers = [None, 0, workers_for(data)]
 
-    def trained(workers: int | None, kept: bool = False) -> float:
+    def trained(workers: int | None) -> float:
         data.memory, ends = Memory(), list[float]()
-        if not kept:
-            data.memory.limit = 0  # as where a data set is larger than memory
+        if workers is not None:
+            data.memory.limit = 0
         model = experiment.task.build(Backbone(space.spec(space.uniform(1))))
 
         def progress(done: int, total: int, text: str) -> None:
@@ -224,9 +226,9 @@ def images_from_files(rounds: int, folder: Path) -> Iterator[Figure]:
         fit(model, experiment.task, data, recipe, seed=0, workers=workers, progress=progress)
         return ends[-1] - ends[SETTLED]
 
-    seconds = in_turn([partial(trained, None, kept=True), partial(trained, 0), partial(trained, None)], rounds)
+    seconds = in_turn([partial(trained, workers) for workers in readers], rounds)
     what = f"batches of {recipe.batch_size}; {many} JPEG files of 480 x 480 pixels, shrunk to 128"
-    for index, workers in enumerate((0, workers_for(data)), 1):
+    for index, workers in enumerate(readers[1:], 1):
         name = f"training, images a second: files with {workers} loader workers / in memory"
         yield figure(name, seconds[:, 0] / seconds[:, index], what)
 
