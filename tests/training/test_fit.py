@@ -14,9 +14,12 @@ from torch import nn
 from tests.training import checkpoints
 from workbench.data.scenes.scene import SceneConfig
 from workbench.data.scenes.tasks import SceneCrops
+from workbench.methods.presets import LADDER_DETECTOR
+from workbench.networks.backbone import Backbone
 from workbench.networks.supernet import Supernet
 from workbench.spaces.catalogue import space_named
 from workbench.tasks.classification import Classification
+from workbench.tasks.detection import Detection
 from workbench.training import checkpoint
 from workbench.training.checkpoint import CheckpointTimer, load_checkpoint
 from workbench.training.fit import fit
@@ -61,6 +64,24 @@ def test_weight_decay_and_bias_rate_follow_the_recipe():
     ]
     every = make_optimizer(model.named_parameters(), replace(recipe, decay_bias=True)).param_groups
     assert [g["weight_decay"] for g in every] == [0.5, 0.5, 0.5]
+
+
+def test_a_body_below_a_pyramid_learns_at_its_own_rate():
+    spec = space_named("shuffle-shallow").spec(space_named("shuffle-shallow").uniform(0))
+    model = Detection(categories=("fish",), config=LADDER_DETECTOR).build(Backbone(spec))
+    body = {name for name, _ in model.named_parameters() if name.startswith("backbone.body.")}
+    slower = replace(RECIPE, optimizer="adamw", body_lr_factor=0.1, bias_lr_factor=2.0)
+    rates = {
+        name: group["lr_factor"]
+        for group in make_optimizer(model.named_parameters(), slower).param_groups
+        for name, parameter in model.named_parameters()
+        if any(parameter is one for one in group["params"])
+    }
+    assert rates == {
+        name: (0.1 if name in body else 1.0) * (2.0 if name.endswith("bias") else 1.0)
+        for name, _ in model.named_parameters()
+    }
+    assert 0 < len(body) < len(rates)
 
 
 def test_frozen_parameters_stay_frozen():

@@ -28,6 +28,8 @@ class Recipe:
     decay_norm: bool = False  # weight decay on the scales of norm layers, too
     decay_bias: bool = False  # and on biases
     bias_lr_factor: float = 1.0  # 2 in DetNAS's detectors
+    # Of the backbone below a new pyramid: a pre-trained one forgets less while the head has learned nothing yet.
+    body_lr_factor: float = field(default=1.0, metadata=LATER)
     eps: float = 1e-8  # added to the denominators of adam, adamw and rmsprop
     schedule: Literal["constant", "step", "cosine", "linear", "poly"] = "cosine"  # poly: (1 - progress) ** 0.9
     cosine_floor: float = 0.0  # share of lr that the cosine ends at
@@ -121,25 +123,30 @@ def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
 
 
 def make_optimizer(parameters: Iterable[tuple[str, nn.Parameter]], recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimiser of these named parameters: weights, norms and biases in own groups.
+    """The recipe's optimiser of these named parameters: weights, norms, biases in own groups, a body in others.
 
     Each group carries `lr_factor`; the loop sets `lr = learning_rate(...) * lr_factor` at every step.
     """
-    decay = recipe.weight_decay
-    weights: dict[str, Any] = {"params": [], "weight_decay": decay, "lr_factor": 1.0}
-    norms = {**weights, "params": [], "weight_decay": decay if recipe.decay_norm else 0.0}
-    biases = {**norms, "params": [], "weight_decay": decay if recipe.decay_bias else 0.0}
-    biases["lr_factor"] = recipe.bias_lr_factor
+    groups: dict[tuple[bool, str], dict[str, Any]] = {}
+    for slower in (False, True):
+        factor = recipe.body_lr_factor if slower else 1.0
+        for kind, decays in (("weights", True), ("norms", recipe.decay_norm), ("biases", recipe.decay_bias)):
+            groups[slower, kind] = {
+                "params": [],
+                "weight_decay": recipe.weight_decay if decays else 0.0,
+                "lr_factor": factor * (recipe.bias_lr_factor if kind == "biases" else 1.0),
+            }
     for name, parameter in parameters:
-        kind = biases if name.endswith("bias") else norms if parameter.ndim == 1 else weights
-        kind["params"].append(parameter)
-    groups = [kind for kind in (weights, norms, biases) if kind["params"]]
+        kind = "biases" if name.endswith("bias") else "norms" if parameter.ndim == 1 else "weights"
+        slower = recipe.body_lr_factor != 1.0 and name.startswith("backbone.body.")
+        groups[slower, kind]["params"].append(parameter)
+    used = [group for group in groups.values() if group["params"]]
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum)
+        return torch.optim.SGD(used, lr=recipe.lr, momentum=recipe.momentum)
     if recipe.optimizer == "rmsprop":
-        return torch.optim.RMSprop(groups, lr=recipe.lr, momentum=recipe.momentum, eps=recipe.eps)
+        return torch.optim.RMSprop(used, lr=recipe.lr, momentum=recipe.momentum, eps=recipe.eps)
     adam = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
-    return adam(groups, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps)
+    return adam(used, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps)
 
 
 def share(recipe: Recipe | AlternatingRecipe, processes: int) -> Recipe | AlternatingRecipe:

@@ -81,8 +81,9 @@ TINY = replace(
     data=common.LADDER_DATA,
     head=common.LADDER_DETECTOR,
     classifier=common.LADDER_PROBE,
-    stages=replace(SPECIES.stages, pretrain=replace(PROBE, steps=1200), finetune=GENTLE),
-    operations=replace(SPECIES.operations, pretrain=replace(PROBE, steps=1200), finetune=GENTLE),
+    # A path learns a part of the steps, so supernets have more of them than networks.
+    stages=replace(SPECIES.stages, pretrain=replace(PROBE, steps=1200), finetune=replace(GENTLE, steps=900)),
+    operations=replace(SPECIES.operations, pretrain=replace(PROBE, steps=1200), finetune=replace(GENTLE, steps=900)),
     finetune=GENTLE,
     rerank=None,  # dots are noticed after some hundred steps, so a short training tells nothing
     random_networks=1,

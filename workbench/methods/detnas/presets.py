@@ -36,7 +36,9 @@ TINY = DetNASPlan(
     head=common.LADDER_DETECTOR,
     classifier=common.LADDER_PROBE,
     # A path learns a quarter of the steps: after 600 some supernets had not noticed the dots, after 1,200 all had.
-    supernet=OneShotPart(pretrain=replace(common.PROBE, steps=1200), finetune=common.GENTLE, aligned_options=True),
+    supernet=OneShotPart(
+        pretrain=replace(common.PROBE, steps=1200), finetune=replace(common.GENTLE, steps=900), aligned_options=True
+    ),
     scoring=common.TINY_SCORING,
     finetune=common.GENTLE,
     path_sampling="uniform",
