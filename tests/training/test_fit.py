@@ -67,7 +67,7 @@ def test_weight_decay_and_bias_rate_follow_the_recipe():
 
 
 def test_a_body_below_a_pyramid_learns_at_its_own_rate():
-    spec = space_named("shuffle-shallow").spec(space_named("shuffle-shallow").uniform(0))
+    spec = space_named("shuffle-five").spec(space_named("shuffle-five").uniform(0))
     model = Detection(categories=("fish",), config=LADDER_DETECTOR).build(Backbone(spec))
     body = {name for name, _ in model.named_parameters() if name.startswith("backbone.body.")}
     slower = replace(RECIPE, optimizer="adamw", body_lr_factor=0.1, bias_lr_factor=2.0)

@@ -111,11 +111,11 @@ def train_row(plan: TablePlan, arch: Arch, seed: int, train: Scenes, test: Scene
 EXHAUSTIVE = TablePlan(space="shuffle-81", recipe=PROBE, train_images=3200, test_images=400)
 # Detectors on the ladder, for eight networks of nearly equal cost: are their differences larger than chance?
 OF_DETECTORS = TablePlan(
-    space="shuffle-shallow",
+    space="shuffle-five",
     recipe=PROBE,
     train_images=LADDER_DATA.train_images,
     test_images=LADDER_DATA.test_images,
     detector=DetectorPart(head=LADDER_DETECTOR, recipe=GENTLE),
     networks=8,
-    macs=(7_700_000, 8_100_000),
+    macs=(6_100_000, 6_500_000),
 )

@@ -31,7 +31,7 @@ class DetNASPlan(Plan):
 
 
 TINY = DetNASPlan(
-    space="shuffle-shallow",
+    space="shuffle-five",
     data=common.LADDER_DATA,
     head=common.LADDER_DETECTOR,
     classifier=common.LADDER_PROBE,
@@ -42,7 +42,7 @@ TINY = DetNASPlan(
     scoring=common.TINY_SCORING,
     finetune=common.GENTLE,
     path_sampling="uniform",
-    macs_limit=8_100_000,
+    macs_limit=6_500_000,
     macs_at=128,
     evolution=EvolutionConfig(population=10, parents=5, mutants=4, crossings=4, mutation_probability=0.15),
     evaluations=40,
