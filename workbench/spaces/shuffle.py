@@ -3,8 +3,8 @@
 The published spaces are `shuffle-20` (about 300 MMACs at 224), `shuffle-40` (1.3 GMACs) and its widened form
 `shuffle-40-wide` (3.8 GMACs). The others are ours, for a laptop: `shuffle-20-narrow` (half as wide, for photographs of
 256 pixels) and `shuffle-tiny` for 128 pixels: three stages, the last at stride 16, so that a 7x7 kernel still reads
-image and not padding there. The rest are shallow, so that kernels decide how far a network sees at all: `shuffle-81` has
-few enough networks to train each of them, `shuffle-seven` ends at stride 8; both leave the Xception block out.
+image and not padding there. The rest are shallow, so that kernels decide how far a network sees at all: `shuffle-81`
+has few enough networks to train each of them, `shuffle-seven` ends at stride 8; both leave the Xception block out.
 `shuffle-five` has it, and two blocks less than `shuffle-seven`.
 """
 
