@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, replace
@@ -246,6 +247,17 @@ def test_what_cannot_be_is_said_before_any_work(engine, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ValueError, match=r"needs Ray .*cluster"):
         open_engine("ray")
+
+
+def test_a_process_that_is_told_to_end_says_nothing_of_the_inside_of_ray():
+    code = (
+        "import os, signal, time; from workbench.methods.ray_engine import join; join('ray', 1, 'cpu');"
+        " print('joined', flush=True); os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)"
+    )
+    alone = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=alone, timeout=300)
+    assert (done.stdout, done.returncode) == ("joined\n", -signal.SIGTERM)
+    assert "SIGTERM" not in done.stderr
 
 
 def test_a_batch_is_shared_by_as_many_processes_as_divide_it(engine):

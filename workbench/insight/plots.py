@@ -167,7 +167,7 @@ def plot_by_object(frame: pd.DataFrame) -> Axes:
         sizes = rows[[name for name in SIZES if name in rows]].rename(columns=SIZES)
         return plot_groups(sizes, label, colours=(SKY, GREEN, BLUE))
     ax = new_axes(7.0, 3.6)
-    for (name, row), marker in zip(rows.iterrows(), cycle("osD^v<>P"), strict=False):
+    for (name, row), marker in zip(rows.iterrows(), cycle("osD^v<>PX*hd"), strict=False):
         ax.plot(list(distances), row[list(distances.values())], marker=marker, label=str(name), alpha=0.9)
     ax.set(xlabel="distance from an object to the dot that tells its class (px)", ylabel=label, xticks=[*distances])
     ax.set_ylim(bottom=0)

@@ -47,7 +47,10 @@ def join(name: str, workers: int, device: str) -> "Ray":
             if ":" in name:
                 host, port = name.split(":")
                 socket.create_connection((host, int(port)), timeout=5).close()
+            ended = signal.getsignal(signal.SIGTERM)
             ray.init(**options)
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, ended)  # Ray's own prints its stack when a kernel is told to end
         except Exception as error:  # Ray has no error of its own for this
             told = f"No Ray cluster can be joined at {name!r} ({error})"
             raise ValueError(f"{told}; begin one with ray start --head, or use engine ray.") from error
