@@ -49,7 +49,9 @@ def walked(tmp_path_factory):
 def test_the_best_few_and_as_many_random_ones_are_trained_alike_without_the_test_split(walked):
     experiment, scores, frame = walked
     assert list(frame["arch"][:3]) == [scores[place].arch for place in (1, 3, 5)]
-    assert frame["by the supernet"].tolist() == pytest.approx([0.5, 0.4, 0.3, *[np.nan] * 3], nan_ok=True)
+    known = {score.arch: score.metrics["AP"] for score in scores if not score.error}
+    told = [known.get(arch, np.nan) for arch in frame["arch"][3:]]  # the space is small: one may have been scored
+    assert frame["by the supernet"].tolist() == pytest.approx([0.5, 0.4, 0.3, *told], nan_ok=True)
     assert len(set(frame["arch"])) == 6 and frame["network"].str.contains("random").tolist() == [False] * 3 + [True] * 3
     space, limit = detnas.space_of(experiment), experiment.plan.macs_limit
     assert all(space.macs(arch, experiment.plan.macs_at) <= limit for arch in frame["arch"])
