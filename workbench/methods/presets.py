@@ -38,7 +38,7 @@ LADDER_DATA = DataPlan(
 LADDER_PROBE = ClassifierPart(recipe=replace(PROBE, steps=600))
 SMOKE_LADDER = replace(LADDER_DATA, train_images=24, search_images=8, test_images=8)
 SMOKE_PROBE = ClassifierPart(recipe=replace(PROBE, steps=2, batch_size=8))
-# Steps and rates were measured on seeds of their own (100 to 102). With 300 steps at one rate for all it was chance
+# Steps and rates were measured on seeds of their own (100 and 101). With 300 steps at one rate for all it was chance
 # whether a detector kept the dots, and supernets lost them.
 GENTLE = replace(FAST, steps=600, lr=4e-3, body_lr_factor=0.3, augment="none")
 SMOKE_DATA = DataPlan(image_side=96, crop_side=32, train_images=24, search_images=8, test_images=8, crops=32)
