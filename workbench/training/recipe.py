@@ -123,23 +123,26 @@ def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
 
 
 def make_optimizer(parameters: Iterable[tuple[str, nn.Parameter]], recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimiser of these named parameters: weights, norms, biases in own groups, a body in others.
+    """The recipe's optimiser of these named parameters: weights, norms and biases in own groups.
 
+    Where a detector's body, the backbone below its pyramid, learns at another rate, it has groups of its own.
     Each group carries `lr_factor`; the loop sets `lr = learning_rate(...) * lr_factor` at every step.
     """
-    groups: dict[tuple[bool, str], dict[str, Any]] = {}
-    for slower in (False, True):
-        factor = recipe.body_lr_factor if slower else 1.0
-        for kind, decays in (("weights", True), ("norms", recipe.decay_norm), ("biases", recipe.decay_bias)):
-            groups[slower, kind] = {
-                "params": [],
-                "weight_decay": recipe.weight_decay if decays else 0.0,
-                "lr_factor": factor * (recipe.bias_lr_factor if kind == "biases" else 1.0),
-            }
+    decays = {"weights": True, "norms": recipe.decay_norm, "biases": recipe.decay_bias}
+    rates = {"weights": 1.0, "norms": 1.0, "biases": recipe.bias_lr_factor}
+    groups: dict[tuple[bool, str], dict[str, Any]] = {
+        (in_body, kind): {
+            "params": [],
+            "weight_decay": recipe.weight_decay if decays[kind] else 0.0,
+            "lr_factor": rates[kind] * (recipe.body_lr_factor if in_body else 1.0),
+        }
+        for in_body in (False, True)
+        for kind in decays
+    }
     for name, parameter in parameters:
         kind = "biases" if name.endswith("bias") else "norms" if parameter.ndim == 1 else "weights"
-        slower = recipe.body_lr_factor != 1.0 and name.startswith("backbone.body.")
-        groups[slower, kind]["params"].append(parameter)
+        in_body = recipe.body_lr_factor != 1.0 and name.startswith("backbone.body.")
+        groups[in_body, kind]["params"].append(parameter)
     used = [group for group in groups.values() if group["params"]]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(used, lr=recipe.lr, momentum=recipe.momentum)
