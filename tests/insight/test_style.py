@@ -10,7 +10,7 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgb
 
-from workbench.insight.style import FAINT, QUIET, SERIES, contrast, ink_on, use_style
+from workbench.insight.style import FAINT, QUIET, SERIES, contrast, ink_on, plain_ticks, use_style
 
 PROJECT = Path(__file__).resolve().parents[2]
 GROUNDS = ("#ffffff", "#111111")
@@ -60,6 +60,19 @@ def test_figures_have_no_ground() -> None:
         figure, ax = plt.subplots()
         assert figure.get_facecolor()[3] == ax.get_facecolor()[3] == 0
         assert ax.xaxis.label.get_color() == ax.title.get_color() == ax.xaxis.get_ticklabels()[0].get_color() == QUIET
+
+
+def test_logarithmic_axes_have_plain_numbers() -> None:
+    with plt.rc_context():
+        use_style()
+        figure, ax = plt.subplots()
+        ax.set(yscale="log", ylim=(3, 120))
+        figure.canvas.draw()
+        assert any("mathdefault" in label.get_text() for label in ax.get_yticklabels())  # text with math off
+        plain_ticks(ax.yaxis, *ax.get_ylim())
+        assert [label.get_text() for label in ax.get_yticklabels()] == ["5", "10", "20", "50", "100"]
+        plain_ticks(ax.yaxis, 3, 3500)
+        assert [label.get_text() for label in ax.get_yticklabels()] == ["10", "100", "1000"]
 
 
 def test_no_plot_uses_a_grey_that_one_ground_swallows() -> None:

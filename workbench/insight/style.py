@@ -13,7 +13,9 @@ from cycler import cycler
 from IPython.display import display
 from ipywidgets import Widget
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import to_rgb
+from matplotlib.ticker import NullLocator
 
 from workbench.evaluation.statistics import Interval
 from workbench.records.run_folder import RunFolder
@@ -45,6 +47,17 @@ def use_style() -> None:
 def new_axes(width: float = 8.0, height: float = 3.6) -> Axes:
     """One axes of that size in inches."""
     return plt.subplots(figsize=(width, height))[1]
+
+
+def plain_ticks(axis: Axis, low: float, high: float) -> None:
+    """Ticks of a logarithmic axis at 1, 2, 5 and their tenfolds, as plain numbers; its own labels would be TeX.
+
+    Over more than three powers of ten those of the powers alone, which do not run into each other.
+    """
+    steps = (1, 2, 5) if high < 1000 * low else (1,)
+    ticks = [step * 10.0**power for power in range(-2, 4) for step in steps if low <= step * 10.0**power <= high]
+    axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.set_minor_locator(NullLocator())
 
 
 def without_frame(ax: Axes) -> None:

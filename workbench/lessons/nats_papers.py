@@ -12,7 +12,19 @@ from matplotlib.axes import Axes
 from workbench.insight.measured_field import Field
 from workbench.insight.plots import plot_parts
 from workbench.insight.receptive_field import area_side, smoothed
-from workbench.insight.style import BLUE, FAINT, GREEN, ORANGE, QUIET, RIGHT, SERIES, SKY, VERMILLION, new_axes
+from workbench.insight.style import (
+    BLUE,
+    FAINT,
+    GREEN,
+    ORANGE,
+    QUIET,
+    RIGHT,
+    SERIES,
+    SKY,
+    VERMILLION,
+    new_axes,
+    plain_ticks,
+)
 from workbench.insight.tables import paper_table
 from workbench.lessons.receptive_fields import printed_area_sides
 from workbench.spaces.arch import Arch
@@ -61,6 +73,7 @@ def plot_tables() -> Axes:
             ax.set_yticks(range(len(cost)), list(cost.index), fontsize=8)
             ax.invert_yaxis()
             ax.set(xscale="log", xlabel="GPU-days (log)")
+            plain_ticks(ax.xaxis, *ax.get_xlim())
             continue
         gains = printed_gains(name)
         joined = "-" if name in ("fixed_n", "fixed_c") else ""

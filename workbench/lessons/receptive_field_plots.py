@@ -6,14 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.image import AxesImage
-from matplotlib.ticker import NullLocator, ScalarFormatter
+from matplotlib.ticker import ScalarFormatter
 
 from workbench.insight.measured_field import Field
 from workbench.insight.plots import plot_groups
 from workbench.insight.receptive_field import gaussian_fit, smoothed
-from workbench.insight.style import FAINT, QUIET, RIGHT, SERIES, VERMILLION, new_axes
+from workbench.insight.style import FAINT, QUIET, RIGHT, SERIES, VERMILLION, new_axes, plain_ticks
 from workbench.insight.tables import paper_table
 from workbench.lessons.receptive_fields import log_slope
 
@@ -40,13 +39,6 @@ def plot_cross_sections(
     ax.set_ylim(0)
     ax.legend(**RIGHT)
     return ax
-
-
-def plain_ticks(axis: Axis, low: float, high: float) -> None:
-    """Ticks of a logarithmic axis at 1, 2, 5 and their tenfolds, as plain numbers."""
-    ticks = [step * 10.0**power for power in range(-2, 4) for step in (1, 2, 5) if low <= step * 10.0**power <= high]
-    axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
-    axis.set_minor_locator(NullLocator())
 
 
 def plot_depth_law(
