@@ -12,7 +12,7 @@ from workbench.data.scenes.scene import SceneConfig
 from workbench.data.scenes.tasks import Scenes
 from workbench.evaluation.benchmark import text_of
 from workbench.methods.experiment import body_of, new_model
-from workbench.methods.presets import GENTLE, LADDER, LADDER_DATA, LADDER_DETECTOR, PROBE
+from workbench.methods.presets import GENTLE, LADDER, LADDER_DATA, LADDER_DETECTOR, LADDER_PROBE
 from workbench.networks.backbone import Backbone
 from workbench.records.files import read_csv, write_text
 from workbench.records.progress import Progress, silent
@@ -108,11 +108,12 @@ def train_row(plan: TablePlan, arch: Arch, seed: int, train: Scenes, test: Scene
     }
 
 
-EXHAUSTIVE = TablePlan(space="shuffle-81", recipe=PROBE, train_images=3200, test_images=400)
-# Detectors on the ladder, for eight networks of nearly equal cost: are their differences larger than chance?
+EXHAUSTIVE = TablePlan(space="shuffle-81", recipe=LADDER_PROBE.recipe, train_images=3200, test_images=400)
+# Detectors on the ladder, trained as DetNAS's `tiny` trains its own, for eight networks of nearly equal cost: are their
+# differences larger than those between seeds?
 OF_DETECTORS = TablePlan(
     space="shuffle-five",
-    recipe=PROBE,
+    recipe=LADDER_PROBE.recipe,
     train_images=LADDER_DATA.train_images,
     test_images=LADDER_DATA.test_images,
     detector=DetectorPart(head=LADDER_DETECTOR, recipe=GENTLE),

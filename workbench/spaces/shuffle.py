@@ -34,7 +34,7 @@ LAYOUTS: dict[str, Layout] = {
     "shuffle-40-wide": Layout(72, (172, 432, 864, 1728), (8, 8, 16, 8)),
     "shuffle-20-narrow": Layout(16, (32, 80, 160, 320), (4, 4, 8, 4), 256),
     "shuffle-tiny": Layout(16, (48, 96, 192), (2, 3, 3), 128),
-    "shuffle-81": Layout(16, (48, 96, 192), (1, 2, 1), 128, OPERATIONS[:3]),
+    "shuffle-81": Layout(8, (32, 64), (2, 2), 128, OPERATIONS[:3]),
     "shuffle-seven": Layout(8, (32, 64), (2, 5), 128, OPERATIONS[:3]),
     "shuffle-five": Layout(8, (32, 64), (2, 3), 128),
 }
