@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -13,6 +14,7 @@ from workbench.lessons.fna_detection import (
     detnas_cost,
     find_detnas_run,
     front_sentences,
+    gap_sentence,
     plot_cost_curves,
     plot_front,
     plot_printed_cost,
@@ -81,6 +83,17 @@ def test_costs_next_to_detnas_below_within_and_above_its_ap():
         assert rows["detector"].iloc[0] == "DetNAS"
         row = rows[rows["detector"].str.contains("at least DetNAS's AP")].iloc[0]
         assert row["whole, TMACs"] * 1e12 == pytest.approx(wanted, nan_ok=True)
+
+
+def test_the_gap_to_the_seed_network_is_told_by_length_the_shortest_first():
+    def costs(*aps):
+        return [WholeCost(name="x", parts={}, seconds=1.0, ap=ap) for ap in aps]
+
+    curves = {"FNA": costs(0.1, 0.2, 0.3), "seed network": costs(0.2, 0.25, 0.29)}
+    experiment = SimpleNamespace(plan=plan_named("tiny", "detection"))
+    steps = experiment.plan.finetune.steps
+    told = gap_sentence(experiment, curves, (2, 4))
+    assert f"+0.100 after {steps // 4} steps, +0.050 after {steps // 2} steps, -0.010 after {steps} steps." in told
 
 
 def test_only_what_nothing_beats_is_on_the_front():

@@ -45,9 +45,9 @@ def comparison_rows(frame: pd.DataFrame, notebook: str, source: str) -> pd.DataF
     `seed`, the costs, `metric` (its name), `value`, `error`, and `reach` (pixels) where it is known.
     """
     metric = "accuracy" if "accuracy" in frame else "AP"
-    task = "detection" if NOTEBOOKS[notebook] else "the ladder"
-    # 41 has no such parameter; the plans of DetNAS and NATS draw the ladder, those of the others other scenes.
-    scenes = "scenes of the ladder" if distances_of(frame) else "scenes"
+    task = "detection" if NOTEBOOKS[notebook] else "the probe"
+    # 41 has no such parameter; in `tiny` the plans of DetNAS and CR-NAS draw the ladder, those of the others do not.
+    scenes = "scenes of the ladder" if task == "the probe" or distances_of(frame) else "scenes"
     named = [scenes if pd.isna(data) or data in ("", "scenes") else data for data in frame["data"]]
     frame = frame.rename(columns={metric: "value", f"{metric} error": "error"})
     frame = frame.assign(source=source, task=task, metric=metric, data=named)
@@ -95,7 +95,7 @@ def finished_runs(folder: str) -> tuple[dict[RunFolder, pd.DataFrame], list[str]
 
 
 def settings(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The rows of each setting with its name, such as "the ladder, tiny on scenes (stored)"."""
+    """The rows of each setting with its name, such as "detection, tiny on scenes (stored)"."""
     for (source, task, preset, data), part in rows.groupby(SETTING, sort=False):
         yield f"{task}, {preset} on {data} ({source})", part
 

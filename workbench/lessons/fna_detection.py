@@ -2,7 +2,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from workbench.insight.tables import paper_table
 from workbench.lessons import whole_cost as costing
 from workbench.lessons.whole_cost import PARTS, WholeCost, whole_cost
 from workbench.methods import compare
-from workbench.methods.compare import Result, slug
+from workbench.methods.compare import Network, Result, slug
 from workbench.methods.experiment import Experiment, forward_macs
 from workbench.methods.fna import method as fna
 from workbench.methods.fna.presets import FNAPlan
@@ -28,7 +29,6 @@ from workbench.methods.reranking import reranking_phases
 from workbench.records.files import base_folder
 from workbench.records.run_folder import RunFolder, read_table
 from workbench.search.relaxation import Derived
-from workbench.spaces.arch import Arch
 from workbench.spaces.costs import ImageSize, backbone_cost
 from workbench.spaces.network_spec import NetworkSpec
 from workbench.spaces.space import SKIP, SearchSpace
@@ -158,27 +158,40 @@ def sweep_table(experiment: Experiment, results: Sequence[Result], found: Derive
     return pd.DataFrame([row])
 
 
-def train_short(experiment: Experiment, seed: SeedNetwork, space: SearchSpace, found: Arch, share: int) -> Result:
-    """The found network fine-tuned for one `share`-th of the steps, the schedule shrunk as a whole."""
-    network = fna.network(experiment, seed, f"FNA, 1/{share} of the steps", space.spec(found), found)
-    return compare.train_network(experiment, network, steps=max(1, experiment.plan.finetune.steps // share))
+def train_short(experiment: Experiment, network: Network, share: int) -> Result:
+    """`network` fine-tuned for one `share`-th of the steps, the schedule shrunk as a whole."""
+    named = replace(network, name=f"{network.name}, 1/{share} of the steps")
+    return compare.train_network(experiment, named, steps=max(1, experiment.plan.finetune.steps // share))
 
 
 def cost_curves(
-    experiment: Experiment, results: Sequence[Result], short: Mapping[int, Result]
+    experiment: Experiment, results: Sequence[Result], short: Mapping[str, Mapping[int, Result]]
 ) -> dict[str, list[WholeCost]]:
-    """Whole cost and AP of FNA at every length of fine-tuning, and of the seed network without any search."""
+    """Whole cost and AP of FNA, and of the seed network without any search, at every length of fine-tuning.
+
+    `short` holds the trainings of both for one n-th of the steps, by n.
+    """
     entries, by_name = experiment.run.ledger.entries, {result.network.name: result for result in results}
 
     def cost(name: str, result: Result, *searches: str) -> WholeCost:
         phases = {"search": searches, "target fine-tuning": (f"finetune {slug(result.network.name)}",)}
         return whole_cost(name, entries, {part: named for part, named in phases.items() if named}, result.metrics["AP"])
 
-    found = [cost(f"FNA, 1/{share}", result, "search") for share, result in sorted(short.items(), reverse=True)]
-    return {
-        "FNA": [*found, cost("FNA", by_name["FNA"], "search")],
-        "seed network": [cost("seed network, no search", by_name["seed network"])],
-    }
+    curves: dict[str, list[WholeCost]] = {}
+    for name, told, searches in (("FNA", "FNA", ("search",)), ("seed network", "seed network, no search", ())):
+        shorter = sorted(short[name].items(), reverse=True)
+        curves[name] = [cost(f"{told}, 1/{share}", result, *searches) for share, result in shorter]
+        curves[name].append(cost(told, by_name[name], *searches))
+    return curves
+
+
+def gap_sentence(experiment: Experiment, curves: Mapping[str, Sequence[WholeCost]], short: Iterable[int]) -> str:
+    """How far the seed network's AP is above FNA's at every length of fine-tuning, the shortest first."""
+    whole = experiment.plan.finetune.steps
+    lengths = [max(1, whole // share) for share in sorted(short, reverse=True)] + [whole]
+    gaps = [seed.ap - found.ap for seed, found in zip(curves["seed network"], curves["FNA"], strict=True)]
+    told = ", ".join(f"{gap:+.3f} after {steps} steps" for gap, steps in zip(gaps, lengths, strict=True))
+    return f"AP of the seed network minus AP of the found one: {told}."
 
 
 def cost_rows(curves: Mapping[str, Sequence[WholeCost]], whole: Sequence[WholeCost], seed: SeedNetwork) -> pd.DataFrame:
@@ -187,7 +200,7 @@ def cost_rows(curves: Mapping[str, Sequence[WholeCost]], whole: Sequence[WholeCo
     Shares are of the first row. A row is left empty where FNA does not reach DetNAS's AP, which may be unknown.
     """
     others = list(whole[1:])
-    rows = [*others, *reversed(curves["FNA"]), *curves["seed network"]]
+    rows = [*others, *reversed(curves["FNA"]), *reversed(curves["seed network"])]
     frame = costing.cost_table(rows)
     first = rows[0].macs
     extra: list[dict[str, Any]] = []
@@ -230,7 +243,8 @@ def plot_front(frame: pd.DataFrame, metric: str = "AP") -> Axes:
 def plot_whole_cost(costs: Sequence[WholeCost]) -> Axes:
     """Whole cost in TMACs as bars made of parts."""
     frame = pd.DataFrame({cost.name: cost.parts for cost in costs}).T / 1e12
-    notes = [f"{cost.macs / 1e12:.3g} TMACs, AP {cost.ap:.3f}" for cost in costs]
+    aps = ["" if math.isnan(cost.ap) else f", AP {cost.ap:.3f}" for cost in costs]
+    notes = [f"{cost.macs / 1e12:.3g} TMACs{ap}" for cost, ap in zip(costs, aps, strict=True)]
     return plot_parts(frame, COST_COLOURS, "multiply-accumulates of forward and backward passes, 10¹²", notes=notes)
 
 

@@ -209,8 +209,9 @@ def worth_sentence(frame: pd.DataFrame, metric: str) -> str:
     for grid in (crossed(frame, metric), crossed(printed_grid(metric), metric)):
         worth += [(grid.loc["remap"] - grid.loc["random"]).mean(), (grid["remap"] - grid["random"]).mean()]
     return (
-        f"Remapping is worth {worth[0]:+.3f} {metric} in the supernet and {worth[1]:+.3f} in the found network; in the"
-        f" paper (Cityscapes) {worth[2]:+.3f} and {worth[3]:+.3f}."
+        f"Found networks are {worth[0]:+.3f} {metric} better where the supernet was remapped (and differ in cost);"
+        f" for one and the same network remapped weights are worth {worth[1]:+.3f}. In the paper (Cityscapes)"
+        f" {worth[2]:+.3f} and {worth[3]:+.3f}."
     )
 
 

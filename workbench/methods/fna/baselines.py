@@ -28,10 +28,10 @@ def found_and_baselines(
     controls: str,
     suffix: str = "",
 ) -> list[Network]:
-    """The found network and the seed network; with `basic` also the best-scored random one.
+    """The found network and the seed network; with `basic` also the best-scored random one and what remapping is worth.
 
-    With `all` the found network from random weights, and random networks of its cost without a search, too. `suffix` is
-    added to the names, where several tasks share a run.
+    That is the found network from random weights. With `all` also random networks of its cost without a search.
+    `suffix` is added to the names, where several tasks share a run.
     """
     spec = space.spec(found)
     networks = [
@@ -41,8 +41,8 @@ def found_and_baselines(
     if controls in ("basic", "all"):
         winner = space.spec(best_random)
         networks.append(network(experiment, seed, f"best-scored random{suffix}", winner, best_random))
-    if controls == "all":
         networks.append(network(experiment, seed, f"FNA, random weights{suffix}", spec, found, init="random"))
+    if controls == "all":
         searcher = random_of_cost(experiment, space, found, "random networks", taken={found, best_random})
         for number, query in enumerate(searcher.ask(experiment.plan.random_networks), start=1):
             name, group = f"random network {number}{suffix}", f"random network{suffix}"
@@ -53,7 +53,7 @@ def found_and_baselines(
 def start_table(results: Sequence[Result], suffix: str = "") -> pd.DataFrame:
     """The found network from remapped and from random weights: losses, and the steps that the latter's last loss takes.
 
-    Empty where the comparison has no random start (`controls` other than all).
+    Empty where the comparison has no random start (`controls` none).
     """
     named = {name: f"{name}{suffix}" for name in ("FNA", "FNA, random weights")}
     losses = {result.network.name: result.losses for result in results}
