@@ -75,7 +75,7 @@ def plot_trajectory(searches: Mapping[str, Sequence[Score]], metric: str = "AP",
         level, error = good[[metric, f"{metric}_error"]].median()
         left = 1 - max(0.4, 0.03 * most)
         ax.errorbar([left], [level], yerr=error, color=QUIET, capsize=4, label="median score ± its standard error")
-    ax.set_xticks([tick for tick in MaxNLocator(integer=True).tick_values(1, most) if 1 <= tick <= most])
+    ax.set_xticks([tick for tick in MaxNLocator(5, integer=True).tick_values(1, most) if 1 <= tick <= most])
     ax.set(xlabel="architectures evaluated", ylabel=f"{metric} on the search split (0-1)")
     ax.legend(**RIGHT)
     return ax
