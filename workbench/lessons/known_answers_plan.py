@@ -51,8 +51,8 @@ TINY = KnownAnswersPlan(
         supernet=OneShotPart(pretrain=PROBE, finetune=replace(PROBE, steps=600), aligned_options=True),
         macs_limit=8_100_000,
         evolution=EvolutionConfig(population=10, parents=4, mutants=5, crossings=4, mutation_probability=0.2),
-        # Good answers are a plateau: after 40 evaluations evolution is not told from random search at all, and after 100
-        # it leads by 0.005, which would take twenty seeds to show.
+        # Good answers are a plateau: after 40 evaluations evolution is not told from random search, and after 100 it
+        # leads by 0.005, which would take twenty seeds to show.
         evaluations=100,
     ),
     nats=replace(
