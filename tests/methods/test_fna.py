@@ -347,6 +347,8 @@ def test_random_networks_are_one_row_and_none_is_the_found_or_the_best_scored_on
     found, space = search.derived().arch, search.space
     free = replace(experiment, plan=replace(experiment.plan, random_networks=3, refresh_images=0))
     monkeypatch.setattr("workbench.methods.fna.baselines.network", lambda *given, **how: given)
+    basic = [given[2] for given in baselines.found_and_baselines(free, seed, space, found, found, "basic")]
+    assert basic == ["FNA", "seed network", "best-scored random", "FNA, random weights"]
     drawn = [given[4] for given in baselines.found_and_baselines(free, seed, space, found, found, "all")[-3:]]
     first, second = drawn[:2]
     again = [given[4:] for given in baselines.found_and_baselines(free, seed, space, found, first, "all")[-3:]]

@@ -28,10 +28,10 @@ def found_and_baselines(
     controls: str,
     suffix: str = "",
 ) -> list[Network]:
-    """The found network and the seed network; with `basic` also the best-scored random one and what remapping is worth.
+    """The found network and the seed network; with `basic` also the best-scored random one.
 
-    That is the found network from random weights. With `all` also random networks of its cost without a search.
-    `suffix` is added to the names, where several tasks share a run.
+    And the found network from random weights, which says what remapping is worth. With `all` random networks of its
+    cost without a search, too. `suffix` is added to the names, where several tasks share a run.
     """
     spec = space.spec(found)
     networks = [

@@ -38,6 +38,7 @@ class FNAPlan(Plan):
 _FAST = replace(FAST, lr=2e-3)
 _ALPHA = Recipe(steps=1, batch_size=8, lr=0.05, optimizer="adam", betas=(0.5, 0.999), weight_decay=1e-3,
                 schedule="constant", warmup=0.0)  # fmt: skip
+_SEARCH = AlternatingRecipe(weights=replace(_FAST, steps=100), alpha=_ALPHA, epochs=10, warm_epochs=5)
 _LARGE = replace(common.TINY_DATA.scenes, sizes="large")
 
 TINY_DETECTION = FNAPlan(
@@ -48,9 +49,7 @@ TINY_DETECTION = FNAPlan(
     data=replace(common.TINY_DATA, search_images=400),
     head=replace(common.TINY_DETECTOR, **LITE_INPUT),
     # Remapped operations begin as nearly one function, so alpha hardly decides: entropy 0.94, and 0.93 with lr 0.6.
-    search=AlternatingRecipe(
-        weights=replace(_FAST, steps=150), alpha=replace(_ALPHA, lr=0.2), epochs=10, warm_epochs=4
-    ),
+    search=replace(_SEARCH, weights=replace(_FAST, steps=150), alpha=replace(_ALPHA, lr=0.2), warm_epochs=4),
     penalty=CostPenalty(strength=0.02),
     temperature=1.0,
     affine=True,
@@ -67,7 +66,7 @@ TINY_SEGMENTATION = replace(
     form="os16",
     data=replace(common.TINY_DATA, search_images=400, test_images=200, scenes=_LARGE),
     head=SegmenterConfig(channels=64, rates=(1, 2, 3), **LITE_INPUT),
-    search=AlternatingRecipe(weights=replace(_FAST, steps=100), alpha=_ALPHA, epochs=10, warm_epochs=5),
+    search=_SEARCH,
     finetune=replace(_FAST, steps=120),
 )
 TINY_POSE = replace(
@@ -79,9 +78,7 @@ TINY_POSE = replace(
     ),
     head=PoseConfig(deconvolutions=2, channels=64, flip_test=False, **LITE_INPUT),
     # Scenes turn animals any way already, and mirroring would give an animal its other eye.
-    search=AlternatingRecipe(
-        weights=replace(_FAST, steps=100, augment="none"), alpha=_ALPHA, epochs=10, warm_epochs=5
-    ),
+    search=replace(_SEARCH, weights=replace(_SEARCH.weights, augment="none")),
     finetune=replace(_FAST, steps=120, augment="none"),
 )  # fmt: skip
 
