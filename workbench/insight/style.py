@@ -81,17 +81,18 @@ def tau_text(tau: Interval) -> str:
     return f"tau {tau.value:.2f} [{tau.low:.2f}, {tau.high:.2f}], n = {tau.n}"
 
 
-def show(run: RunFolder, ax: Axes | Widget, name: str, alt: str) -> None:
+def show(run: RunFolder | None, ax: Axes | Widget, name: str, alt: str) -> None:
     """Saves the figure of `ax` as `figures/<name>.png` of the run and displays it; `alt` is for who cannot see it.
 
-    A widget is displayed and not saved.
+    A widget is displayed and not saved, and so is a figure that comes before there is a run.
     """
     if isinstance(ax, Widget):
         display(ax)
         return
     figure = ax.figure.get_figure(root=True)
     assert figure is not None
-    run.save_figure(figure, name, alt)
+    if run is not None:
+        run.save_figure(figure, name, alt)
     display(figure, metadata={"image/png": {"alt": alt}})
     plt.close(figure)
 
