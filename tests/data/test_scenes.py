@@ -342,6 +342,12 @@ def test_crops_are_centred() -> None:
         assert abs(math.dist((xs.mean() + 0.5, ys.mean() + 0.5), (32, 32)) - 27) < 0.5
 
 
+def test_a_crop_at_the_border_stays_within_the_image() -> None:
+    config = SceneConfig(species=("fish", "ray", "starfish", "eel"))
+    crop = draw_crop(config, 10, 1725, 2, 64)  # its animal's rounded place is a thousandth of a pixel too far right
+    assert crop.shape == (64, 64, 3)
+
+
 @pytest.mark.parametrize(
     ("knobs", "sentence"),
     [
