@@ -55,8 +55,8 @@ class DetectorConfig:
     head_linears: int = 1  # of each box head, behind its convolutions; 2 without any is the usual 2fc
     head_regions: int = 512  # of an image that train a box head, a quarter of them objects
     head_norm: bool = False
-    # 1x1 in place of 3x3 in RetinaNet's towers and in the pyramid: where something is, the backbone alone sees. The
-    # group norm of `head_norm` still averages over the whole map: how much of something an image has, all places know.
+    # 1x1 in place of 3x3 in RetinaNet's towers and in the pyramid: only the backbone compares one place with another.
+    # The group norm of `head_norm` still averages over the whole map, so every place knows what the image has of a cue.
     pointwise: bool = field(default=False, metadata=LATER)
     box_loss: BoxLoss = "l1"  # of RetinaNet, as are its weight and what the targets are scaled by
     box_loss_weight: float = 1.0

@@ -199,8 +199,8 @@ def draw_crop(config: SceneConfig, seed: int, index: int, label: int, side: int)
     scene = _composed(config, image, ground, [animal])
     x, y = animal.centre
     # Places are rounded, so a window at the border may begin or end a thousandth of a pixel outside.
-    last = float(config.image_size)
-    window = (max(x - reach, 0.0), max(y - reach, 0.0), min(x + reach, last), min(y + reach, last))
+    last = config.image_size
+    window = (max(x - reach, 0), max(y - reach, 0), min(x + reach, last), min(y + reach, last))
     return np.array(Image.fromarray(scene.image).resize((side, side), Image.Resampling.BILINEAR, box=window))
 
 

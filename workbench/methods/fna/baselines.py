@@ -28,10 +28,10 @@ def found_and_baselines(
     controls: str,
     suffix: str = "",
 ) -> list[Network]:
-    """The found network and the seed network; with `basic` also the best-scored random one.
+    """The found network, the seed network, and the controls that `controls` asks for.
 
-    And the found network from random weights, which says what remapping is worth. With `all` random networks of its
-    cost without a search, too. `suffix` is added to the names, where several tasks share a run.
+    `basic` adds the best-scored random network, and the found one from random weights, which says what remapping is
+    worth; `all` also adds random networks of equal cost. `suffix` is added to the names, where tasks share a run.
     """
     spec = space.spec(found)
     networks = [
